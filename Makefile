@@ -1,0 +1,34 @@
+# Everything runs in .venv, made from envs/requirements.txt and made anew only when that file changes.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/workstation
+
+.PHONY: demo test lint format clean
+
+demo: $(INSTALLED)
+	$(SNAKEMAKE) all report
+	@cat results/tables/summary.md
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2
+
+lint: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/snakefmt Snakefile workflow
+
+$(INSTALLED): envs/requirements.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --requirement envs/requirements.txt
+	touch $@
+
+clean:
+	rm -rf .venv results .snakemake

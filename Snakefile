@@ -1,0 +1,28 @@
+# Knowledge distillation from many datasets: teachers -> cached embeddings -> joint teachers -> students.
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+# A config of your own (--configfile) replaces the demo's, it is not laid over it.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/prepare_dataset.smk"
+include: "workflow/rules/train_teacher.smk"
+include: "workflow/rules/cache_embeddings.smk"
+include: "workflow/rules/train_joint_teacher.smk"
+include: "workflow/rules/distill_student.smk"
+include: "workflow/rules/train_baseline.smk"
+include: "workflow/rules/tabulate.smk"
+include: "workflow/rules/plot.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.tables.input,
+        rules.figures.input,

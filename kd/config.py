@@ -1,0 +1,258 @@
+"""The typed description of an experiment. Imports no torch."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from annotated_types import Ge, Gt, Lt, MinLen
+from pydantic import BaseModel, StringConstraints, ValidationError, field_validator
+
+from kd.data.options import Augmentation, Resize, SplitOptions, Task
+from kd.data.sources.registry import load_source, source_names
+from kd.distillers.registry import distiller_names, load_distiller
+from kd.jobs.errors import UserError
+from kd.models.spec import Level, ModelSpec
+from kd.options import BaseOptions
+from kd.training.recipe import Recipe, RecipeOptions
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")]
+Edge = Annotated[int, Ge(8)]
+Views = Annotated[int, Gt(0)] | Literal["none"]
+
+
+class DatasetConfig(BaseOptions):
+    """One labelled dataset."""
+
+    source: dict[str, Any]
+    """`type` (see kd/data/sources) and the options of that source."""
+    task: Task = "single_label"
+    """single_label: each picture has one class."""
+    image_size: Edge | tuple[Edge, Edge]
+    """Pixels that pictures are stored with: one number for squares, or [height, width]."""
+    resize: Resize = "squash"
+    """squash: ignore the aspect ratio; crop: keep it and cut the longer side."""
+    split: SplitOptions = SplitOptions()
+    """Sizes of train, val and test."""
+
+    @field_validator("source")
+    @classmethod
+    def _typed_source(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """Validate by the options class of the source, and fill in defaults."""
+        name = value.get("type")
+        if name not in source_names():
+            raise ValueError(f"type is {name!r}, expected one of {source_names()}")
+        given = {key: each for key, each in value.items() if key != "type"}
+        options = load_source(str(name)).Options.model_validate(given)
+        return {"type": name} | options.model_dump(mode="json")
+
+
+class RecipeConfig(RecipeOptions):
+    """How something is trained."""
+
+    augmentation: str | None = None
+    """Name of an augmentation; null: views are the pictures themselves."""
+
+
+class TeacherConfig(BaseOptions):
+    """An individual teacher: one network trained on one dataset, per seed."""
+
+    dataset: str
+    """What it is trained on. The first teacher of a dataset is its individual row in the tables."""
+    model: str
+    """Name of a model."""
+    recipe: str | None
+    """Name of a recipe; null: the model's brought weights are used as they are."""
+
+
+class JointTeacherConfig(BaseOptions):
+    """A joint teacher: fuses the cached embeddings of several individual teachers (MLFD)."""
+
+    level: Level
+    """Where the individual teachers are tapped: L1 vector, L2 last map, L3 stride 16, L4 stride 8."""
+    teachers: Annotated[list[str], MinLen(1)] | None = None
+    """Individual teachers that are fused; null: all."""
+    targets: Annotated[list[str], MinLen(1)] | None = None
+    """Datasets it is trained for; null: all."""
+    scope: Literal["per_target", "shared"] = "per_target"
+    """per_target: one joint teacher for each target; shared: one for all, with a head per target."""
+    width: Annotated[int, Gt(0)] = 512
+    """Channels of each adaptor (not used at L1)."""
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.5
+    """Before the classifier."""
+    student_model: str | None = None
+    """Model whose map shapes the distilled maps take; null: that of the target's individual teacher."""
+    views: Views = 1
+    """Stored views of the training pictures: a count, or none: one view without augmentation."""
+    recipe: str
+    """Name of a recipe; its augmentation is that of the stored views."""
+    experiment: str | None = None
+    """Experiment in the tables; null: the config's."""
+
+
+class StudentConfig(BaseOptions):
+    """Students: one distilled for each target dataset, per seed."""
+
+    teacher: str | dict[str, str]
+    """A joint teacher; or `individual`: each target's own individual teacher; or a teacher per target."""
+    level: Level | None = None
+    """For an individual teacher, L1: logits alone, L2 to L4: maps too. A joint teacher has its own level."""
+    targets: Annotated[list[str], MinLen(1)] | None = None
+    """Datasets; null: all that the teacher can teach."""
+    model: str | None = None
+    """Model of the students; null: that of the target's individual teacher."""
+    distiller: dict[str, Any] = {"name": "mlfd"}
+    """`name` of a method (see kd/distillers) and its options."""
+    views: Views | None = None
+    """Stored views; null: as many as the joint teacher has, or 1."""
+    recipe: str
+    """Name of a recipe; its augmentation is that of the stored views."""
+    experiment: str | None = None
+    """Experiment in the tables; null: the config's."""
+
+    @field_validator("distiller")
+    @classmethod
+    def _typed_distiller(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """Validate by the options class of the method, and fill in defaults."""
+        if value.get("name") not in distiller_names():
+            raise ValueError(f"name is {value.get('name')!r}, expected one of {distiller_names()}")
+        options = load_distiller(value["name"]).Options.model_validate(value)
+        return options.model_dump(mode="json")
+
+
+class BaselineConfig(BaseOptions):
+    """One network trained with labels on all datasets at once, with a head for each, per seed."""
+
+    datasets: Annotated[list[str], MinLen(1)] | None = None
+    """What it is trained on; null: all."""
+    model: str
+    """Name of a model."""
+    recipe: str
+    """Name of a recipe; an epoch is a pass over all datasets."""
+    experiment: str | None = None
+    """Experiment in the tables; null: the config's."""
+
+
+class ReportConfig(BaseOptions):
+    """What the figures show."""
+
+    title: str = "Knowledge distillation from many datasets"
+    """Heading of figures."""
+    selection: Literal["best_val", "last"] = "best_val"
+    """Weights whose test accuracy the figures show; the tables show both."""
+    format: Literal["svg", "png", "pdf"] = "svg"
+    """File format of figures."""
+
+
+class Config(BaseOptions):
+    """A whole experiment file."""
+
+    experiment: Name = "main"
+    """Name in the tables."""
+    results: Path = Path("results")
+    """Folder for everything that is computed; may be shared between configs, checkouts and people."""
+    seeds: Annotated[list[Annotated[int, Ge(0)]], MinLen(1)] = [0]
+    """One complete run for each; tables show mean and standard deviation."""
+    datasets: Annotated[dict[Name, DatasetConfig], MinLen(1)]
+    models: Annotated[dict[Name, ModelSpec], MinLen(1)]
+    augmentations: dict[Name, Augmentation] = {}
+    recipes: Annotated[dict[Name, RecipeConfig], MinLen(1)]
+    teachers: Annotated[dict[Name, TeacherConfig], MinLen(1)]
+    joint_teachers: dict[Name, JointTeacherConfig] = {}
+    students: dict[Name, StudentConfig] = {}
+    baselines: dict[Name, BaselineConfig] = {}
+    reports: ReportConfig = ReportConfig()
+
+    def recipe(self, name: str) -> Recipe:
+        """A recipe with its augmentation put in."""
+        options = self.recipes[name].model_dump()
+        augmentation = options.pop("augmentation")
+        return Recipe(**options, augmentation=None if augmentation is None else self.augmentations[augmentation])
+
+    def individual(self, dataset: str) -> str:
+        """The teacher that is the individual row of a dataset: the first one trained on it."""
+        return next(name for name, teacher in self.teachers.items() if teacher.dataset == dataset)
+
+    def joint_targets(self, joint: JointTeacherConfig) -> list[str]:
+        """Datasets that a joint teacher is trained for."""
+        return joint.targets or list(self.datasets)
+
+    def student_targets(self, student: StudentConfig) -> list[str]:
+        """Datasets that students are distilled for."""
+        if student.targets is not None:
+            return student.targets
+        if isinstance(student.teacher, dict):
+            return list(student.teacher)
+        if student.teacher in self.joint_teachers:
+            return self.joint_targets(self.joint_teachers[student.teacher])
+        return list(self.datasets)
+
+    def student_teacher(self, student: StudentConfig, target: str) -> str:
+        """The joint or individual teacher of a student."""
+        if isinstance(student.teacher, dict):
+            return student.teacher[target]
+        return self.individual(target) if student.teacher == "individual" else student.teacher
+
+
+def load_config(raw: dict[str, Any]) -> Config:
+    """Validate a config.
+
+    Raises:
+        UserError: one message with every mistake: the key, what was given and what is allowed.
+    """
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        problems = [_explain(detail) for detail in error.errors()]  # type: ignore[arg-type]
+    else:
+        from kd.references import find_problems
+
+        problems = list(find_problems(config))
+        if not problems:
+            return config
+    raise UserError("config: " + "\n        ".join(problems))
+
+
+def _explain(detail: dict[str, Any]) -> str:
+    """One mistake in words."""
+    location = [str(part) for part in detail["loc"] if part != "[key]"]
+    key = ".".join(location)
+    given = detail["input"]
+    if detail["type"] == "extra_forbidden":
+        allowed = _fields_at(Config, location[:-1])
+        close = difflib.get_close_matches(location[-1], allowed, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        return f"{key}: unknown key; {hint}allowed here: {', '.join(allowed)}"
+    if detail["type"] == "missing":
+        return f"{key}: missing, must be given"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{key}: {message[0].lower()}{message[1:]}; given: {given!r}"
+
+
+def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
+    """Keys that are allowed at a place of the config."""
+    annotation: Any = model
+    for part in location:
+        models = [each for each in _leaves(annotation) if isinstance(each, type) and issubclass(each, BaseModel)]
+        fields = next((each.model_fields for each in models if part in each.model_fields), None)
+        if fields is not None:
+            annotation = fields[part].annotation
+        elif get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
+    names = [
+        list(each.model_fields)
+        for each in _leaves(annotation)
+        if isinstance(each, type) and issubclass(each, BaseModel)
+    ]
+    return names[0] if names else []
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """The annotation itself, or the members of a union."""
+    if get_origin(annotation) in (dict, list, None):
+        yield annotation
+    else:
+        for argument in get_args(annotation):
+            yield from _leaves(argument)

@@ -1,0 +1,1 @@
+"""Sources, splits, packed datasets and views."""

@@ -1,0 +1,58 @@
+"""Options of datasets and views. `kd.data.splits`, `kd.data.packed` and `kd.data.views` do what they say."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+from pydantic import Field
+
+from kd.options import BaseOptions
+
+Resize = Literal["squash", "crop"]
+Task = Literal["single_label", "multi_label"]
+Fraction = Annotated[float, Ge(0), Le(1)]
+
+
+class Augmentation(BaseOptions):
+    """Random geometry and colour, drawn anew for every view of every sample. Defaults change nothing."""
+
+    crop: tuple[Annotated[float, Gt(0), Le(1)], Annotated[float, Gt(0), Le(1)]] = (1.0, 1.0)
+    """Area of the visible part, as a range of fractions of the picture (random resized crop)."""
+    ratio: tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)]] = (1.0, 1.0)
+    """Aspect ratio (width / height) of the visible part, as a range."""
+    flip: Fraction = 0.0
+    """Probability of a horizontal flip."""
+    rotation: Annotated[float, Ge(0), Le(180)] = 0.0
+    """Largest rotation to either side, in degrees."""
+    shear: Annotated[float, Ge(0), Le(60)] = 0.0
+    """Largest horizontal shear to either side, in degrees."""
+    translate: Fraction = 0.0
+    """Largest shift to either side, as a fraction of the picture."""
+    zoom: tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)]] = (1.0, 1.0)
+    """Magnification, as a range; below 1 the picture shrinks."""
+    brightness: Fraction = 0.0
+    """Brightness is multiplied by 1 - x .. 1 + x."""
+    contrast: Fraction = 0.0
+    """Contrast is multiplied by 1 - x .. 1 + x."""
+    saturation: Fraction = 0.0
+    """Saturation is multiplied by 1 - x .. 1 + x."""
+    fill: Literal["black", "edge", "reflect"] = Field(default="black")
+    """What shows where the picture ends."""
+
+
+class SplitOptions(BaseOptions):
+    """Sizes of the splits: a count of images, a fraction of what the split is taken from, or null.
+
+    Splits that the source gives are kept, a size then only caps them. A split that the source does not
+    give is drawn from train, class by class in proportion.
+    """
+
+    train: int | float | None = None
+    """Training images; null: all that val and test leave."""
+    val: int | float | None = None
+    """Validation images, for model selection; null: all that the source gives, or 0.15 of train."""
+    test: int | float | None = None
+    """Test images, read once at the end; null: all that the source gives, or 0.15 of train."""
+    seed: int = 0
+    """Seed of the draw."""

@@ -1,0 +1,43 @@
+"""`digits`: 1,797 handwritten digits of 8 x 8 pixels (scikit-learn's load_digits; UCI optdigits, test part)."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from kd.data.sources.base import Sample
+from kd.options import BaseOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+
+class Options(BaseOptions):
+    """No options: the data come inside the package."""
+
+
+def fingerprint(options: Options) -> dict[str, Any]:
+    """The version of the package that ships the data."""
+    return {"scikit-learn": importlib.metadata.version("scikit-learn")}
+
+
+def samples(options: Options) -> list[Sample]:
+    """Ten classes, `0` to `9`."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    pictures = zip(data.images, data.target, strict=True)
+    return [
+        Sample(id=f"{index:04d}", label=str(label), open=partial(_picture, pixels))
+        for index, (pixels, label) in enumerate(pictures)
+    ]
+
+
+def _picture(pixels: np.ndarray) -> Image:
+    """(8, 8) float in 0..16 to 8-bit grey."""
+    import numpy as np
+    from PIL import Image
+
+    return Image.fromarray(np.round(pixels * (255 / 16)).astype(np.uint8))

@@ -1,0 +1,72 @@
+"""`glyphs`: the 26 letters, upper and lower case, rendered from the fonts that matplotlib ships.
+
+Split by font family: no glyph of a val or test font is ever trained on, and neither is a bold or an oblique
+cut of the same family.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import string
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kd.data.sources.base import Sample
+from kd.options import BaseOptions
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+CUTS = ("", "-Bold", "-Oblique", "-BoldOblique")
+FONTS: dict[str, list[str]] = {
+    "train": [*(f"DejaVuSans{cut}" for cut in CUTS), *(f"DejaVuSansMono{cut}" for cut in CUTS)],
+    "val": ["DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "DejaVuSerif-BoldItalic"],
+    "test": [
+        *("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta"),
+        *("cmb10", "cmmi10", "cmr10", "cmss10", "cmti10", "cmtt10"),
+    ],
+}
+
+
+class Options(BaseOptions):
+    """What to render."""
+
+    size: int = 32
+    """Edge of the square picture in pixels."""
+    scales: list[float] = [0.6, 0.75, 0.9]
+    """Font sizes, as fractions of the picture's edge; one picture per letter, font and scale."""
+
+
+def fingerprint(options: Options) -> dict[str, Any]:
+    """The version of the package that ships the fonts."""
+    return {"matplotlib": importlib.metadata.version("matplotlib")}
+
+
+def samples(options: Options) -> list[Sample]:
+    """26 classes, `A` to `Z`; both cases of a letter are one class."""
+    import matplotlib as mpl
+
+    folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
+    return [
+        Sample(
+            id=f"{font}/{letter}/{scale:g}",
+            label=letter.upper(),
+            open=partial(_render, folder / f"{font}.ttf", letter, options.size, scale),
+            split=split,
+        )
+        for split, fonts in FONTS.items()
+        for font in fonts
+        for letter in string.ascii_letters
+        for scale in options.scales
+    ]
+
+
+def _render(font: Path, letter: str, size: int, scale: float) -> Image:
+    """White on black, centred by the glyph's own box."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    image = Image.new("L", (size, size))
+    face = ImageFont.truetype(str(font), round(size * scale))
+    ImageDraw.Draw(image).text((size / 2, size / 2), letter, fill=255, font=face, anchor="mm")
+    return image

@@ -1,0 +1,56 @@
+"""Files of a source: which are images, what identifies them, how one is decoded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kd.jobs.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file counts as an image by its name; hidden files never do."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def listing_digest(root: Path, files: Iterable[Path]) -> str:
+    """sha256 over relative path, size and modification time of files, whatever their order on disk.
+
+    Raises:
+        UserError: a file is missing.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        try:
+            status = path.stat()
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: no such image file") from error
+        name = path.relative_to(root) if path.is_relative_to(root) else path
+        digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def open_image(path: Path) -> Image:
+    """Decode a picture to RGB or 8-bit grey.
+
+    Raises:
+        UserError: the file is not an image or is cut short.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path}: is not an image that can be decoded") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path}: damaged image ({error})") from error
+    return upright if upright.mode == "L" else upright.convert("RGB")

@@ -1,0 +1,57 @@
+"""Which sample is in train, val and test: stratified, reproducible, independent of file order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kd.data.options import SplitOptions
+from kd.data.sources.base import SPLITS
+from kd.jobs.errors import UserError
+
+UNUSED = -1
+DEFAULT_FRACTION = 0.15
+
+
+def assign_splits(labels: np.ndarray, given: list[str | None], options: SplitOptions) -> np.ndarray:
+    """Split of every sample.
+
+    Args:
+        labels: (N,) class ids, samples in the order of their ids.
+        given: split that the source gives each sample, or None.
+        options: wanted sizes.
+
+    Returns:
+        (N,) codes: index into SPLITS, or UNUSED for samples beyond the wanted sizes.
+
+    Raises:
+        UserError: the source does not hold as many samples as asked for.
+    """
+    codes = np.array([0 if split is None else SPLITS.index(split) for split in given])
+    result = np.full(len(labels), UNUSED)
+    free = np.flatnonzero(codes == 0)
+    for code in (2, 1):
+        wanted = getattr(options, SPLITS[code])
+        pool = np.flatnonzero(codes == code)
+        if len(pool) == 0:
+            taken = _draw(free, labels, DEFAULT_FRACTION if wanted is None else wanted, code, options)
+            free = np.setdiff1d(free, taken)
+        else:
+            taken = pool if wanted is None else _draw(pool, labels, wanted, code, options)
+        result[taken] = code
+    train = free if options.train is None else _draw(free, labels, options.train, 0, options)
+    result[train] = 0
+    return result
+
+
+def _draw(pool: np.ndarray, labels: np.ndarray, size: float, code: int, options: SplitOptions) -> np.ndarray:
+    """Draw `size` of `pool` so that every prefix of the draw has the pool's class proportions."""
+    count = size if isinstance(size, int) else round(size * len(pool))
+    if not 0 < count <= len(pool):
+        raise UserError(f"split.{SPLITS[code]}: {size} asks for {count} images, {len(pool)} are there to draw from")
+    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([options.seed, code])))
+    shuffled = rng.permutation(pool)
+    position = np.empty(len(pool))
+    for label in np.unique(labels[pool]):
+        members = labels[shuffled] == label
+        position[members] = (np.arange(members.sum()) + 0.5) / members.sum()
+    return np.sort(shuffled[np.argsort(position, kind="stable")[:count]])

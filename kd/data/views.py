@@ -1,0 +1,135 @@
+"""Views: what a network sees of a sample, as a pure function of (dataset, seed, view number, sample id).
+
+Nothing depends on batch order, batch size, worker or device. So an embedding that was cached for view v
+belongs exactly to what a student sees in view v, in whatever batch it meets the sample.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from kd.data.options import Augmentation
+from kd.data.packed import DatasetInfo
+
+DRAWS = 16  # uniform numbers per sample and view; new operations take unused columns
+PADDING = {"black": "zeros", "edge": "border", "reflect": "reflection"}
+
+
+class Views:
+    """The views of one dataset under one seed.
+
+    Args:
+        dataset: whose samples; its name seeds the views.
+        seed: of the run.
+        augmentation: what is done to a picture; None: every view is the picture itself.
+    """
+
+    def __init__(self, dataset: DatasetInfo, seed: int, augmentation: Augmentation | None) -> None:
+        self.augmentation = augmentation
+        self._entropy = [int.from_bytes(hashlib.sha256(dataset.name.encode()).digest()[:8], "big"), seed]
+        self._samples = sum(dataset.sizes.values())
+        self._drawn: tuple[int, np.ndarray] | None = None
+
+    def __call__(self, images: Tensor, ids: np.ndarray, view: int) -> Tensor:
+        """One view of a batch, computed where the images are.
+
+        Args:
+            images: (B, H, W, C) uint8, C is 1 or 3.
+            ids: (B,) sample ids.
+            view: number of the view, from 0.
+
+        Returns:
+            (B, 3, H, W) float32 RGB in 0..1.
+        """
+        pixels = to_float(images)
+        if self.augmentation is None:
+            return pixels
+        draws = torch.from_numpy(self._draw(ids, view)).to(images.device)
+        return jitter(warp(pixels, draws, self.augmentation), draws, self.augmentation)
+
+    def _draw(self, ids: np.ndarray, view: int) -> np.ndarray:
+        """(B, DRAWS) float32 uniform in [0, 1): rows `ids` of the view's own Philox stream."""
+        if self._drawn is None or self._drawn[0] != view:
+            stream = np.random.Philox(np.random.SeedSequence([*self._entropy, view]))
+            draws = np.random.Generator(stream).random((self._samples, DRAWS), dtype=np.float32)
+            self._drawn = view, draws
+        chosen: np.ndarray = self._drawn[1][ids]
+        return chosen
+
+
+def to_float(images: Tensor) -> Tensor:
+    """(B, H, W, C) uint8 to (B, 3, H, W) float32 in 0..1; grey becomes RGB."""
+    pixels = images.permute(0, 3, 1, 2).float() / 255
+    return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
+
+
+def _between(draw: Tensor, low: float, high: float) -> Tensor:
+    return low + (high - low) * draw
+
+
+def warp(pixels: Tensor, draws: Tensor, options: Augmentation) -> Tensor:
+    """All geometric operations as one affine map per sample, in coordinates of -1..1 (any resolution).
+
+    Args:
+        pixels: (B, 3, H, W).
+        draws: (B, DRAWS) uniform; columns 0 to 9 are used.
+        options: ranges.
+    """
+    rotation = torch.deg2rad(_between(draws[:, 0], -options.rotation, options.rotation))
+    shear = torch.tan(torch.deg2rad(_between(draws[:, 1], -options.shear, options.shear)))
+    zoom = _between(draws[:, 2], *options.zoom)
+    area = _between(draws[:, 3], *options.crop)
+    ratio = torch.exp(_between(draws[:, 4], *(math.log(bound) for bound in options.ratio)))
+    # The visible part in half-picture units; it stays inside the picture before the other operations.
+    width = (area * ratio).sqrt().clamp(max=1)
+    height = (area / ratio).sqrt().clamp(max=1)
+    shift_x = _between(draws[:, 5], -1, 1) * (1 - width) + _between(draws[:, 6], -2, 2) * options.translate
+    shift_y = _between(draws[:, 7], -1, 1) * (1 - height) + _between(draws[:, 8], -2, 2) * options.translate
+    mirror = torch.where(draws[:, 9] < options.flip, -1.0, 1.0)
+
+    rows, columns = pixels.shape[-2:]
+    y = (torch.arange(rows, device=pixels.device) * 2 + 1) / rows - 1
+    x = (torch.arange(columns, device=pixels.device) * 2 + 1) / columns - 1
+    y, x = y[None, :, None], x[None, None, :]
+
+    def per_sample(values: Tensor) -> Tensor:
+        return values[:, None, None]
+
+    cos, sin = per_sample(rotation.cos() / zoom), per_sample(rotation.sin() / zoom)
+    x, y = x + per_sample(shear) * y, y.expand(len(pixels), -1, columns)
+    x, y = cos * x - sin * y, sin * x + cos * y
+    x = per_sample(mirror) * (per_sample(width) * x + per_sample(shift_x))
+    y = per_sample(height) * y + per_sample(shift_y)
+    grid = torch.stack([x, y], dim=-1)  # (B, H, W, 2)
+    return functional.grid_sample(
+        pixels, grid, mode="bilinear", padding_mode=PADDING[options.fill], align_corners=False
+    )
+
+
+def jitter(pixels: Tensor, draws: Tensor, options: Augmentation) -> Tensor:
+    """Brightness, contrast (about mid-grey) and saturation, in this order; the result stays in 0..1.
+
+    Args:
+        pixels: (B, 3, H, W) in 0..1.
+        draws: (B, DRAWS) uniform; columns 10 to 12 are used.
+        options: ranges.
+    """
+    if options.brightness:
+        pixels = pixels * _factor(draws[:, 10], options.brightness)
+    if options.contrast:
+        pixels = 0.5 + (pixels - 0.5) * _factor(draws[:, 11], options.contrast)
+    if options.saturation:
+        grey = pixels.mean(dim=1, keepdim=True)
+        pixels = grey + (pixels - grey) * _factor(draws[:, 12], options.saturation)
+    return pixels.clamp(0, 1)
+
+
+def _factor(draw: Tensor, amount: float) -> Tensor:
+    """(B, 1, 1, 1) factors in 1 - amount .. 1 + amount."""
+    return _between(draw, 1 - amount, 1 + amount)[:, None, None, None]

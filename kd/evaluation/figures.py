@@ -1,0 +1,112 @@
+"""Figures: accuracy, training curves, cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("agg")
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from kd.plan import Row
+
+COLOURS = {
+    "individual": "#7f7f7f",
+    "single_dataset_kd": "#bcbd22",
+    "single_dataset_kd_features": "#8c6d31",
+    "joint_baseline": "#9467bd",
+    "joint_teacher": "#1f77b4",
+    "student": "#d62728",
+}
+STYLES = {"": "-", "L1": "--", "L2": "-", "L3": "-.", "L4": ":"}
+
+
+def accuracy_figure(table: pd.DataFrame, title: str, selection: str) -> Figure:
+    """Test acc@1 of every row, a panel per dataset; error bars are one standard deviation over seeds."""
+    chosen = table[(table["metric"] == "acc@1") & (table["selection"] == selection)]
+    datasets = list(dict.fromkeys(chosen["dataset"]))
+    figure, axes = plt.subplots(1, len(datasets), figsize=(3.4 * len(datasets) + 1.5, 4), squeeze=False, sharey=True)
+    labels = list(dict.fromkeys(_labels(chosen)))
+    for axis, dataset in zip(axes[0], datasets, strict=True):
+        lines = chosen[chosen["dataset"] == dataset]
+        places = [labels.index(label) for label in _labels(lines)]
+        colours = [COLOURS[row] for row in lines["row"]]
+        axis.barh(places, lines["mean"], xerr=lines["std"].fillna(0), color=colours, error_kw={"capsize": 2})
+        individual = lines.loc[lines["row"] == "individual", "mean"]
+        for value in individual:
+            axis.axvline(value, color=COLOURS["individual"], linewidth=0.8, linestyle=":")
+        low = float((lines["mean"] - lines["std"].fillna(0)).min())
+        axis.set_xlim(max(0, low - 5), min(100, float(lines["mean"].max()) + 5))
+        axis.set(title=dataset, xlabel="test acc@1 (%)", yticks=range(len(labels)), yticklabels=labels)
+    axes[0, 0].invert_yaxis()
+    figure.suptitle(title)
+    figure.tight_layout()
+    return figure
+
+
+def _labels(table: pd.DataFrame) -> list[str]:
+    several = table["experiment"].nunique() > 1
+    columns = ["experiment", "row", "level"] if several else ["row", "level"]
+    return [" ".join(filter(None, line)).replace("_", " ") for line in table[columns].astype(str).to_numpy()]
+
+
+def curves_figure(rows: Sequence[Row], title: str) -> Figure:
+    """acc@1 on val after each epoch, mean over seeds, a panel per dataset.
+
+    The joint baseline is left out: it has one curve for all datasets.
+    """
+    shown = [row for row in rows if row.row != "joint_baseline"]
+    datasets = list(dict.fromkeys(row.dataset for row in shown))
+    figure, axes = plt.subplots(1, len(datasets), figsize=(3.4 * len(datasets) + 1.5, 3.8), squeeze=False)
+    for axis, dataset in zip(axes[0], datasets, strict=True):
+        groups: dict[tuple[str, str, str], list[pd.Series]] = {}
+        for row in shown:
+            history = row.job.directory / "history.csv"
+            if row.dataset == dataset and history.is_file():
+                groups.setdefault((row.experiment, row.row, row.level), []).append(_curve(history))
+        for (_, name, level), curves in groups.items():
+            mean = pd.concat(curves, axis=1).mean(axis=1)
+            label = f"{name} {level}".strip().replace("_", " ")
+            axis.plot(mean.index, mean, color=COLOURS[name], linestyle=STYLES[level], label=label, linewidth=1.2)
+        axis.set(title=dataset, xlabel="epoch", ylabel="val acc@1 (%)")
+        axis.grid(alpha=0.3)
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="lower center", ncol=4, fontsize=7, frameon=False)
+    figure.suptitle(title)
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
+    return figure
+
+
+def _curve(history: Path) -> pd.Series:
+    table = pd.read_csv(history)
+    return pd.Series(table["val_acc@1"].to_numpy(), index=table["epoch"] + 1)
+
+
+def cost_figure(table: pd.DataFrame, title: str) -> Figure:
+    """Wall-clock by stage in units of one individual training, and cached bytes by level."""
+    stages = table[table["kind"] == "stage"]
+    levels = table[table["kind"] == "level"]
+    figure, axes = plt.subplots(1, 2, figsize=(10, 3.4))
+    labels = [f"{name} x {jobs}" for name, jobs in zip(stages["name"], stages["jobs"], strict=True)]
+    axes[0].barh(labels, stages["individual_trainings"].astype(float), color="#1f77b4")
+    axes[0].set(xlabel="wall-clock, in individual trainings", title="all jobs of a stage")
+    axes[0].invert_yaxis()
+    if len(levels):
+        bars = axes[1].bar(levels["name"], levels["bytes"].astype(float) / 1e6, color="#d62728")
+        per_image = [f"{value:,.0f} B per image" for value in levels["bytes_per_image"].astype(float)]
+        axes[1].bar_label(bars, per_image, fontsize=8)
+    axes[1].set(ylabel="cached, MB", title="all teachers, datasets, views, seeds")
+    figure.suptitle(title)
+    figure.tight_layout()
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure; the format is that of the file name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,45 @@
+"""Progress of long work: a bar in a terminal, a line every few seconds in a log file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+from tqdm import tqdm
+
+LINE_EVERY_SECONDS = 5.0
+
+log = logging.getLogger("kd")
+
+
+class Progress:
+    """Counts finished units of work and shows them with whatever figures the caller has.
+
+    Args:
+        total: units of work in all.
+        unit: what one unit is, in the singular, for people.
+        done: units finished in an earlier attempt.
+    """
+
+    def __init__(self, total: int, unit: str, done: int = 0) -> None:
+        self.total, self.unit, self.done = total, unit, done
+        self._first = done
+        self._started = self._shown = time.monotonic()
+        self._bar = tqdm(total=total, unit=unit, initial=done) if sys.stderr.isatty() else None
+
+    def step(self, units: int = 1, **figures: float) -> None:
+        """Further units are finished."""
+        self.done += units
+        if self._bar is not None:
+            self._bar.set_postfix(figures, refresh=False)
+            self._bar.update(units)
+            if self.done == self.total:
+                self._bar.close()
+            return
+        now = time.monotonic()
+        if now - self._shown >= LINE_EVERY_SECONDS or self.done == self.total:
+            self._shown = now
+            left = (now - self._started) / (self.done - self._first) * (self.total - self.done)
+            shown = " ".join(f"{name}={value:.4g}" for name, value in figures.items())
+            log.info("%s %d/%d %s, %.0f s left", self.unit, self.done, self.total, shown, left)

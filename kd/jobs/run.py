@@ -1,0 +1,94 @@
+"""From a command line to a finished artefact: the frame around every stage."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from kd.jobs.errors import UserError
+from kd.jobs.job import Job
+from kd.jobs.lock import writing
+from kd.jobs.manifest import read_manifest, restore_manifest, write_manifest
+
+SpecT = TypeVar("SpecT", bound=BaseModel)
+
+log = logging.getLogger("kd")
+
+
+@dataclass(frozen=True)
+class Context(Generic[SpecT]):
+    """What a stage works with.
+
+    Attributes:
+        spec: the typed spec of the artefact.
+        upstream: directory of each upstream artefact, by role; all checked and complete.
+        directory: where the stage writes. Hidden files are its scratch space and not part of the artefact.
+    """
+
+    spec: SpecT
+    upstream: dict[str, Path]
+    directory: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a stage reports: results for the tables, and the device that the work ran on."""
+
+    result: dict[str, Any]
+    device: str = "cpu"
+
+
+def stage_main(spec_type: type[SpecT], build: Callable[[Context[SpecT]], Outcome]) -> None:
+    """Command line of a stage: `python -m kd.stages.<stage> --job JSON`."""
+    parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
+    parser.add_argument("--job", required=True, help="JSON description of the job, or @FILE that holds it")
+    options = parser.parse_args()
+    with user_errors():
+        text = Path(options.job[1:]).read_text() if options.job.startswith("@") else options.job
+        try:
+            job = Job.model_validate_json(text)
+            spec = spec_type.model_validate(job.spec)
+        except ValidationError as error:
+            raise UserError(f"--job: {error}") from error
+        run_job(job, spec, build)
+
+
+def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome]) -> None:
+    """Build one artefact in its directory, or find that it is already whole.
+
+    Raises:
+        UserError: an upstream artefact is missing or damaged, or the stage met a user's mistake.
+    """
+    with writing(job.directory):
+        if restore_manifest(job):
+            log.info("%s %s: already built, %s", job.stage, job.name, job.directory)
+            return
+        for upstream in job.upstream.values():
+            read_manifest(upstream)
+        log.info("%s %s: building %s", job.stage, job.name, job.directory)
+        started = time.monotonic()
+        directories = {role: upstream.directory for role, upstream in job.upstream.items()}
+        outcome = build(Context(spec, directories, job.directory))
+        seconds = time.monotonic() - started
+        write_manifest(job, result=outcome.result, seconds=seconds, device=outcome.device)
+        log.info("%s %s: done in %.1f s", job.stage, job.name, seconds)
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn a `UserError` into one last line on stderr and exit status 1."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None

@@ -1,0 +1,1 @@
+"""Networks: individual teachers, joint teachers, students; their weights in and out."""

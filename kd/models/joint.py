@@ -1,0 +1,104 @@
+"""The joint teacher T*: fuses what several frozen teachers see of an image (MLFD, section on joint teachers).
+
+    L1  dropout -> linear on the concatenated vectors
+    L2  per teacher an adaptor (batch norm, 1x1 conv to `width`), concatenated; batch norm, GELU;
+        1x1 conv to the student's channels; batch norm, GELU = distilled map; average pool, dropout, linear
+    L3  the same adaptors on the maps of stride 16; 3x3 conv of stride 2, batch norm, GELU = a distilled map
+        of its own; then the 1x1 conv and the rest of L2
+    L4  two convs of stride 2, two distilled maps, then the rest of L2
+
+Fused at level Lk it gives k - 1 distilled maps. The individual teachers are no part of it: it is trained on
+their cached embeddings.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt, Lt
+from torch import Tensor, nn
+
+from kd.models.network import Features, resample
+from kd.models.spec import Level, map_levels
+from kd.models.targets import Embeddings, Targets
+from kd.options import BaseOptions
+
+
+class JointConfig(BaseOptions):
+    """All that is needed to build a joint teacher again: stored beside its weights as joint.json."""
+
+    level: Level
+    channels: list[int]
+    """Channels (or vector width, at L1) of each teacher's embedding at `level`, in the order of the teachers."""
+    grid: tuple[int, int] | None
+    """Height and width that the teachers' maps are resampled to; None at L1."""
+    map_channels: list[int]
+    """Channels of the distilled maps, shallow to deep: those of the student's maps of the same levels."""
+    width: Annotated[int, Gt(0)]
+    dropout: Annotated[float, Ge(0), Lt(1)]
+    heads: dict[str, int]
+    """Classes of each target dataset."""
+
+
+class JointTeacher(nn.Module):
+    """T*, with one head per target dataset: one target in scope `per_target`, several in scope `shared`."""
+
+    def __init__(self, config: JointConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.adaptors = nn.ModuleList()
+        self.stages = nn.ModuleList()
+        width = sum(config.channels)
+        if config.level != "L1":
+            self.adaptors.extend(_adaptor(channels, config.width) for channels in config.channels)
+            width = config.width * len(config.channels)
+            self.fused = nn.Sequential(nn.BatchNorm2d(width), nn.GELU())
+            *strided, last = config.map_channels
+            for channels in strided:
+                self.stages.append(_stage(width, channels, kernel=3, stride=2))
+                width = channels
+            self.stages.append(_stage(width, last, kernel=1, stride=1))
+            width = last
+        self.dropout = nn.Dropout(config.dropout)
+        self.heads = nn.ModuleDict({name: nn.Linear(width, classes) for name, classes in config.heads.items()})
+
+    def forward(self, embeddings: Embeddings) -> Features:
+        """Fuse a batch.
+
+        Args:
+            embeddings: one dict per teacher, in the order of `config.channels`, holding `config.level`.
+
+        Returns:
+            The vector (B, D) that the heads classify, the distilled maps by level of the student, and the
+            logits of every head.
+        """
+        inputs = [each[self.config.level] for each in embeddings]
+        if self.config.level == "L1":
+            return self._classify(torch.cat(inputs, dim=1), {})
+        assert self.config.grid is not None
+        grid = self.config.grid
+        adapted = [adaptor(resample(x, grid)) for adaptor, x in zip(self.adaptors, inputs, strict=True)]
+        x = self.fused(torch.cat(adapted, dim=1))  # (B, teachers * width, h, w)
+        maps: dict[str, Tensor] = {}
+        for level, stage in zip(map_levels(self.config.level), self.stages, strict=True):
+            x = maps[level] = stage(x)
+        return self._classify(x.mean(dim=(2, 3)), maps)
+
+    def _classify(self, vector: Tensor, maps: dict[str, Tensor]) -> Features:
+        dropped = self.dropout(vector)
+        return Features(vector, maps, {name: head(dropped) for name, head in self.heads.items()})
+
+    def make_targets(self, embeddings: Embeddings, dataset: str) -> Targets:
+        """Targets for a student of `dataset`."""
+        features = self(embeddings)
+        return Targets(features.logits[dataset], features.vector, features.maps)
+
+
+def _adaptor(channels: int, width: int) -> nn.Module:
+    return nn.Sequential(nn.BatchNorm2d(channels), nn.Conv2d(channels, width, kernel_size=1))
+
+
+def _stage(channels: int, width: int, *, kernel: int, stride: int) -> nn.Module:
+    conv = nn.Conv2d(channels, width, kernel, stride=stride, padding=kernel // 2)
+    return nn.Sequential(conv, nn.BatchNorm2d(width), nn.GELU())

@@ -1,0 +1,160 @@
+"""Individual teachers and students: a timm backbone, a latent layer, a classifier per dataset, and taps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kd.jobs.errors import UserError
+from kd.models.spec import LEVELS, Level, NetworkConfig
+
+MAX_STAGES = 8
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+@dataclass
+class Features:
+    """What a network says of a batch.
+
+    Attributes:
+        vector: (B, D), the input of the classifier; level L1.
+        maps: (B, C, h, w) for each tapped level L2, L3, L4.
+        logits: (B, classes) for each dataset that the network has a head for.
+    """
+
+    vector: Tensor
+    maps: dict[str, Tensor] = field(default_factory=dict)
+    logits: dict[str, Tensor] = field(default_factory=dict)
+
+    def at(self, level: str) -> Tensor:
+        """The tensor tapped at a level."""
+        return self.vector if level == "L1" else self.maps[level]
+
+
+class Network(nn.Module):
+    """backbone -> latent (linear, no activation) -> heads (MLFD, individual teachers).
+
+    Input is RGB in 0..1 of any size; the network resizes and normalises it itself, so that teachers of
+    different input sizes and statistics can look at the same view.
+
+    Raises:
+        UserError: timm does not know the architecture or refuses its arguments.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = create_backbone(config)
+        # Some heads widen the pooled features before the classifier.
+        features = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
+        width = config.latent_dim or features
+        self.latent = nn.Linear(features, width) if config.latent_dim else nn.Identity()
+        self.heads = nn.ModuleDict({name: nn.Linear(width, classes) for name, classes in config.heads.items()})
+        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor, levels: Sequence[Level] = ()) -> Features:
+        """Classify a batch and tap it.
+
+        Args:
+            images: (B, 3, H, W) float RGB in 0..1.
+            levels: which of L2, L3, L4 to return maps of; the vector (L1) and logits always come.
+        """
+        pooled, maps = self._backbone(self.normalise(images), [level for level in LEVELS[1:] if level in levels])
+        vector = self.latent(pooled)
+        return Features(vector, maps, {name: head(vector) for name, head in self.heads.items()})
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Resize to the network's input size and normalise with its statistics."""
+        size = self.config.input_size
+        if tuple(images.shape[-2:]) != tuple(size):
+            images = functional.interpolate(images, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+        return (images - self.mean) / self.std
+
+    def _backbone(self, inputs: Tensor, levels: list[Level]) -> tuple[Tensor, dict[str, Tensor]]:
+        if not levels:
+            return self.backbone(inputs), {}
+        indices = [tap_index(self.backbone, level) for level in levels if level != "L2"]
+        final, taps = self.backbone.forward_intermediates(inputs, indices=sorted(indices) or 1, output_fmt="NCHW")
+        by_index = dict(zip(sorted(indices), taps, strict=False))
+        maps: dict[str, Tensor] = {
+            level: as_map(self.backbone, final) if level == "L2" else by_index[tap_index(self.backbone, level)]
+            for level in levels
+        }
+        return self.backbone.forward_head(final, pre_logits=True), maps
+
+
+def create_backbone(config: NetworkConfig, classes: int = 0) -> Any:
+    """The timm model with its own initialisation; `classes` 0: without its classifier.
+
+    Typed as Any: timm's models have attributes and methods that nn.Module does not promise.
+    """
+    try:
+        return timm.create_model(config.architecture, num_classes=classes, **config.kwargs)
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        raise UserError(f"models: timm cannot build {config.architecture} with {config.kwargs}: {error}") from error
+
+
+def tap_index(backbone: Any, level: Level) -> int:
+    """Index into timm's feature_info of the stage that a level taps.
+
+    The last stage is L2, the one before it L3, the one before that L4: strides 32, 16 and 8 in the usual
+    networks. Plain transformers have one stage per block, all of one stride: four evenly spaced blocks are
+    taken as stages.
+
+    Raises:
+        UserError: the network has too few stages.
+    """
+    info = list(backbone.feature_info)
+    count = len(info)
+    depth = LEVELS.index(level)
+    stages = list(range(count))
+    if count > MAX_STAGES or len({stage["reduction"] for stage in info}) == 1:
+        stages = sorted({round(count * quarter / 4) - 1 for quarter in (1, 2, 3, 4)})
+    if depth > len(stages):
+        raise UserError(f"level {level}: {type(backbone).__name__} has only {len(stages)} stages to tap")
+    return stages[-depth]
+
+
+def as_map(backbone: Any, final: Tensor) -> Tensor:
+    """Final features as (B, C, h, w): token grids are reshaped, channels-last maps permuted."""
+    if final.ndim == 3:
+        rows, columns = backbone.patch_embed.grid_size
+        tokens = final[:, final.shape[1] - rows * columns :]  # class and register tokens come first
+        return tokens.transpose(1, 2).reshape(len(final), -1, rows, columns)
+    if getattr(backbone, "output_fmt", "NCHW") == "NHWC":
+        return final.permute(0, 3, 1, 2)
+    return final
+
+
+def resample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring (B, C, h, w) to another grid: averaged where it shrinks, interpolated where it grows."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    if maps.shape[-2] >= size[0] and maps.shape[-1] >= size[1]:
+        return functional.adaptive_avg_pool2d(maps, size)
+    return functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+
+
+def tap_shapes(network: Network, levels: Sequence[Level]) -> dict[str, tuple[int, ...]]:
+    """Shape of one sample's embedding at each level: (D,) at L1, (C, h, w) above."""
+    mode = network.training
+    network.eval()
+    with torch.no_grad():
+        features = network(torch.zeros(1, 3, *network.config.input_size), levels)
+    network.train(mode)
+    return {level: tuple(features.at(level).shape[1:]) for level in levels}
+
+
+def freeze(module: ModuleT) -> ModuleT:
+    """Put a teacher beyond training: no gradients, batch-norm statistics and dropout at rest."""
+    return module.eval().requires_grad_(requires_grad=False)

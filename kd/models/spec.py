@@ -1,0 +1,64 @@
+"""What a network is, before any weight exists. Imports no torch: the config and the plan use it too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt
+
+from kd.options import BaseOptions
+
+Level = Literal["L1", "L2", "L3", "L4"]
+LEVELS: tuple[Level, ...] = ("L1", "L2", "L3", "L4")
+
+
+def map_levels(level: Level) -> tuple[Level, ...]:
+    """Levels of the distilled maps of a joint teacher fused at `level`, from shallow to deep: L4, L3, L2."""
+    return LEVELS[LEVELS.index(level) : 0 : -1]
+
+
+def cached_levels(teacher_level: Level, *, individual: bool) -> tuple[Level, ...]:
+    """Levels that must be cached: those a joint teacher fuses, or those an individual teacher shows.
+
+    An individual teacher shows its vector (for the logits) and every map from L2 down to its level.
+    """
+    return LEVELS[: LEVELS.index(teacher_level) + 1] if individual else (teacher_level,)
+
+
+class Checkpoint(BaseOptions):
+    """Weights brought by the user."""
+
+    path: Path
+    """A .safetensors file, or a torch file of tensors (loaded with weights_only, so it runs no code)."""
+    match: Literal["name", "order"] = "name"
+    """Match tensors by name, or by order and shape (a checkpoint of another code base)."""
+
+
+class ModelSpec(BaseOptions):
+    """A backbone of timm with a latent layer and a classifier (MLFD: individual teachers and students)."""
+
+    architecture: str
+    """Name of the timm model."""
+    kwargs: dict[str, Any] = {}
+    """Further arguments of timm.create_model, such as drop_rate, drop_path_rate, output_stride."""
+    latent_dim: Annotated[int, Gt(0)] | None = None
+    """Width of the linear layer between backbone and classifier (level L1); null: the pooled features are L1."""
+    weights: Literal["scratch", "pretrained"] | Checkpoint = "scratch"
+    """Where the backbone starts: scratch, timm's pretrained weights, or a checkpoint of your own."""
+    input_size: tuple[Annotated[int, Ge(8)], Annotated[int, Ge(8)]] | None = None
+    """Height and width that pictures are resized to; null: the size of the dataset."""
+
+
+class NetworkConfig(BaseOptions):
+    """All that is needed to build a network again: stored beside its weights as network.json."""
+
+    architecture: str
+    kwargs: dict[str, Any]
+    latent_dim: int | None
+    input_size: tuple[int, int]
+    mean: tuple[float, ...]
+    """Per RGB channel in 0..1, as is `std`: what the network normalises its input with."""
+    std: tuple[float, ...]
+    heads: dict[str, int]
+    """Classes of each dataset that the network has a classifier for."""

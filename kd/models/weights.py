@@ -1,0 +1,198 @@
+"""Weights in and out: brought checkpoints, stored networks, export to plain timm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from kd.data.packed import DatasetInfo
+from kd.jobs.errors import UserError
+from kd.models.network import Network, create_backbone
+from kd.models.spec import Checkpoint, ModelSpec, NetworkConfig
+
+CONFIG, WEIGHTS = "network.json", "network.safetensors"
+EXPORT_CONFIG, EXPORT_WEIGHTS = "config.json", "model.safetensors"
+
+
+def new_network(model: ModelSpec, datasets: Sequence[DatasetInfo], *, statistics: DatasetInfo) -> Network:
+    """A network with one head per dataset, its backbone initialised as the model says.
+
+    Input statistics are those of the training pictures, except for brought weights, which keep the
+    statistics they were trained with (timm's record of them).
+    """
+    kwargs = dict(model.kwargs)
+    pretrained_cfg = timm.get_pretrained_cfg(model.architecture)
+    input_size = model.input_size or statistics.image_size
+    if pretrained_cfg is not None and pretrained_cfg.fixed_input_size:
+        kwargs.setdefault("img_size", input_size)
+    mean, std = statistics.mean, statistics.std
+    if model.weights != "scratch" and pretrained_cfg is not None:
+        mean, std = pretrained_cfg.mean, pretrained_cfg.std
+    config = NetworkConfig(
+        architecture=model.architecture,
+        kwargs=kwargs,
+        latent_dim=model.latent_dim,
+        input_size=input_size,
+        mean=mean,
+        std=std,
+        heads={dataset.name: len(dataset.classes) for dataset in datasets},
+    )
+    network = Network(config)
+    if model.weights == "pretrained":
+        _load_pretrained(network)
+    elif isinstance(model.weights, Checkpoint):
+        load_checkpoint(network, model.weights)
+    return network
+
+
+def _load_pretrained(network: Network) -> None:
+    """Timm's own pretrained weights; classifiers of other classes are left out."""
+    config = network.config
+    try:
+        source = timm.create_model(config.architecture, pretrained=True, num_classes=0, **config.kwargs)
+    except (RuntimeError, OSError) as error:
+        raise UserError(f"models: no pretrained weights for {config.architecture}: {error}") from error
+    network.backbone.load_state_dict(source.state_dict())
+
+
+def load_checkpoint(network: Network, checkpoint: Checkpoint) -> None:
+    """Load brought weights into the backbone; a classifier in the file is used if its classes fit.
+
+    Raises:
+        UserError: the file is missing, is not a file of tensors, or does not fit the architecture.
+    """
+    tensors = read_tensors(checkpoint.path)
+    if all(name.split(".")[0] in ("backbone", "latent", "heads") for name in tensors):
+        _load_strictly(network, tensors, checkpoint.path)
+        return
+    classes = _classes_in(tensors)
+    whole = create_backbone(network.config, classes=classes)
+    if checkpoint.match == "order":
+        tensors = _by_order(tensors, whole, checkpoint.path)
+    _load_strictly(whole, tensors, checkpoint.path)
+    own = network.backbone.state_dict()
+    network.backbone.load_state_dict({name: value for name, value in whole.state_dict().items() if name in own})
+    head = whole.get_classifier()
+    for linear in network.heads.values():
+        if isinstance(head, nn.Linear) and linear.weight.shape == head.weight.shape:
+            linear.load_state_dict(head.state_dict())
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file or a torch file, by name."""
+    if not path.is_file():
+        raise UserError(f"models: weights.path: {path} is not a file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a safetensors file ({error})") from error
+    except Exception as error:  # torch.load raises whatever the unpickler meets
+        raise UserError(f"{path}: not a torch file of tensors ({type(error).__name__}: {error})") from error
+    for key in ("state_dict", "model"):
+        content = content.get(key, content)
+    return {name.removeprefix("module."): value for name, value in content.items()}
+
+
+def _classes_in(tensors: dict[str, Tensor]) -> int:
+    """Classes of the classifier in a checkpoint: rows of its last matrix, if a bias of that length follows."""
+    *_, weight, bias = tensors.values()
+    return len(weight) if weight.ndim == 2 and tuple(bias.shape) == (len(weight),) else 0
+
+
+def _by_order(tensors: dict[str, Tensor], module: nn.Module, path: Path) -> dict[str, Tensor]:
+    """Rename tensors after the module's own, which must have the same shapes in the same order."""
+    wanted = module.state_dict()
+    shapes = [tuple(value.shape) for value in wanted.values()]
+    found = [tuple(value.shape) for value in tensors.values()]
+    if shapes != found:
+        raise UserError(f"{path}: its {len(found)} tensors do not have the shapes of {type(module).__name__} in order")
+    return dict(zip(wanted, tensors.values(), strict=True))
+
+
+def _load_strictly(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"{path}: does not fit the architecture: {str(error).splitlines()[1].strip()} ...") from error
+
+
+def save_network(network: Network, directory: Path) -> None:
+    """Store a network so that `load_network` builds it again."""
+    (directory / CONFIG).write_text(network.config.model_dump_json(indent=1))
+    save_file(_contiguous(network), directory / WEIGHTS)
+
+
+def load_network(directory: Path) -> Network:
+    """The network stored in a directory."""
+    network = Network(NetworkConfig.model_validate_json((directory / CONFIG).read_text()))
+    network.load_state_dict(load_file(directory / WEIGHTS))
+    return network
+
+
+def _contiguous(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+
+
+def fold(network: Network, head: str) -> nn.Module:
+    """The same function as a plain timm model: the latent layer is linear, so it merges into the classifier.
+
+    Takes normalised images; returns (B, classes) logits of one head.
+
+    Raises:
+        UserError: the timm model has no single linear classifier.
+    """
+    linear = network.heads[head]
+    assert isinstance(linear, nn.Linear)
+    weight, bias = linear.weight.double(), linear.bias.double()
+    if isinstance(network.latent, nn.Linear):
+        bias = bias + weight @ network.latent.bias.double()
+        weight = weight @ network.latent.weight.double()
+    plain = create_backbone(network.config, classes=linear.out_features)
+    classifier = plain.get_classifier()
+    if not isinstance(classifier, nn.Linear) or classifier.weight.shape != weight.shape:
+        raise UserError(f"models: {network.config.architecture} has no single linear classifier, cannot be exported")
+    plain.load_state_dict(network.backbone.state_dict(), strict=False)
+    with torch.no_grad():
+        classifier.weight.copy_(weight)
+        classifier.bias.copy_(bias)
+    folded: nn.Module = plain.to(network.mean.device)
+    return folded
+
+
+def export_timm(network: Network, dataset: DatasetInfo, directory: Path) -> None:
+    """Write config.json and model.safetensors, loadable by `timm.create_model("local-dir:DIRECTORY")`."""
+    config = network.config
+    plain: Any = fold(network, dataset.name)
+    pretrained_cfg: dict[str, Any] = {
+        "input_size": [3, *config.input_size],
+        "fixed_input_size": "img_size" in config.kwargs,
+        "interpolation": "bicubic",
+        "crop_pct": 1.0,
+        "crop_mode": "squash" if dataset.resize == "squash" else "center",
+        "mean": list(config.mean),
+        "std": list(config.std),
+        "num_classes": len(dataset.classes),
+        "label_names": list(dataset.classes),
+        "classifier": plain.pretrained_cfg.get("classifier"),
+        "first_conv": plain.pretrained_cfg.get("first_conv"),
+    }
+    exported = {
+        "architecture": config.architecture.split(".")[0],
+        "num_classes": len(dataset.classes),
+        "num_features": plain.num_features,
+        "label_names": list(dataset.classes),
+        "model_args": config.kwargs,
+        "pretrained_cfg": pretrained_cfg,
+    }
+    (directory / EXPORT_CONFIG).write_text(json.dumps(exported, indent=1))
+    save_file(_contiguous(plain), directory / EXPORT_WEIGHTS)

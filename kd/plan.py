@@ -1,0 +1,371 @@
+"""From a config to what is to be built: specs, keys and directories of all artefacts. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kd.config import Config, Views
+from kd.data.options import Augmentation
+from kd.data.sources.registry import load_source, source_module
+from kd.digest import code_digest
+from kd.distillers.registry import distiller_module
+from kd.jobs.errors import UserError
+from kd.jobs.job import Job, Upstream, artefact_key
+from kd.models.spec import LEVELS, Level, ModelSpec, cached_levels
+from kd.options import BaseOptions
+from kd.stages import (
+    cache_embeddings,
+    distill_student,
+    prepare_dataset,
+    train_baseline,
+    train_joint_teacher,
+    train_teacher,
+)
+from kd.training.recipe import Recipe
+
+STAGES = (
+    "prepare_dataset",
+    "train_teacher",
+    "cache_embeddings",
+    "train_joint_teacher",
+    "distill_student",
+    "train_baseline",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured network: where its metrics belong in the tables."""
+
+    experiment: str
+    dataset: str
+    row: str
+    level: str
+    seed: int
+    job: Job
+
+
+@dataclass
+class _Demand:
+    """What the joint teachers and students together want of one teacher on one dataset."""
+
+    levels: set[Level] = field(default_factory=set)
+    views: int = 1
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """Embeddings that one joint teacher or student reads."""
+
+    teacher: str
+    dataset: str
+    seed: int
+    augmentation: Augmentation | None
+
+
+class Plan:
+    """Every artefact of a config: `jobs` by directory, upstream first, and `rows` for the tables.
+
+    Args:
+        config: validated.
+
+    Raises:
+        UserError: a dataset's source is missing or malformed.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.jobs: dict[Path, Job] = {}
+        self.rows: list[Row] = []
+        self._named: dict[tuple[str, str], Job] = {}
+        self._stores: dict[_Wish, Job] = {}
+        self._demands: dict[_Wish, _Demand] = {}
+        self._collect_demands()
+        for name in config.datasets:
+            self._dataset(name)
+        for seed in config.seeds:
+            for name in config.teachers:
+                self._teacher(name, seed)
+            for wish in [wish for wish in self._demands if wish.seed == seed]:
+                self._embeddings(wish)
+            for name in config.joint_teachers:
+                self._joint_teacher(name, seed)
+            for name in config.students:
+                self._student(name, seed)
+            for name in config.baselines:
+                self._baseline(name, seed)
+        self._individual_rows()
+
+    def stage(self, stage: str) -> list[Job]:
+        """All jobs of a stage."""
+        return [job for job in self.jobs.values() if job.stage == stage]
+
+    def _add(
+        self,
+        name: str,
+        spec: BaseOptions,
+        upstream: dict[str, Job],
+        *,
+        stage: str,
+        modules: tuple[str, ...] = (),
+        identities: dict[str, str] | None = None,
+    ) -> Job:
+        """Add one artefact; `identities` replaces keys of upstreams of which only a part is read."""
+        dumped = spec.model_dump(mode="json")
+        code = code_digest(f"kd.stages.{stage}", *modules)
+        keys = {role: job.key for role, job in upstream.items()} | (identities or {})
+        key = artefact_key(stage, dumped, keys, code)
+        job = Job(
+            stage=stage,
+            name=name,
+            key=key,
+            directory=self.config.results / stage / name / key,
+            code=code,
+            spec=dumped,
+            upstream={
+                role: Upstream(stage=up.stage, name=up.name, key=up.key, directory=up.directory)
+                for role, up in upstream.items()
+            },
+        )
+        self.jobs[job.directory] = self._named[stage, name] = job
+        return job
+
+    def _dataset(self, name: str) -> None:
+        dataset = self.config.datasets[name]
+        source = load_source(dataset.source["type"])
+        given = {key: value for key, value in dataset.source.items() if key != "type"}
+        try:
+            fingerprint = source.fingerprint(source.Options.model_validate(given))
+        except UserError as error:
+            raise UserError(f"datasets.{name}: {error}") from error
+        size = dataset.image_size
+        spec = prepare_dataset.Spec(
+            name=name,
+            source=dataset.source,
+            fingerprint=fingerprint,
+            image_size=(size, size) if isinstance(size, int) else size,
+            resize=dataset.resize,
+            split=dataset.split,
+        )
+        self._add(name, spec, {}, stage="prepare_dataset", modules=(source_module(dataset.source["type"]),))
+
+    def _teacher(self, name: str, seed: int) -> None:
+        teacher = self.config.teachers[name]
+        recipe = None if teacher.recipe is None else self.config.recipe(teacher.recipe)
+        spec = train_teacher.Spec(model=self.config.models[teacher.model], recipe=recipe, seed=seed)
+        upstream = {"dataset": self._named["prepare_dataset", teacher.dataset]}
+        self._add(f"{name}-seed{seed}", spec, upstream, stage="train_teacher")
+
+    def _baseline(self, name: str, seed: int) -> None:
+        baseline = self.config.baselines[name]
+        datasets = baseline.datasets or list(self.config.datasets)
+        spec = train_baseline.Spec(
+            datasets=datasets,
+            model=self.config.models[baseline.model],
+            recipe=self.config.recipe(baseline.recipe),
+            seed=seed,
+        )
+        upstream = {f"dataset:{each}": self._named["prepare_dataset", each] for each in datasets}
+        job = self._add(f"{name}-seed{seed}", spec, upstream, stage="train_baseline")
+        experiment = baseline.experiment or self.config.experiment
+        self.rows += [Row(experiment, each, "joint_baseline", "", seed, job) for each in datasets]
+
+    # Embeddings: one store per teacher, dataset, seed and augmentation, for all who read it.
+
+    def _collect_demands(self) -> None:
+        config = self.config
+        for seed in config.seeds:
+            for joint in config.joint_teachers.values():
+                recipe = config.recipe(joint.recipe)
+                for target in config.joint_targets(joint):
+                    for teacher in joint.teachers or config.teachers:
+                        self._demand(teacher, target, seed, recipe, joint.views, (joint.level,))
+            for name, student in config.students.items():
+                recipe = config.recipe(student.recipe)
+                for target in config.student_targets(student):
+                    level, individual, teachers = self._student_teachers(name, target)
+                    levels = cached_levels(level, individual=individual)
+                    for teacher in teachers:
+                        self._demand(teacher, target, seed, recipe, self._student_views(name), levels)
+
+    def _demand(
+        self, teacher: str, dataset: str, seed: int, recipe: Recipe, views: Views, levels: tuple[Level, ...]
+    ) -> None:
+        demand = self._demands.setdefault(self._wish(teacher, dataset, seed, recipe, views), _Demand())
+        demand.levels.update(levels)
+        demand.views = max(demand.views, _view_count(views, recipe))
+
+    def _wish(self, teacher: str, dataset: str, seed: int, recipe: Recipe, views: Views) -> _Wish:
+        return _Wish(teacher, dataset, seed, None if views == "none" else recipe.augmentation)
+
+    def _embeddings(self, wish: _Wish) -> None:
+        demand = self._demands[wish]
+        spec = cache_embeddings.Spec(
+            levels=[level for level in LEVELS if level in demand.levels],
+            views=demand.views,
+            augmentation=wish.augmentation,
+            seed=wish.seed,
+        )
+        name = f"{wish.teacher}-on-{wish.dataset}-seed{wish.seed}"
+        self._stores[wish] = self._add(name, spec, self._embedding_upstream(wish), stage="cache_embeddings")
+
+    def _embedding_upstream(self, wish: _Wish) -> dict[str, Job]:
+        return {
+            "teacher": self._named["train_teacher", f"{wish.teacher}-seed{wish.seed}"],
+            "dataset": self._named["prepare_dataset", wish.dataset],
+        }
+
+    def _identity(self, wish: _Wish, levels: tuple[Level, ...]) -> str:
+        """Identity of what a reader takes from a store: not its other levels, and not how many views it has.
+
+        So a joint teacher at another level, or a student with more views, enlarges the store and leaves
+        everything that was trained on it valid.
+        """
+        spec = {
+            "levels": list(levels),
+            "augmentation": None if wish.augmentation is None else wish.augmentation.model_dump(mode="json"),
+            "seed": wish.seed,
+        }
+        keys = {role: job.key for role, job in self._embedding_upstream(wish).items()}
+        return artefact_key("cache_embeddings", spec, keys, code_digest("kd.stages.cache_embeddings"))
+
+    def _joint_teacher(self, name: str, seed: int) -> None:
+        joint = self.config.joint_teachers[name]
+        targets = self.config.joint_targets(joint)
+        for group in [targets] if joint.scope == "shared" else [[target] for target in targets]:
+            self._joint_teacher_for(name, group, seed)
+
+    def _joint_teacher_for(self, name: str, targets: list[str], seed: int) -> None:
+        config, joint = self.config, self.config.joint_teachers[name]
+        recipe = config.recipe(joint.recipe)
+        teachers = joint.teachers or list(config.teachers)
+        student = None
+        if joint.scope == "per_target" and joint.level != "L1":
+            student = self._model(joint.student_model, targets[0])
+        spec = train_joint_teacher.Spec(
+            level=joint.level,
+            teachers=teachers,
+            targets=targets,
+            student=student,
+            width=joint.width,
+            dropout=joint.dropout,
+            views=_view_count(joint.views, recipe),
+            recipe=recipe,
+            seed=seed,
+        )
+        upstream = {f"dataset:{target}": self._named["prepare_dataset", target] for target in targets}
+        identities = {}
+        for target in targets:
+            for teacher in teachers:
+                wish = self._wish(teacher, target, seed, recipe, joint.views)
+                role = f"embeddings:{teacher}:{target}"
+                upstream[role] = self._stores[wish]
+                identities[role] = self._identity(wish, (joint.level,))
+        suffix = "" if joint.scope == "shared" else f"-for-{targets[0]}"
+        job = self._add(
+            f"{name}{suffix}-seed{seed}", spec, upstream, stage="train_joint_teacher", identities=identities
+        )
+        experiment = joint.experiment or config.experiment
+        self.rows += [Row(experiment, target, "joint_teacher", joint.level, seed, job) for target in targets]
+
+    def _student(self, name: str, seed: int) -> None:
+        for target in self.config.student_targets(self.config.students[name]):
+            self._student_for(name, target, seed)
+
+    def _student_for(self, name: str, target: str, seed: int) -> None:
+        config, student = self.config, self.config.students[name]
+        recipe = config.recipe(student.recipe)
+        level, individual, teachers = self._student_teachers(name, target)
+        views = self._student_views(name)
+        spec = distill_student.Spec(
+            dataset=target,
+            level=level,
+            teachers=teachers,
+            individual=individual,
+            model=self._model(student.model, target),
+            distiller=student.distiller,
+            views=_view_count(views, recipe),
+            recipe=recipe,
+            seed=seed,
+        )
+        upstream = {
+            "dataset": self._named["prepare_dataset", target],
+            "teacher": self._teacher_job(config.student_teacher(student, target), target, seed),
+        }
+        identities = {}
+        for teacher in teachers:
+            wish = self._wish(teacher, target, seed, recipe, views)
+            role = f"embeddings:{teacher}"
+            upstream[role] = self._stores[wish]
+            identities[role] = self._identity(wish, cached_levels(level, individual=individual))
+        job = self._add(
+            f"{name}-for-{target}-seed{seed}",
+            spec,
+            upstream,
+            stage="distill_student",
+            modules=(distiller_module(student.distiller["name"]),),
+            identities=identities,
+        )
+        row = "student"
+        if individual:
+            row = "single_dataset_kd" if level == "L1" else "single_dataset_kd_features"
+        self.rows.append(Row(student.experiment or config.experiment, target, row, level, seed, job))
+
+    def _student_teachers(self, name: str, target: str) -> tuple[Level, bool, list[str]]:
+        """Level, whether the teacher is an individual one, and the individual teachers behind it."""
+        student = self.config.students[name]
+        teacher = self.config.student_teacher(student, target)
+        if teacher in self.config.joint_teachers:
+            joint = self.config.joint_teachers[teacher]
+            return joint.level, False, joint.teachers or list(self.config.teachers)
+        assert student.level is not None
+        return student.level, True, [teacher]
+
+    def _student_views(self, name: str) -> Views:
+        student = self.config.students[name]
+        if student.views is not None:
+            return student.views
+        joint = self.config.joint_teachers.get(student.teacher) if isinstance(student.teacher, str) else None
+        return joint.views if joint is not None else 1
+
+    def _teacher_job(self, teacher: str, target: str, seed: int) -> Job:
+        joint = self.config.joint_teachers.get(teacher)
+        if joint is None:
+            return self._named["train_teacher", f"{teacher}-seed{seed}"]
+        suffix = "" if joint.scope == "shared" else f"-for-{target}"
+        return self._named["train_joint_teacher", f"{teacher}{suffix}-seed{seed}"]
+
+    def _model(self, name: str | None, target: str) -> ModelSpec:
+        """A model by name, or that of the target's individual teacher."""
+        config = self.config
+        return config.models[name or config.teachers[config.individual(target)].model]
+
+    def _individual_rows(self) -> None:
+        """The individual teacher of a dataset is the reference in every experiment that the dataset is in."""
+        experiments = dict.fromkeys((row.experiment, row.dataset) for row in self.rows)
+        trained = {teacher.dataset for teacher in self.config.teachers.values()}
+        experiments |= dict.fromkeys((self.config.experiment, dataset) for dataset in self.config.datasets)
+        for experiment, dataset in experiments:
+            if dataset in trained:
+                for seed in self.config.seeds:
+                    job = self._named["train_teacher", f"{self.config.individual(dataset)}-seed{seed}"]
+                    self.rows.append(Row(experiment, dataset, "individual", "", seed, job))
+        self._check_rows()
+
+    def _check_rows(self) -> None:
+        seen: dict[tuple[Any, ...], Job] = {}
+        for row in self.rows:
+            place = (row.experiment, row.dataset, row.row, row.level, row.seed)
+            other = seen.setdefault(place, row.job)
+            if other != row.job:
+                raise UserError(
+                    f"config: {other.name} and {row.job.name} would be one row of the tables ({row.experiment},"
+                    f" {row.dataset}, {row.row} {row.level}); give one of them another `experiment`"
+                )
+
+
+def _view_count(views: Views, recipe: Recipe) -> int:
+    """Without augmentation all views are the same, and one is enough."""
+    return 1 if views == "none" or recipe.augmentation is None else views

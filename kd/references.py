@@ -1,0 +1,127 @@
+"""Cross-references within a config: every name must be that of something, and the whole must make sense."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+
+from kd.config import Config, JointTeacherConfig, StudentConfig
+
+
+def find_problems(config: Config) -> Iterator[str]:
+    """Yield every mistake: the key, what was given and what is allowed."""
+    if len(set(config.seeds)) < len(config.seeds):
+        yield f"seeds: given {config.seeds}; each seed may stand once"
+    for name, recipe in config.recipes.items():
+        yield from _known(f"recipes.{name}.augmentation", recipe.augmentation, config.augmentations, "augmentation")
+    problems = [*_tasks(config), *_teachers(config), *_joint_teachers(config)]
+    yield from problems
+    # The checks below follow references, which must hold first.
+    if not problems:
+        for name, student in config.students.items():
+            yield from _student(config, f"students.{name}", student)
+        for name, baseline in config.baselines.items():
+            yield from _known(f"baselines.{name}.model", baseline.model, config.models, "model")
+            yield from _known(f"baselines.{name}.recipe", baseline.recipe, config.recipes, "recipe")
+            yield from _all_known(f"baselines.{name}.datasets", baseline.datasets, config.datasets, "dataset")
+
+
+def _known(key: str, name: str | None, known: Collection[str], kind: str) -> Iterator[str]:
+    if name is not None and name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        yield f"{key}: {name!r} is not the name of a known {kind}; {hint}known: {', '.join(known) or 'none'}"
+
+
+def _all_known(key: str, names: Iterable[str] | None, known: Collection[str], kind: str) -> Iterator[str]:
+    given = list(names or ())
+    for name in given:
+        yield from _known(key, name, known, kind)
+    for name, count in Counter(given).items():
+        if count > 1:
+            yield f"{key}: {name!r} stands {count} times; once is enough"
+
+
+def _tasks(config: Config) -> Iterator[str]:
+    for name, dataset in config.datasets.items():
+        if dataset.task == "multi_label":
+            yield (
+                f"datasets.{name}.task: multi_label, but teachers, joint teachers and mlfd train with a softmax over"
+                " classes, which needs single_label"
+            )
+
+
+def _teachers(config: Config) -> Iterator[str]:
+    for name, teacher in config.teachers.items():
+        key = f"teachers.{name}"
+        yield from _known(f"{key}.dataset", teacher.dataset, config.datasets, "dataset")
+        yield from _known(f"{key}.model", teacher.model, config.models, "model")
+        yield from _known(f"{key}.recipe", teacher.recipe, config.recipes, "recipe")
+        model = config.models.get(teacher.model)
+        if teacher.recipe is None and model is not None and model.weights == "scratch":
+            yield f"{key}.recipe: null, but models.{teacher.model}.weights is scratch: an untrained teacher is no use"
+    for name in ("individual", *config.teachers):
+        if name in config.joint_teachers:
+            yield f"joint_teachers.{name}: this name is taken; teachers and joint teachers need different names"
+
+
+def _joint_teachers(config: Config) -> Iterator[str]:
+    for name, joint in config.joint_teachers.items():
+        key = f"joint_teachers.{name}"
+        yield from _all_known(f"{key}.teachers", joint.teachers, config.teachers, "teacher")
+        yield from _all_known(f"{key}.targets", joint.targets, config.datasets, "dataset")
+        yield from _known(f"{key}.student_model", joint.student_model, config.models, "model")
+        yield from _known(f"{key}.recipe", joint.recipe, config.recipes, "recipe")
+        if joint.scope == "shared" and joint.student_model is not None:
+            yield f"{key}.student_model: given, but scope is shared, whose maps fit no single student; leave it out"
+        if joint.student_model is None and joint.scope == "per_target" and joint.level != "L1":
+            for target in config.joint_targets(joint):
+                yield from _has_individual(config, f"{key}.student_model", target)
+
+
+def _has_individual(config: Config, key: str, target: str) -> Iterator[str]:
+    if target in config.datasets and all(teacher.dataset != target for teacher in config.teachers.values()):
+        yield f"{key}: must be given, as dataset {target!r} has no individual teacher to take the model from"
+
+
+def _student(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
+    yield from _known(f"{key}.model", student.model, config.models, "model")
+    yield from _known(f"{key}.recipe", student.recipe, config.recipes, "recipe")
+    yield from _all_known(f"{key}.targets", student.targets, config.datasets, "dataset")
+    if isinstance(student.teacher, dict):
+        yield from _all_known(f"{key}.teacher", student.teacher, config.datasets, "dataset")
+        yield from _all_known(f"{key}.teacher", set(student.teacher.values()), config.teachers, "teacher")
+    elif student.teacher != "individual":
+        known = ["individual", *config.joint_teachers]
+        yield from _known(f"{key}.teacher", student.teacher, known, "joint teacher")
+    joint = config.joint_teachers.get(student.teacher) if isinstance(student.teacher, str) else None
+    if joint is not None:
+        yield from _student_of_joint(config, key, student, joint)
+    elif student.level is None:
+        yield f"{key}.level: missing; with an individual teacher say L1 (logits alone) or L2, L3, L4 (maps too)"
+    for target in config.student_targets(student):
+        if student.model is None:
+            yield from _has_individual(config, f"{key}.model", target)
+        if student.teacher == "individual":
+            yield from _has_individual(config, f"{key}.teacher", target)
+        if isinstance(student.teacher, dict):
+            yield from _teaches(config, key, student.teacher, target)
+
+
+def _teaches(config: Config, key: str, teachers: dict[str, str], target: str) -> Iterator[str]:
+    if target not in teachers:
+        yield f"{key}.teacher: names no teacher for target {target!r}; given: {teachers}"
+    elif teachers[target] in config.teachers and config.teachers[teachers[target]].dataset != target:
+        trained = config.teachers[teachers[target]].dataset
+        yield f"{key}.teacher.{target}: {teachers[target]!r} is trained on {trained!r}, its classes are others"
+
+
+def _student_of_joint(config: Config, key: str, student: StudentConfig, joint: JointTeacherConfig) -> Iterator[str]:
+    if student.level is not None and student.level != joint.level:
+        yield f"{key}.level: given {student.level}, but joint teacher {student.teacher!r} is fused at {joint.level}"
+    for target in set(config.student_targets(student)) - set(config.joint_targets(joint)):
+        yield (
+            f"{key}.targets: {target!r} is not among the targets of joint teacher {student.teacher!r}:"
+            f" {', '.join(config.joint_targets(joint))}"
+        )

@@ -1,0 +1,39 @@
+"""Optimiser and learning-rate schedule of a recipe."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn, optim
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+from kd.training.recipe import Recipe
+
+
+def make_optimizer(module: nn.Module, recipe: Recipe) -> optim.Optimizer:
+    """The recipe's optimiser over the parameters that train; biases and norms are not decayed."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [each for each in trained if each.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [each for each in trained if each.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if recipe.optimizer == "sgd":
+        return optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+    adam: type[optim.Optimizer] = {"adam": optim.Adam, "adamw": optim.AdamW}[recipe.optimizer]
+    return adam(groups, lr=recipe.lr)  # type: ignore[call-arg]
+
+
+def make_schedule(optimizer: optim.Optimizer, recipe: Recipe, steps: int) -> LRScheduler:
+    """Learning rate over `steps` optimiser steps; to be stepped once after each."""
+    if recipe.schedule == "one_cycle":
+        return OneCycleLR(optimizer, recipe.lr, total_steps=steps + 1, pct_start=max(recipe.warmup, 1 / (steps + 1)))
+    warmup = round(recipe.warmup * steps) if recipe.schedule == "cosine" else 0
+
+    def factor(step: int) -> float:
+        if recipe.schedule == "constant":
+            return 1.0
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+    return LambdaLR(optimizer, factor)

@@ -1,0 +1,48 @@
+"""How a network is trained. Options only; `kd.training.optimisation` and `kd.training.loop` do it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Lt
+
+from kd.data.options import Augmentation
+from kd.options import BaseOptions
+
+Positive = Annotated[float, Gt(0)]
+
+
+class RecipeOptions(BaseOptions):
+    """Optimiser, schedule, epochs, batch size, precision."""
+
+    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
+    """SGD has Nesterov momentum; Adam couples weight decay to the gradient, AdamW does not."""
+    lr: Positive
+    """Learning rate: the peak one, where there is a schedule."""
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    """On weights of two or more dimensions; never on biases and norms."""
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    """For SGD."""
+    schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
+    """Learning rate over the steps of the run: constant, half a cosine to 0, or torch's OneCycleLR."""
+    warmup: Annotated[float, Ge(0), Lt(1)] = 0.05
+    """Part of the run in which the learning rate rises (linearly, for cosine; pct_start of one_cycle)."""
+    epochs: Annotated[int, Gt(0)]
+    """Passes over the training split."""
+    batch_size: Annotated[int, Gt(0)]
+    """Images in a step."""
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Of the cross-entropy with labels; not used in distillation."""
+    clip_grad: Positive | None = None
+    """Largest norm of the gradient."""
+    precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
+    """Of the forward and backward pass."""
+    selection: Literal["best_val", "last"] = "best_val"
+    """Which weights are kept and used further on; the tables show both."""
+
+
+class Recipe(RecipeOptions):
+    """A recipe with all that it names."""
+
+    augmentation: Augmentation | None = None
+    """What a view may do to a picture; None: nothing."""

@@ -1,0 +1,61 @@
+"""From datasets to a trained network: individual teachers and the joint baseline."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from kd.data.packed import read_split
+from kd.data.views import Views
+from kd.models.spec import ModelSpec
+from kd.models.weights import new_network, save_network
+from kd.training.classification import Classification, ImageSamples, test_metrics
+from kd.training.loop import finish, fit, make_fabric
+from kd.training.recipe import Recipe
+
+
+def train_network(
+    directory: Path, datasets: Sequence[Path], model: ModelSpec, recipe: Recipe | None, seed: int
+) -> tuple[dict[str, Any], str]:
+    """Train one network with labels; several datasets share all of it but their heads.
+
+    Args:
+        directory: gets the network, history.csv and, while it trains, a checkpoint.
+        datasets: packed datasets; input statistics are those of the first.
+        model: the network.
+        recipe: None: brought weights are evaluated and stored as they are.
+        seed: of initial weights, order, views and dropout.
+
+    Returns:
+        Test metrics with the best epoch, and the name of the device.
+    """
+    fabric = make_fabric(recipe.precision if recipe else "32")
+    torch.manual_seed(seed)
+    splits = {name: [read_split(path, name) for path in datasets] for name in ("train", "val", "test")}
+    infos = [split.info for split in splits["train"]]
+    network = new_network(model, infos, statistics=infos[0])
+    samples = {
+        name: [
+            ImageSamples(split, Views(split.info, seed, recipe.augmentation if recipe else None), fabric)
+            for split in each
+        ]
+        for name, each in splits.items()
+    }
+    if recipe is None:
+        network.to(fabric.device)
+        metrics = [row for kind in ("best_val", "last") for row in test_metrics(network, samples["test"], kind)]
+        save_network(network, directory)
+        return {"metrics": metrics, "best_epoch": 0}, str(fabric.device)
+    task = Classification(network, samples["train"], samples["val"], recipe, seed, fabric)
+    trained = fit(fabric, task, recipe, seed, directory)
+    metrics = []
+    for selection, weights in trained.weights.items():
+        network.load_state_dict(weights)
+        metrics += test_metrics(network, samples["test"], selection)
+    network.load_state_dict(trained.weights[recipe.selection])
+    save_network(network, directory)
+    finish(directory)
+    return {"metrics": metrics, "best_epoch": trained.best_epoch}, str(fabric.device)

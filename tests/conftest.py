@@ -1,0 +1,52 @@
+"""What tests share: small packed datasets made from real digits, and the tiny config."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from kd.data.options import SplitOptions
+from kd.data.packed import pack
+from kd.data.sources import digits
+from kd.data.splits import assign_splits
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny() -> dict[str, Any]:
+    """The tiny config as a mapping, free to be changed."""
+    config: dict[str, Any] = yaml.safe_load((ROOT / "tests" / "tiny.yaml").read_text())
+    return config
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A packed dataset of 60 + 20 + 20 real digits, 32 px."""
+    return pack_digits(tmp_path_factory.mktemp("dataset"), "digits", SplitOptions(train=60, val=20, test=20))
+
+
+@pytest.fixture(scope="session")
+def other_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Other digits under another name."""
+    options = SplitOptions(train=40, val=20, test=20, seed=1)
+    return pack_digits(tmp_path_factory.mktemp("other"), "other", options)
+
+
+def pack_digits(directory: Path, name: str, split: SplitOptions) -> Path:
+    samples = digits.samples(digits.Options())
+    labels = np.array([int(sample.label) for sample in samples])
+    codes = assign_splits(labels, [None] * len(samples), split)
+    classes = [str(digit) for digit in range(10)]
+    pack(directory, name, samples, codes, classes, image_size=(32, 32), resize="squash")
+    return directory

@@ -1,0 +1,128 @@
+"""Networks and their taps, for convolutional, plain and hierarchical transformer backbones of timm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+
+from kd.jobs.errors import UserError
+from kd.models.network import Network, resample, tap_shapes
+from kd.models.spec import NetworkConfig
+
+SWIN = {
+    "embed_dim": 16,
+    "depths": (1, 1, 1, 1),
+    "num_heads": (1, 2, 4, 8),
+    "window_size": 4,
+    "patch_size": 2,
+}
+
+
+def network(architecture: str, size: int = 32, latent: int | None = None, **kwargs: Any) -> Network:
+    torch.manual_seed(0)
+    return Network(
+        NetworkConfig(
+            architecture=architecture,
+            kwargs=kwargs,
+            latent_dim=latent,
+            input_size=(size, size),
+            mean=(0.5, 0.4, 0.3),
+            std=(0.2, 0.3, 0.4),
+            heads={"a": 3, "b": 5},
+        )
+    ).eval()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size", "kwargs", "shapes"),
+    [
+        ("resnet18", 64, {}, {"L1": (512,), "L2": (512, 2, 2), "L3": (256, 4, 4), "L4": (128, 8, 8)}),
+        ("efficientnet_b0", 64, {}, {"L1": (1280,), "L2": (1280, 2, 2), "L3": (112, 4, 4), "L4": (40, 8, 8)}),
+        ("seresnext26d_32x4d", 64, {}, {"L1": (2048,), "L2": (2048, 2, 2), "L3": (1024, 4, 4), "L4": (512, 8, 8)}),
+        ("test_convnext", 64, {}, {"L1": (64,), "L2": (64, 2, 2), "L3": (48, 4, 4), "L4": (32, 8, 8)}),
+        (
+            "test_vit",
+            64,
+            {"img_size": (64, 64)},
+            {"L1": (64,), "L2": (64, 4, 4), "L3": (64, 4, 4), "L4": (64, 4, 4)},
+        ),
+        (
+            "swin_tiny_patch4_window7_224",
+            64,
+            SWIN | {"img_size": (64, 64)},
+            {"L1": (128,), "L2": (128, 4, 4), "L3": (64, 8, 8), "L4": (32, 16, 16)},
+        ),
+    ],
+)
+def test_tap_shapes__follow_the_levels_of_the_paper(
+    architecture: str, size: int, kwargs: dict[str, Any], shapes: dict[str, tuple[int, ...]]
+) -> None:
+    assert tap_shapes(network(architecture, size, **kwargs), ("L1", "L2", "L3", "L4")) == shapes
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kwargs"),
+    [
+        ("test_resnet", {}),
+        ("test_efficientnet", {}),
+        ("test_byobnet", {}),
+        ("test_vit", {"img_size": (32, 32)}),
+        ("swin_tiny_patch4_window7_224", SWIN | {"img_size": (32, 32)}),
+    ],
+)
+def test_forward__says_the_same_whatever_is_tapped(architecture: str, kwargs: dict[str, Any]) -> None:
+    model = network(architecture, latent=11, **kwargs)
+    images = torch.rand(4, 3, 32, 32)
+    with torch.no_grad():
+        plain, tapped = model(images), model(images, ("L2", "L3", "L4"))
+    torch.testing.assert_close(plain.vector, tapped.vector)
+    assert plain.vector.shape == (4, 11)
+    assert {name: tuple(each.shape) for name, each in plain.logits.items()} == {"a": (4, 3), "b": (4, 5)}
+    assert all(each.shape[0] == 4 and each.ndim == 4 for each in tapped.maps.values())
+
+
+def test_forward__token_maps_keep_their_place() -> None:
+    """A change in one corner of the picture shows most in the same corner of a transformer's map."""
+    model = network("test_vit", 64, img_size=(64, 64))
+    images = torch.full((1, 3, 64, 64), 0.5)
+    changed = images.clone()
+    changed[:, :, :16, 48:] = 1.0  # top right
+    with torch.no_grad():
+        difference = (model(images, ("L4",)).maps["L4"] - model(changed, ("L4",)).maps["L4"]).abs().sum(dim=1)[0]
+    assert divmod(int(difference.argmax()), 4) == (0, 3)
+
+
+def test_network__normalises_and_resizes_itself() -> None:
+    model = network("test_resnet")
+    images = torch.rand(2, 3, 32, 32)
+    mean, std = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.3, 0.4])
+    expected = (images - mean[:, None, None]) / std[:, None, None]
+    torch.testing.assert_close(model.normalise(images), expected)
+    assert model.normalise(torch.rand(2, 3, 48, 40)).shape == (2, 3, 32, 32)
+
+
+def test_network__same_seed_same_weights() -> None:
+    first, second = network("test_resnet", latent=8), network("test_resnet", latent=8)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+
+
+def test_network__unknown_architecture_is_a_user_error() -> None:
+    with pytest.raises(UserError, match="resnet_of_dreams"):
+        network("resnet_of_dreams")
+    with pytest.raises(UserError, match="no_such_argument"):
+        network("test_resnet", no_such_argument=1)
+
+
+def test_resample__averages_down_and_keeps_constants() -> None:
+    maps = torch.arange(16.0).reshape(1, 1, 4, 4)
+    torch.testing.assert_close(resample(maps, (2, 2)), torch.tensor([[[[2.5, 4.5], [10.5, 12.5]]]]))
+    torch.testing.assert_close(resample(torch.ones(1, 2, 3, 3), (5, 7)), torch.ones(1, 2, 5, 7))
+    assert resample(maps, (4, 4)) is maps
+
+
+def test_timm__lists_the_architectures_of_the_paper() -> None:
+    for name in ("resnet18", "efficientnet_b0", "seresnext26d_32x4d", "convnextv2_tiny", "fastvit_sa24"):
+        assert timm.is_model(name)

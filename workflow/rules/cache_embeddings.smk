@@ -1,0 +1,22 @@
+rule cache_embeddings:
+    # Cache what one frozen teacher sees in every view of one dataset.
+    input:
+        upstream("cache_embeddings"),
+    output:
+        manifest("cache_embeddings"),
+    log:
+        log_of("cache_embeddings"),
+    params:
+        job=job_json("cache_embeddings"),
+    threads: 1
+    resources:
+        gpu=1,
+    conda:
+        "../../envs/kd.yaml"
+    shell:
+        "exec python -m kd.stages.cache_embeddings --job {params.job:q} > {log} 2>&1"
+
+
+rule embeddings:
+    input:
+        manifests("cache_embeddings"),

@@ -1,0 +1,61 @@
+# What the rules share: the plan of the whole run, and functions from wildcards to jobs.
+import json
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.io import ancient
+
+from kd.config import load_config
+from kd.digest import code_digest
+from kd.jobs.errors import UserError
+from kd.jobs.job import canonical_json
+from kd.plan import Plan
+
+try:
+    PLAN = Plan(load_config(config))
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+RESULTS = PLAN.config.results
+CONFIG_JSON = canonical_json(PLAN.config.model_dump(mode="json"))
+# Stages find the kd package whatever the working directory is.
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={workflow.basedir}; ")
+
+
+wildcard_constraints:
+    name="[A-Za-z0-9_-]+",
+    key="[0-9a-f]{16}",
+
+
+def job_of(stage):
+    """The job that a rule's wildcards stand for."""
+    return lambda wildcards: PLAN.jobs[RESULTS / stage / wildcards.name / wildcards.key]
+
+
+def upstream(stage):
+    """Manifests of what a job reads. Their age means nothing: keys say what belongs together."""
+    return lambda wildcards: [ancient(str(up.directory / "manifest.json")) for up in job_of(stage)(wildcards).upstream.values()]
+
+
+def job_json(stage):
+    """The one parameter of a stage."""
+    return lambda wildcards: canonical_json(job_of(stage)(wildcards).model_dump(mode="json"))
+
+
+def manifest(stage):
+    """The one declared output of a stage: written last, so all else is there when it is."""
+    return str(RESULTS / stage / "{name}" / "{key}" / "manifest.json")
+
+
+def log_of(stage):
+    return str(RESULTS / "logs" / stage / "{name}-{key}.log")
+
+
+def manifests(stage):
+    """Everything that a stage has to make."""
+    return [str(job.manifest) for job in PLAN.stage(stage)]
+
+
+def figure(name):
+    return RESULTS / "figures" / f"{name}.{PLAN.config.reports.format}"

@@ -1,0 +1,22 @@
+rule distill_student:
+    # Distil a student for one dataset, from a joint teacher or from an individual one.
+    input:
+        upstream("distill_student"),
+    output:
+        manifest("distill_student"),
+    log:
+        log_of("distill_student"),
+    params:
+        job=job_json("distill_student"),
+    threads: 1
+    resources:
+        gpu=1,
+    conda:
+        "../../envs/kd.yaml"
+    shell:
+        "exec python -m kd.stages.distill_student --job {params.job:q} > {log} 2>&1"
+
+
+rule students:
+    input:
+        manifests("distill_student"),

@@ -1,0 +1,20 @@
+rule prepare_dataset:
+    # Pack a labelled image source into a dataset of uint8 images with train, val and test.
+    input:
+        upstream("prepare_dataset"),
+    output:
+        manifest("prepare_dataset"),
+    log:
+        log_of("prepare_dataset"),
+    params:
+        job=job_json("prepare_dataset"),
+    threads: 1
+    conda:
+        "../../envs/kd.yaml"
+    shell:
+        "exec python -m kd.stages.prepare_dataset --job {params.job:q} > {log} 2>&1"
+
+
+rule datasets:
+    input:
+        manifests("prepare_dataset"),

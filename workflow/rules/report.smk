@@ -1,0 +1,24 @@
+report: "../report/workflow.rst"
+
+
+localrules:
+    report,
+
+
+rule report:
+    # Bundle tables, figures, captions, config and versions into one page.
+    input:
+        rules.tables.input,
+        rules.figures.input,
+    output:
+        RESULTS / "report.html",
+    log:
+        RESULTS / "logs" / "report.log",
+    params:
+        config=CONFIG_JSON,
+        snakefile=workflow.main_snakefile,
+    conda:
+        "../../envs/kd.yaml"
+    shell:
+        "exec python -m kd.stages.report --config {params.config:q}"
+        " --snakefile {params.snakefile:q} --output {output:q} > {log} 2>&1"

@@ -1,0 +1,22 @@
+rule train_baseline:
+    # Train the joint baseline: one network on all datasets at once, with a head for each.
+    input:
+        upstream("train_baseline"),
+    output:
+        manifest("train_baseline"),
+    log:
+        log_of("train_baseline"),
+    params:
+        job=job_json("train_baseline"),
+    threads: 1
+    resources:
+        gpu=1,
+    conda:
+        "../../envs/kd.yaml"
+    shell:
+        "exec python -m kd.stages.train_baseline --job {params.job:q} > {log} 2>&1"
+
+
+rule baselines:
+    input:
+        manifests("train_baseline"),

@@ -1,0 +1,22 @@
+rule train_teacher:
+    # Train an individual teacher on its own dataset, or take a brought one as it is.
+    input:
+        upstream("train_teacher"),
+    output:
+        manifest("train_teacher"),
+    log:
+        log_of("train_teacher"),
+    params:
+        job=job_json("train_teacher"),
+    threads: 1
+    resources:
+        gpu=1,
+    conda:
+        "../../envs/kd.yaml"
+    shell:
+        "exec python -m kd.stages.train_teacher --job {params.job:q} > {log} 2>&1"
+
+
+rule teachers:
+    input:
+        manifests("train_teacher"),
