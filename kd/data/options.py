@@ -42,10 +42,11 @@ class Augmentation(BaseOptions):
 
 
 class SplitOptions(BaseOptions):
-    """Sizes of the splits: a count of images, a fraction of what the split is taken from, or null.
+    """Sizes of the splits: a count of images, a fraction, or null.
 
     Splits that the source gives are kept, a size then only caps them. A split that the source does not
-    give is drawn from train, class by class in proportion.
+    give is drawn from train, class by class in proportion; fractions are of what the source gives as that
+    split, else of what it gives as train.
     """
 
     train: int | float | None = None

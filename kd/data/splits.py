@@ -29,25 +29,33 @@ def assign_splits(labels: np.ndarray, given: list[str | None], options: SplitOpt
     codes = np.array([0 if split is None else SPLITS.index(split) for split in given])
     result = np.full(len(labels), UNUSED)
     free = np.flatnonzero(codes == 0)
+    to_share = len(free)
     for code in (2, 1):
         wanted = getattr(options, SPLITS[code])
         pool = np.flatnonzero(codes == code)
         if len(pool) == 0:
-            taken = _draw(free, labels, DEFAULT_FRACTION if wanted is None else wanted, code, options)
+            count = _count(DEFAULT_FRACTION if wanted is None else wanted, to_share)
+            taken = _draw(free, labels, count, code, options)
             free = np.setdiff1d(free, taken)
         else:
-            taken = pool if wanted is None else _draw(pool, labels, wanted, code, options)
+            taken = pool if wanted is None else _draw(pool, labels, _count(wanted, len(pool)), code, options)
         result[taken] = code
-    train = free if options.train is None else _draw(free, labels, options.train, 0, options)
+    train = free if options.train is None else _draw(free, labels, _count(options.train, to_share), 0, options)
     result[train] = 0
     return result
 
 
-def _draw(pool: np.ndarray, labels: np.ndarray, size: float, code: int, options: SplitOptions) -> np.ndarray:
-    """Draw `size` of `pool` so that every prefix of the draw has the pool's class proportions."""
-    count = size if isinstance(size, int) else round(size * len(pool))
+def _count(size: float, of: int) -> int:
+    return size if isinstance(size, int) else round(size * of)
+
+
+def _draw(pool: np.ndarray, labels: np.ndarray, count: int, code: int, options: SplitOptions) -> np.ndarray:
+    """Draw `count` of `pool` so that every prefix of the draw has the pool's class proportions."""
     if not 0 < count <= len(pool):
-        raise UserError(f"split.{SPLITS[code]}: {size} asks for {count} images, {len(pool)} are there to draw from")
+        raise UserError(
+            f"split.{SPLITS[code]}: {getattr(options, SPLITS[code])} asks for {count} images,"
+            f" {len(pool)} are there to draw from"
+        )
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([options.seed, code])))
     shuffled = rng.permutation(pool)
     position = np.empty(len(pool))

@@ -32,7 +32,7 @@ class Checkpoint(BaseOptions):
     path: Path
     """A .safetensors file, or a torch file of tensors (loaded with weights_only, so it runs no code)."""
     match: Literal["name", "order"] = "name"
-    """Match tensors by name, or by order and shape (a checkpoint of another code base)."""
+    """Match tensors by name, or by order and shape (a torch file of another code base)."""
 
 
 class ModelSpec(BaseOptions):

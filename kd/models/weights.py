@@ -73,7 +73,7 @@ def load_checkpoint(network: Network, checkpoint: Checkpoint) -> None:
     if all(name.split(".")[0] in ("backbone", "latent", "heads") for name in tensors):
         _load_strictly(network, tensors, checkpoint.path)
         return
-    classes = _classes_in(tensors)
+    classes = _classes_in(tensors, network.config.architecture, checkpoint.match)
     whole = create_backbone(network.config, classes=classes)
     if checkpoint.match == "order":
         tensors = _by_order(tensors, whole, checkpoint.path)
@@ -103,9 +103,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): value for name, value in content.items()}
 
 
-def _classes_in(tensors: dict[str, Tensor]) -> int:
-    """Classes of the classifier in a checkpoint: rows of its last matrix, if a bias of that length follows."""
-    *_, weight, bias = tensors.values()
+def _classes_in(tensors: dict[str, Tensor], architecture: str, match: str) -> int:
+    """Classes of the classifier in a checkpoint; 0: it has none."""
+    if match == "order":
+        *_, weight, bias = tensors.values()
+    else:
+        pretrained_cfg = timm.get_pretrained_cfg(architecture)
+        classifier = pretrained_cfg.classifier if pretrained_cfg else None
+        weight, bias = (tensors.get(f"{classifier}.{name}", torch.empty(0)) for name in ("weight", "bias"))
     return len(weight) if weight.ndim == 2 and tuple(bias.shape) == (len(weight),) else 0
 
 

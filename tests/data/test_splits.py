@@ -1,0 +1,55 @@
+"""Splits are disjoint, of the wanted size, stratified and reproducible."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kd.data.options import SplitOptions
+from kd.data.splits import UNUSED, assign_splits
+from kd.jobs.errors import UserError
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=60, max_size=200), st.integers(5, 20), st.integers(0, 5))
+def test_assign_splits__sizes_and_proportions(labels: list[int], size: int, seed: int) -> None:
+    classes = np.array(labels)
+    options = SplitOptions(train=size, val=size, test=size, seed=seed)
+    codes = assign_splits(classes, [None] * len(classes), options)
+    assert [(codes == code).sum() for code in (0, 1, 2)] == [size] * 3
+    assert (codes == UNUSED).sum() == len(classes) - 3 * size
+    shares = np.bincount(classes, minlength=5) / len(classes) * size
+    drawn = np.bincount(classes[codes == 2], minlength=5)
+    assert np.abs(drawn - shares).max() <= 1.5
+    assert np.array_equal(codes, assign_splits(classes, [None] * len(classes), options))
+
+
+def test_assign_splits__keeps_what_the_source_says() -> None:
+    given_splits = ["train"] * 20 + ["val"] * 10 + ["test"] * 10
+    labels = np.arange(40) % 2
+    codes = assign_splits(labels, list(given_splits), SplitOptions(test=4))
+    assert set(np.flatnonzero(codes == 0)) == set(range(20))
+    assert set(np.flatnonzero(codes == 1)) == set(range(20, 30))
+    assert set(np.flatnonzero(codes == 2)) < set(range(30, 40))
+    assert (codes == 2).sum() == 4
+
+
+def test_assign_splits__draws_missing_splits_from_train() -> None:
+    given_splits = ["train"] * 30 + ["test"] * 10
+    codes = assign_splits(np.arange(40) % 2, list(given_splits), SplitOptions(val=0.2))
+    assert (codes == 1).sum() == 6
+    assert (codes[:30] >= 0).all()
+    assert (codes[30:] == 2).all()
+
+
+def test_assign_splits__another_seed_draws_others() -> None:
+    labels = np.arange(100) % 2
+    first, second = (assign_splits(labels, [None] * 100, SplitOptions(seed=seed)) for seed in (0, 1))
+    assert not np.array_equal(first, second)
+
+
+def test_assign_splits__asks_for_no_more_than_there_is() -> None:
+    with pytest.raises(UserError, match=r"split.train: 95 asks for 95 images, 70 are there"):
+        assign_splits(np.zeros(100, dtype=int), [None] * 100, SplitOptions(train=95))

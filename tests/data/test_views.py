@@ -1,0 +1,105 @@
+"""Views are pure functions of dataset, seed, view and sample id."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kd.data.options import Augmentation
+from kd.data.packed import DatasetInfo
+from kd.data.views import DRAWS, Views, to_float, warp
+
+INFO = DatasetInfo("toy", ("a", "b"), (16, 16), "squash", (0.5,) * 3, (0.5,) * 3, {"train": 40, "val": 5, "test": 5})
+ALL = Augmentation(
+    crop=(0.5, 1.0),
+    ratio=(0.8, 1.25),
+    flip=0.5,
+    rotation=20,
+    shear=10,
+    translate=0.1,
+    zoom=(0.9, 1.1),
+    brightness=0.3,
+    contrast=0.3,
+    saturation=0.3,
+)
+IMAGES = torch.randint(0, 256, (50, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+IDS = np.arange(50)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.permutations(range(50)), st.integers(1, 50), st.integers(0, 20))
+def test_views__do_not_depend_on_order_or_batch_size(order: list[int], size: int, view: int) -> None:
+    whole = Views(INFO, 3, ALL)(IMAGES, IDS, view)
+    views = Views(INFO, 3, ALL)
+    for start in range(0, 50, size):
+        rows = np.array(order[start : start + size])
+        assert torch.equal(views(IMAGES[rows], IDS[rows], view), whole[rows])
+
+
+def test_views__differ_by_dataset_seed_view_and_sample() -> None:
+    same = IMAGES[:1].expand(50, -1, -1, -1)
+    first = Views(INFO, 0, ALL)(same, IDS, 0)
+    assert not torch.equal(first[0], first[1])
+    assert not torch.equal(first, Views(INFO, 0, ALL)(same, IDS, 1))
+    assert not torch.equal(first, Views(INFO, 1, ALL)(same, IDS, 0))
+    assert not torch.equal(first, Views(replace(INFO, name="other"), 0, ALL)(same, IDS, 0))
+
+
+def test_views__without_augmentation_are_the_pictures() -> None:
+    expected = IMAGES.permute(0, 3, 1, 2).float() / 255
+    assert torch.equal(Views(INFO, 0, None)(IMAGES, IDS, 7), expected)
+    torch.testing.assert_close(Views(INFO, 0, Augmentation())(IMAGES, IDS, 7), expected, atol=1e-5, rtol=0)
+
+
+def test_views__stay_in_range_and_grey_becomes_rgb() -> None:
+    out = Views(INFO, 0, ALL)(IMAGES[..., :1], IDS, 0)
+    assert out.shape == (50, 3, 16, 16)
+    assert 0 <= out.min() <= out.max() <= 1
+    assert to_float(IMAGES[..., :1]).shape == (50, 3, 16, 16)
+
+
+def draws(**columns: float) -> torch.Tensor:
+    names = ["rotation", "shear", "zoom", "area", "ratio", "crop_x", "shift_x", "crop_y", "shift_y", "flip"]
+    values = torch.full((1, DRAWS), 0.5)
+    for name, value in columns.items():
+        values[0, names.index(name)] = value
+    return values
+
+
+def test_warp__flips_and_turns() -> None:
+    image = torch.rand(1, 3, 16, 16)
+    flipped = warp(image, draws(flip=0.0), Augmentation(flip=1.0))
+    torch.testing.assert_close(flipped, image.flip(3), atol=1e-5, rtol=0)
+    kept = warp(image, draws(flip=0.999), Augmentation(flip=0.5))
+    torch.testing.assert_close(kept, image, atol=1e-5, rtol=0)
+    half_turn = warp(image, draws(rotation=1.0), Augmentation(rotation=180))
+    torch.testing.assert_close(half_turn, image.flip(2, 3), atol=1e-4, rtol=0)
+
+
+def test_warp__translates_by_the_said_fraction() -> None:
+    image = torch.zeros(1, 3, 16, 16)
+    image[..., 8, 8] = 1
+    moved = warp(image, draws(shift_x=1.0), Augmentation(translate=0.25))
+    assert moved[0, 0, 8, 4] == pytest.approx(1, abs=1e-4)
+
+
+def test_warp__crop_stays_inside_the_picture() -> None:
+    ones = torch.ones(64, 3, 16, 16)
+    random = torch.rand(64, DRAWS, generator=torch.Generator().manual_seed(0))
+    cropped = warp(ones, random, Augmentation(crop=(0.2, 0.8), ratio=(0.75, 1.33)))
+    # Bilinear sampling reaches half a pixel over the border at most, on the outermost rows and columns.
+    torch.testing.assert_close(cropped[:, :, 1:-1, 1:-1], torch.ones(64, 3, 14, 14))
+
+
+def test_warp__is_the_same_at_every_resolution() -> None:
+    """Teachers of other input sizes see the same view: the map works in relative coordinates."""
+    small = torch.linspace(0, 1, 32).expand(1, 3, 32, 32)
+    large = torch.linspace(0, 1, 64).expand(1, 3, 64, 64)
+    options = Augmentation(rotation=15, zoom=(1.5, 1.5))
+    turned = torch.nn.functional.avg_pool2d(warp(large, draws(rotation=0.9), options), 2)
+    torch.testing.assert_close(turned, warp(small, draws(rotation=0.9), options), atol=0.02, rtol=0)

