@@ -23,6 +23,14 @@ Edge = Annotated[int, Ge(8)]
 Views = Annotated[int, Gt(0)] | Literal["none"]
 
 
+def _complete(options: type[BaseOptions], given: dict[str, Any]) -> dict[str, Any]:
+    """Validate by an options class that a registry gave, and fill in defaults."""
+    unknown = [key for key in given if key not in options.model_fields]
+    if unknown:
+        raise ValueError(f"unknown key {unknown[0]!r}, expected some of {list(options.model_fields)}")
+    return options.model_validate(given).model_dump(mode="json")
+
+
 class DatasetConfig(BaseOptions):
     """One labelled dataset."""
 
@@ -45,8 +53,7 @@ class DatasetConfig(BaseOptions):
         if name not in source_names():
             raise ValueError(f"type is {name!r}, expected one of {source_names()}")
         given = {key: each for key, each in value.items() if key != "type"}
-        options = load_source(str(name)).Options.model_validate(given)
-        return {"type": name} | options.model_dump(mode="json")
+        return {"type": name} | _complete(load_source(str(name)).Options, given)
 
 
 class RecipeConfig(RecipeOptions):
@@ -118,8 +125,7 @@ class StudentConfig(BaseOptions):
         """Validate by the options class of the method, and fill in defaults."""
         if value.get("name") not in distiller_names():
             raise ValueError(f"name is {value.get('name')!r}, expected one of {distiller_names()}")
-        options = load_distiller(value["name"]).Options.model_validate(value)
-        return options.model_dump(mode="json")
+        return _complete(load_distiller(value["name"]).Options, value)
 
 
 class BaselineConfig(BaseOptions):

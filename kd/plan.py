@@ -8,12 +8,13 @@ from typing import Any
 
 from kd.config import Config, Views
 from kd.data.options import Augmentation
+from kd.data.sources.listing import listing_digest
 from kd.data.sources.registry import load_source, source_module
 from kd.digest import code_digest
 from kd.distillers.registry import distiller_module
 from kd.jobs.errors import UserError
 from kd.jobs.job import Job, Upstream, artefact_key
-from kd.models.spec import LEVELS, Level, ModelSpec, cached_levels
+from kd.models.spec import LEVELS, Checkpoint, Level, ModelSpec, cached_levels
 from kd.options import BaseOptions
 from kd.stages import (
     cache_embeddings,
@@ -154,7 +155,7 @@ class Plan:
     def _teacher(self, name: str, seed: int) -> None:
         teacher = self.config.teachers[name]
         recipe = None if teacher.recipe is None else self.config.recipe(teacher.recipe)
-        spec = train_teacher.Spec(model=self.config.models[teacher.model], recipe=recipe, seed=seed)
+        spec = train_teacher.Spec(model=self._model(teacher.model), recipe=recipe, seed=seed)
         upstream = {"dataset": self._named["prepare_dataset", teacher.dataset]}
         self._add(f"{name}-seed{seed}", spec, upstream, stage="train_teacher")
 
@@ -163,7 +164,7 @@ class Plan:
         datasets = baseline.datasets or list(self.config.datasets)
         spec = train_baseline.Spec(
             datasets=datasets,
-            model=self.config.models[baseline.model],
+            model=self._model(baseline.model),
             recipe=self.config.recipe(baseline.recipe),
             seed=seed,
         )
@@ -243,7 +244,7 @@ class Plan:
         teachers = joint.teachers or list(config.teachers)
         student = None
         if joint.scope == "per_target" and joint.level != "L1":
-            student = self._model(joint.student_model, targets[0])
+            student = self._student_model(joint.student_model, targets[0])
         spec = train_joint_teacher.Spec(
             level=joint.level,
             teachers=teachers,
@@ -284,7 +285,7 @@ class Plan:
             level=level,
             teachers=teachers,
             individual=individual,
-            model=self._model(student.model, target),
+            model=self._student_model(student.model, target),
             distiller=student.distiller,
             views=_view_count(views, recipe),
             recipe=recipe,
@@ -337,10 +338,18 @@ class Plan:
         suffix = "" if joint.scope == "shared" else f"-for-{target}"
         return self._named["train_joint_teacher", f"{teacher}{suffix}-seed{seed}"]
 
-    def _model(self, name: str | None, target: str) -> ModelSpec:
+    def _student_model(self, name: str | None, target: str) -> ModelSpec:
         """A model by name, or that of the target's individual teacher."""
-        config = self.config
-        return config.models[name or config.teachers[config.individual(target)].model]
+        return self._model(name or self.config.teachers[self.config.individual(target)].model)
+
+    def _model(self, name: str) -> ModelSpec:
+        """A model, with what identifies the weights that it brings."""
+        model = self.config.models[name]
+        if not isinstance(model.weights, Checkpoint):
+            return model
+        path = model.weights.path
+        weights = model.weights.model_copy(update={"digest": listing_digest(path.parent, [path])})
+        return model.model_copy(update={"weights": weights})
 
     def _individual_rows(self) -> None:
         """The individual teacher of a dataset is the reference in every experiment that the dataset is in."""

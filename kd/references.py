@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from functools import cache
+from pathlib import Path
 
 from kd.config import Config, JointTeacherConfig, StudentConfig
+from kd.models.spec import Checkpoint, ModelSpec
+
+MOST_LISTED = 30
 
 
 def find_problems(config: Config) -> Iterator[str]:
     """Yield every mistake: the key, what was given and what is allowed."""
     if len(set(config.seeds)) < len(config.seeds):
         yield f"seeds: given {config.seeds}; each seed may stand once"
+    for name, model in config.models.items():
+        yield from _model(f"models.{name}", model)
     for name, recipe in config.recipes.items():
         yield from _known(f"recipes.{name}.augmentation", recipe.augmentation, config.augmentations, "augmentation")
     problems = [*_tasks(config), *_teachers(config), *_joint_teachers(config)]
@@ -31,7 +40,11 @@ def _known(key: str, name: str | None, known: Collection[str], kind: str) -> Ite
     if name is not None and name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
-        yield f"{key}: {name!r} is not the name of a known {kind}; {hint}known: {', '.join(known) or 'none'}"
+        yield f"{key}: {name!r} is not the name of a known {kind}; {hint}{_list(known)}"
+
+
+def _list(known: Collection[str]) -> str:
+    return f"known: {', '.join(known) or 'none'}" if len(known) <= MOST_LISTED else f"{len(known)} are known"
 
 
 def _all_known(key: str, names: Iterable[str] | None, known: Collection[str], kind: str) -> Iterator[str]:
@@ -41,6 +54,29 @@ def _all_known(key: str, names: Iterable[str] | None, known: Collection[str], ki
     for name, count in Counter(given).items():
         if count > 1:
             yield f"{key}: {name!r} stands {count} times; once is enough"
+
+
+def _model(key: str, model: ModelSpec) -> Iterator[str]:
+    """The architecture is one of timm's, and a checkpoint is there."""
+    if ":" not in model.architecture:  # timm also loads from hubs and folders
+        yield from _known(f"{key}.architecture", model.architecture.split(".")[0], _architectures(), "timm model")
+    if isinstance(model.weights, Checkpoint):
+        if not model.weights.path.is_file():
+            yield f"{key}.weights.path: {model.weights.path} is not a file"
+        if model.weights.digest is not None:
+            yield f"{key}.weights.digest: is filled in by the program; leave it out"
+
+
+@cache
+def _architectures() -> list[str]:
+    """Names of timm's models, from its source text: importing timm would load torch and take seconds."""
+    package = importlib.util.find_spec("timm")
+    assert package is not None
+    assert package.origin is not None
+    found: list[str] = []
+    for path in sorted((Path(package.origin).parent / "models").glob("*.py")):
+        found += re.findall(r"^@register_model\s+def (\w+)\(", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return found
 
 
 def _tasks(config: Config) -> Iterator[str]:

@@ -33,6 +33,8 @@ class Checkpoint(BaseOptions):
     """A .safetensors file, or a torch file of tensors (loaded with weights_only, so it runs no code)."""
     match: Literal["name", "order"] = "name"
     """Match tensors by name, or by order and shape (a torch file of another code base)."""
+    digest: str | None = None
+    """Of path, size and modification time; the plan fills it in, so that another file is another network."""
 
 
 class ModelSpec(BaseOptions):

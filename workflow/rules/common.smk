@@ -1,5 +1,5 @@
 # What the rules share: the plan of the whole run, and functions from wildcards to jobs.
-import json
+import os
 import sys
 from pathlib import Path
 
@@ -19,7 +19,8 @@ except UserError as error:
 
 RESULTS = PLAN.config.results
 CONFIG_JSON = canonical_json(PLAN.config.model_dump(mode="json"))
-# Stages find the kd package whatever the working directory is.
+# Jobs run in the environment of this Snakemake, activated or not, and find the kd package from any directory.
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 shell.prefix(f"set -euo pipefail; export PYTHONPATH={workflow.basedir}; ")
 
 

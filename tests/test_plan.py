@@ -1,0 +1,125 @@
+"""Which artefacts a config asks for, and which of them a change touches."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kd.config import load_config
+from kd.jobs.errors import UserError
+from kd.plan import Plan
+
+Tiny = dict[str, Any]
+
+
+def keys(config: Tiny) -> dict[str, str]:
+    """stage/name -> key."""
+    return {f"{job.stage}/{job.name}": job.key for job in Plan(load_config(config)).jobs.values()}
+
+
+def changed(before: Tiny, change: Callable[[Tiny], Any]) -> set[str]:
+    """Artefacts that are to be made after a change and are not there yet."""
+    after = copy.deepcopy(before)
+    change(after)
+    old, new = keys(before), keys(after)
+    return {name for name, key in new.items() if old.get(name) != key}
+
+
+def stages(names: set[str]) -> set[str]:
+    return {name.split("/")[0] for name in names}
+
+
+def test_plan__builds_what_the_config_names(tiny: Tiny) -> None:
+    names = set(keys(tiny))
+    assert names == {
+        "prepare_dataset/digits",
+        "prepare_dataset/mnist5k",
+        "train_teacher/digits_resnet-seed0",
+        "train_teacher/mnist5k_byobnet-seed0",
+        "cache_embeddings/digits_resnet-on-digits-seed0",
+        "cache_embeddings/digits_resnet-on-mnist5k-seed0",
+        "cache_embeddings/mnist5k_byobnet-on-digits-seed0",
+        "cache_embeddings/mnist5k_byobnet-on-mnist5k-seed0",
+        "train_joint_teacher/joint_l1-for-digits-seed0",
+        "train_joint_teacher/joint_l1-for-mnist5k-seed0",
+        "train_joint_teacher/joint_l2-seed0",
+        "distill_student/mlfd_l1-for-digits-seed0",
+        "distill_student/mlfd_l2-for-digits-seed0",
+        "distill_student/kd-for-digits-seed0",
+        "train_baseline/joint_baseline-seed0",
+    }
+    rows = {(row.row, row.dataset, row.level) for row in Plan(load_config(tiny)).rows}
+    assert ("individual", "digits", "") in rows
+    assert ("student", "digits", "L2") in rows
+    assert ("single_dataset_kd", "digits", "L1") in rows
+    assert ("joint_baseline", "mnist5k", "") in rows
+
+
+def test_plan__student_options_touch_students_only(tiny: Tiny) -> None:
+    def change(config: Tiny) -> None:
+        config["recipes"]["student"] = config["recipes"]["network"] | {"lr": 0.5}
+        config["students"]["mlfd_l2"]["recipe"] = "student"
+
+    assert changed(tiny, change) == {"distill_student/mlfd_l2-for-digits-seed0"}
+
+
+def test_plan__joint_width_touches_it_and_its_students(tiny: Tiny) -> None:
+    touched = changed(tiny, lambda config: config["joint_teachers"]["joint_l2"].update(width=8))
+    assert touched == {"train_joint_teacher/joint_l2-seed0", "distill_student/mlfd_l2-for-digits-seed0"}
+
+
+def test_plan__swapped_values_are_noticed(tiny: Tiny) -> None:
+    tiny["recipes"]["network"].update(lr=0.003, weight_decay=0.001)
+    touched = changed(tiny, lambda config: config["recipes"]["network"].update(lr=0.001, weight_decay=0.003))
+    assert "train_teacher/digits_resnet-seed0" in touched
+
+
+def test_plan__a_new_seed_adds_and_touches_nothing_else(tiny: Tiny) -> None:
+    touched = changed(tiny, lambda config: config.update(seeds=[0, 3]))
+    assert all(name.endswith("-seed3") for name in touched)
+    assert len(touched) == len(keys(tiny)) - 2
+
+
+def test_plan__another_level_enlarges_the_cache_only(tiny: Tiny) -> None:
+    """What was trained on the levels that were there stays valid."""
+
+    def change(config: Tiny) -> None:
+        config["joint_teachers"]["joint_l3"] = {"level": "L3", "views": 2, "width": 8, "recipe": "fusion"}
+
+    touched = changed(tiny, change)
+    assert stages(touched) == {"cache_embeddings", "train_joint_teacher"}
+    assert {name for name in touched if "joint_teacher" in name} == {
+        "train_joint_teacher/joint_l3-for-digits-seed0",
+        "train_joint_teacher/joint_l3-for-mnist5k-seed0",
+    }
+
+
+def test_plan__tables_and_figures_are_not_in_any_key(tiny: Tiny) -> None:
+    assert changed(tiny, lambda config: config.update(reports={"title": "other"}, experiment="other")) == set()
+
+
+def test_plan__dataset_content_touches_all_that_saw_it(tiny: Tiny) -> None:
+    touched = changed(tiny, lambda config: config["datasets"]["mnist5k"]["split"].update(seed=1))
+    assert "prepare_dataset/digits" not in touched
+    assert "train_teacher/digits_resnet-seed0" not in touched
+    assert "train_teacher/mnist5k_byobnet-seed0" in touched
+    assert "cache_embeddings/digits_resnet-on-mnist5k-seed0" in touched
+
+
+def test_plan__one_row_of_the_tables_for_two_students_is_a_mistake(tiny: Tiny) -> None:
+    hot = {"distiller": {"name": "mlfd", "temperature": 3}}
+    tiny["students"]["again"] = tiny["students"]["mlfd_l1"] | hot
+    with pytest.raises(UserError, match="give one of them another `experiment`"):
+        Plan(load_config(tiny))
+    tiny["students"]["again"]["experiment"] = "hot"
+    experiments = {(row.experiment, row.row) for row in Plan(load_config(tiny)).rows}
+    assert {("hot", "student"), ("hot", "individual"), ("tiny", "student")} <= experiments
+
+
+def test_plan__a_missing_source_names_the_dataset(tiny: Tiny) -> None:
+    tiny["datasets"]["digits"]["source"] = {"type": "image_folder", "root": "/nowhere"}
+    with pytest.raises(UserError, match=r"datasets\.digits: source\.root: /nowhere is not a folder"):
+        Plan(load_config(tiny))

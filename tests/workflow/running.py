@@ -1,0 +1,42 @@
+"""Run Snakemake on the tiny config, as a user would, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.conftest import ROOT
+
+
+def snakemake(
+    directory: Path, *arguments: str, config: dict[str, Any] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run in `directory` with results below it; `config` None: the one of the last run."""
+    path = directory / "config.yaml"
+    if config is not None:
+        path.write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(path)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return subprocess.run(
+        [*command, "--directory", str(directory), "--cores", "2", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+def jobs(output: str) -> dict[str, int]:
+    """Rules and how many jobs of each, from the statistics that Snakemake prints first."""
+    if "Job stats:" not in output:
+        return {}
+    table = output.split("Job stats:")[1].split("\n\n", maxsplit=1)[0].strip().splitlines()[2:]
+    counts = {line.split()[0]: int(line.split()[1]) for line in table}
+    return {rule: count for rule, count in counts.items() if rule not in ("all", "total")}

@@ -1,0 +1,160 @@
+"""A user's mistakes: one clear message, exit code not 0, and nothing that was built is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from tests.conftest import ROOT
+from tests.workflow.running import snakemake
+
+Tiny = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory where the datasets are built."""
+    directory = tmp_path_factory.mktemp("built")
+    done = snakemake(directory, "datasets", config=yaml.safe_load((ROOT / "tests/tiny.yaml").read_text()))
+    assert done.returncode == 0, done.stdout
+    return directory
+
+
+def contents(directory: Path) -> dict[str, int]:
+    files = (directory / "results/prepare_dataset").rglob("*")
+    return {str(path): path.stat().st_mtime_ns for path in files if path.is_file()}
+
+
+def pictures(root: Path, classes: int = 2) -> Path:
+    generator = np.random.default_rng(0)
+    for label in range(classes):
+        for number in range(12):
+            path = root / f"class{label}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(generator.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(path)
+    return root
+
+
+def unknown_key(tiny: Tiny, _: Path) -> None:
+    tiny["recipes"]["network"]["epoch"] = 3
+
+
+def wrong_type(tiny: Tiny, _: Path) -> None:
+    tiny["recipes"]["network"]["epochs"] = "many"
+
+
+def missing_folder(tiny: Tiny, root: Path) -> None:
+    tiny["datasets"]["digits"]["source"] = {"type": "image_folder", "root": str(root / "nowhere")}
+
+
+def empty_class(tiny: Tiny, root: Path) -> None:
+    (pictures(root) / "empty").mkdir()
+    tiny["datasets"]["digits"]["source"] = {"type": "image_folder", "root": str(root)}
+
+
+def label_column_missing(tiny: Tiny, root: Path) -> None:
+    (pictures(root) / "list.csv").write_text("path,kind\nclass0/0.png,a\n")
+    tiny["datasets"]["digits"]["source"] = {"type": "csv_manifest", "csv": str(root / "list.csv")}
+
+
+def row_without_file(tiny: Tiny, root: Path) -> None:
+    (pictures(root) / "list.csv").write_text("path,label\nclass0/99.png,a\n")
+    tiny["datasets"]["digits"]["source"] = {"type": "csv_manifest", "csv": str(root / "list.csv")}
+
+
+def one_class(tiny: Tiny, root: Path) -> None:
+    folder(tiny, pictures(root, classes=1))
+
+
+def not_an_image(tiny: Tiny, root: Path) -> None:
+    (pictures(root) / "class0" / "0.png").write_text("hello")
+    folder(tiny, root)
+
+
+def truncated(tiny: Tiny, root: Path) -> None:
+    path = pictures(root) / "class1" / "1.png"
+    path.write_bytes(path.read_bytes()[:700])
+    folder(tiny, root)
+
+
+def too_few_pictures(tiny: Tiny, root: Path) -> None:
+    folder(tiny, pictures(root))
+    tiny["datasets"]["digits"]["split"] = {"train": 1000}
+
+
+def unknown_architecture(tiny: Tiny, _: Path) -> None:
+    tiny["models"]["resnet"]["architecture"] = "resnet_of_dreams"
+
+
+def checkpoint_missing(tiny: Tiny, root: Path) -> None:
+    tiny["models"]["resnet"]["weights"] = {"path": str(root / "none.safetensors")}
+
+
+def damaged_checkpoint(tiny: Tiny, root: Path) -> None:
+    (root / "weights.safetensors").write_bytes(b"12345678" * 4)
+    tiny["models"]["resnet"]["weights"] = {"path": str(root / "weights.safetensors")}
+
+
+def wrong_argument(tiny: Tiny, _: Path) -> None:
+    tiny["models"]["resnet"]["kwargs"] = {"depth": 3}
+
+
+def diverging(tiny: Tiny, _: Path) -> None:
+    tiny["recipes"]["network"] |= {"lr": 1e20, "optimizer": "sgd", "schedule": "constant"}
+
+
+def folder(tiny: Tiny, root: Path) -> None:
+    source = {"type": "image_folder", "root": str(root)}
+    tiny["datasets"]["digits"] = {"source": source, "image_size": 32}
+
+
+BEFORE_ANY_JOB = [
+    (unknown_key, "recipes.network.epoch: unknown key; did you mean epochs?"),
+    (wrong_type, "recipes.network.epochs: input should be a valid integer"),
+    (missing_folder, "datasets.digits: source.root:"),
+    (empty_class, "holds no images; remove it or fill it"),
+    (label_column_missing, "has no column 'label'; its columns are ['path', 'kind']"),
+    (row_without_file, "class0/99.png: no such image file"),
+    (unknown_architecture, "models.resnet.architecture: 'resnet_of_dreams' is not the name of a known timm model"),
+    (checkpoint_missing, "none.safetensors is not a file"),
+]
+IN_A_JOB = [
+    ("datasets", one_class, "datasets.digits: only one class, 'class0'; expected at least two"),
+    ("datasets", not_an_image, "class0/0.png: is not an image that can be decoded"),
+    ("datasets", truncated, "class1/1.png: damaged image"),
+    ("datasets", too_few_pictures, "split.train: 1000 asks for 1000 images"),
+    ("teachers", damaged_checkpoint, "weights.safetensors: not a safetensors file"),
+    ("teachers", wrong_argument, "timm cannot build test_resnet with {'depth': 3}"),
+    ("teachers", diverging, "training diverged; lower recipe lr"),
+]
+
+
+@pytest.mark.parametrize(("mistake", "message"), BEFORE_ANY_JOB, ids=lambda value: getattr(value, "__name__", ""))
+def test_mistake__is_found_before_any_job(built: Path, tmp_path: Path, tiny: Tiny, mistake: Any, message: str) -> None:
+    before = contents(built)
+    mistake(tiny, tmp_path)
+    done = snakemake(built, config=tiny)
+    assert done.returncode != 0
+    assert message in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "rule " not in done.stdout  # no job was started
+    assert contents(built) == before
+
+
+@pytest.mark.parametrize(("target", "mistake", "message"), IN_A_JOB, ids=lambda value: getattr(value, "__name__", ""))
+def test_mistake__in_a_job_ends_its_log(
+    built: Path, tmp_path: Path, tiny: Tiny, target: str, mistake: Any, message: str
+) -> None:
+    before = contents(built)
+    mistake(tiny, tmp_path)
+    done = snakemake(built, target, "--show-failed-logs", "--rerun-incomplete", config=tiny)
+    assert done.returncode != 0
+    assert message in done.stdout
+    assert "Traceback" not in done.stdout
+    after = contents(built)
+    assert {name: after.get(name) for name in before} == before
