@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -123,3 +124,11 @@ def test_plan__a_missing_source_names_the_dataset(tiny: Tiny) -> None:
     tiny["datasets"]["digits"]["source"] = {"type": "image_folder", "root": "/nowhere"}
     with pytest.raises(UserError, match=r"datasets\.digits: source\.root: /nowhere is not a folder"):
         Plan(load_config(tiny))
+
+
+def test_plan__is_the_same_from_the_config_that_rules_hand_on(tiny: Tiny) -> None:
+    """Tables and figures get the validated config as JSON, with defaults filled in."""
+    tiny["teachers"] = dict(reversed(tiny["teachers"].items()))  # not in alphabetical order
+    config = load_config(tiny)
+    again = load_config(json.loads(json.dumps(config.model_dump(mode="json"))))
+    assert list(Plan(again).jobs) == list(Plan(config).jobs)

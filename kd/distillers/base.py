@@ -20,17 +20,19 @@ class DistillerOptions(BaseOptions):
 
 
 class StudentOutputs(Protocol):
-    """What the student says of a batch, already brought to the shapes of the targets.
+    """What the student says of a batch, already brought to the shapes of the targets."""
 
-    Attributes:
-        logits: (B, classes).
-        vector: (B, D) as the targets' vector; only where the method asks for it.
-        maps: level -> (B, C, h, w) as the targets' maps; only where the method asks for them.
-    """
+    @property
+    def logits(self) -> Tensor:
+        """(B, classes)."""
 
-    logits: Tensor
-    vector: Tensor | None
-    maps: Mapping[str, Tensor]
+    @property
+    def vector(self) -> Tensor | None:
+        """(B, D) as the targets' vector; only where the method asks for it."""
+
+    @property
+    def maps(self) -> Mapping[str, Tensor]:
+        """Level -> (B, C, h, w) as the targets' maps; only where the method asks for them."""
 
 
 class Distiller(Protocol):

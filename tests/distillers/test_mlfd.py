@@ -38,7 +38,7 @@ def slow_loss(student: AlignedOutputs, targets: Targets, labels: list[int], opti
         pairs.append((student.vector, targets.vector))
     if not pairs:
         return options.soft_weight * soft + (1 - options.soft_weight) * hard
-    errors = []
+    errors: list[float] = []
     for left, right in pairs:
         differences = zip(left.flatten().tolist(), right.flatten().tolist(), strict=True)
         errors.append(sum((a - b) ** 2 for a, b in differences) / left.numel())
@@ -77,7 +77,7 @@ def test_loss__is_finite_with_finite_gradients(own: np.ndarray, wanted: np.ndarr
     logits = torch.from_numpy(own).requires_grad_()
     targets = Targets(torch.from_numpy(wanted), torch.zeros(3, 1))
     loss = mlfd.loss(AlignedOutputs(logits), targets, torch.tensor([0, 1, 2]), mlfd.Options())
-    loss.backward()
+    torch.autograd.backward(loss)
     assert torch.isfinite(loss)
     assert logits.grad is not None
     assert torch.isfinite(logits.grad).all()

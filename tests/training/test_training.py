@@ -15,6 +15,7 @@ from kd.data.options import Augmentation
 from kd.data.packed import read_split
 from kd.data.views import Views
 from kd.distillers import mlfd
+from kd.distillers.registry import load_distiller
 from kd.jobs.errors import UserError
 from kd.jobs.run import Context
 from kd.models.alignment import AlignedStudent
@@ -37,6 +38,7 @@ RECIPE = Recipe(lr=3e-3, epochs=6, batch_size=16, augmentation=SHAKE)
 MODEL = ModelSpec(architecture="test_resnet", latent_dim=16)
 OTHER_MODEL = ModelSpec(architecture="test_byobnet", latent_dim=8)
 VIEWS = 2
+MLFD = load_distiller("mlfd")
 
 
 def folder(path: Path) -> Path:
@@ -77,15 +79,22 @@ def same_weights(first: Path, second: Path) -> bool:
 
 
 def joint(directory: Path, datasets: list[Path], stores: list[list[Path]], level: Level, **options: Any) -> Path:
-    arguments = {"student": MODEL, "width": 8, "dropout": 0.2, "views": VIEWS, "recipe": RECIPE, "seed": 0} | options
+    arguments: dict[str, Any] = {
+        "student": MODEL,
+        "width": 8,
+        "dropout": 0.2,
+        "views": VIEWS,
+        "recipe": RECIPE,
+        "seed": 0,
+    } | options
     train_joint_teacher(folder(directory), datasets, stores, level=level, **arguments)
     return directory
 
 
 def student(directory: Path, dataset: Path, teacher: Path, stores: list[Path], level: Level, **options: Any) -> Path:
     individual = options.pop("individual", False)
-    arguments = {"model": MODEL, "views": VIEWS, "recipe": RECIPE, "seed": 0} | options
-    arguments.setdefault("distiller", (mlfd, mlfd.Options()))
+    arguments: dict[str, Any] = {"model": MODEL, "views": VIEWS, "recipe": RECIPE, "seed": 0} | options
+    arguments.setdefault("distiller", (MLFD, mlfd.Options()))
     distill_student(
         folder(directory),
         dataset,
@@ -142,7 +151,7 @@ def test_fit__continues_bit_identically_from_a_checkpoint(
     class KilledError(Exception):
         pass
 
-    saves = []
+    saves: list[None] = []
 
     def save_then_die(*arguments: Any) -> None:
         saves.append(save(*arguments))
@@ -212,7 +221,7 @@ def make_distillation(dataset: Path, teacher: Path, own: list[Path], options: ml
         ImageSamples(train, views, fabric, VIEWS),
         CachedSamples(train, "train", own, ("L2",), VIEWS, fabric),
         ImageSamples(val, views, fabric),
-        (mlfd, options),
+        (MLFD, options),
         RECIPE,
         0,
         fabric,
@@ -230,7 +239,7 @@ def test_distillation__gradients_reach_only_the_student(
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     batch = next(task.batches(0))
     task.module.train()
-    task.loss(task.module, batch).backward()
+    torch.autograd.backward(task.loss(task.module, batch))
     assert all(parameter.grad is None for parameter in teacher.parameters())
     missing = [name for name, parameter in task.module.named_parameters() if parameter.grad is None]
     assert not missing

@@ -6,13 +6,13 @@ rule cache_embeddings:
         manifest("cache_embeddings"),
     log:
         log_of("cache_embeddings"),
-    params:
-        job=job_json("cache_embeddings"),
+    conda:
+        "../../envs/kd.yaml"
     threads: 1
     resources:
         gpu=1,
-    conda:
-        "../../envs/kd.yaml"
+    params:
+        job=job_json("cache_embeddings"),
     shell:
         "exec python -m kd.stages.cache_embeddings --job {params.job:q} > {log} 2>&1"
 

@@ -1,4 +1,5 @@
 # What the rules share: the plan of the whole run, and functions from wildcards to jobs.
+import json
 import os
 import sys
 from pathlib import Path
@@ -18,7 +19,8 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = PLAN.config.results
-CONFIG_JSON = canonical_json(PLAN.config.model_dump(mode="json"))
+# Keeps the order of the config: the first teacher of a dataset is its individual row.
+CONFIG_JSON = json.dumps(PLAN.config.model_dump(mode="json"))
 # Jobs run in the environment of this Snakemake, activated or not, and find the kd package from any directory.
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 shell.prefix(f"set -euo pipefail; export PYTHONPATH={workflow.basedir}; ")
@@ -36,12 +38,17 @@ def job_of(stage):
 
 def upstream(stage):
     """Manifests of what a job reads. Their age means nothing: keys say what belongs together."""
-    return lambda wildcards: [ancient(str(up.directory / "manifest.json")) for up in job_of(stage)(wildcards).upstream.values()]
+    return lambda wildcards: [
+        ancient(str(up.directory / "manifest.json"))
+        for up in job_of(stage)(wildcards).upstream.values()
+    ]
 
 
 def job_json(stage):
     """The one parameter of a stage."""
-    return lambda wildcards: canonical_json(job_of(stage)(wildcards).model_dump(mode="json"))
+    return lambda wildcards: canonical_json(
+        job_of(stage)(wildcards).model_dump(mode="json")
+    )
 
 
 def manifest(stage):

@@ -6,13 +6,13 @@ rule distill_student:
         manifest("distill_student"),
     log:
         log_of("distill_student"),
-    params:
-        job=job_json("distill_student"),
+    conda:
+        "../../envs/kd.yaml"
     threads: 1
     resources:
         gpu=1,
-    conda:
-        "../../envs/kd.yaml"
+    params:
+        job=job_json("distill_student"),
     shell:
         "exec python -m kd.stages.distill_student --job {params.job:q} > {log} 2>&1"
 

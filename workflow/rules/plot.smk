@@ -8,16 +8,22 @@ rule plot:
         RESULTS / "tables" / "summary.csv",
         RESULTS / "tables" / "cost.csv",
     output:
-        accuracy=report(figure("accuracy"), caption="../report/accuracy.rst", category="Figures"),
-        curves=report(figure("training_curves"), caption="../report/training_curves.rst", category="Figures"),
+        accuracy=report(
+            figure("accuracy"), caption="../report/accuracy.rst", category="Figures"
+        ),
+        curves=report(
+            figure("training_curves"),
+            caption="../report/training_curves.rst",
+            category="Figures",
+        ),
         cost=report(figure("cost"), caption="../report/cost.rst", category="Figures"),
     log:
         RESULTS / "logs" / "plot.log",
+    conda:
+        "../../envs/kd.yaml"
     params:
         config=CONFIG_JSON,
         code=code_digest("kd.stages.plot"),
-    conda:
-        "../../envs/kd.yaml"
     shell:
         "exec python -m kd.stages.plot --config {params.config:q} > {log} 2>&1"
 

@@ -6,11 +6,11 @@ rule prepare_dataset:
         manifest("prepare_dataset"),
     log:
         log_of("prepare_dataset"),
-    params:
-        job=job_json("prepare_dataset"),
-    threads: 1
     conda:
         "../../envs/kd.yaml"
+    threads: 1
+    params:
+        job=job_json("prepare_dataset"),
     shell:
         "exec python -m kd.stages.prepare_dataset --job {params.job:q} > {log} 2>&1"
 

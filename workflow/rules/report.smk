@@ -14,11 +14,11 @@ rule report:
         RESULTS / "report.html",
     log:
         RESULTS / "logs" / "report.log",
+    conda:
+        "../../envs/kd.yaml"
     params:
         config=CONFIG_JSON,
         snakefile=workflow.main_snakefile,
-    conda:
-        "../../envs/kd.yaml"
     shell:
         "exec python -m kd.stages.report --config {params.config:q}"
         " --snakefile {params.snakefile:q} --output {output:q} > {log} 2>&1"

@@ -6,13 +6,13 @@ rule train_baseline:
         manifest("train_baseline"),
     log:
         log_of("train_baseline"),
-    params:
-        job=job_json("train_baseline"),
+    conda:
+        "../../envs/kd.yaml"
     threads: 1
     resources:
         gpu=1,
-    conda:
-        "../../envs/kd.yaml"
+    params:
+        job=job_json("train_baseline"),
     shell:
         "exec python -m kd.stages.train_baseline --job {params.job:q} > {log} 2>&1"
 

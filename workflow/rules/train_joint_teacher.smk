@@ -6,13 +6,13 @@ rule train_joint_teacher:
         manifest("train_joint_teacher"),
     log:
         log_of("train_joint_teacher"),
-    params:
-        job=job_json("train_joint_teacher"),
+    conda:
+        "../../envs/kd.yaml"
     threads: 1
     resources:
         gpu=1,
-    conda:
-        "../../envs/kd.yaml"
+    params:
+        job=job_json("train_joint_teacher"),
     shell:
         "exec python -m kd.stages.train_joint_teacher --job {params.job:q} > {log} 2>&1"
 

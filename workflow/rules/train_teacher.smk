@@ -6,13 +6,13 @@ rule train_teacher:
         manifest("train_teacher"),
     log:
         log_of("train_teacher"),
-    params:
-        job=job_json("train_teacher"),
+    conda:
+        "../../envs/kd.yaml"
     threads: 1
     resources:
         gpu=1,
-    conda:
-        "../../envs/kd.yaml"
+    params:
+        job=job_json("train_teacher"),
     shell:
         "exec python -m kd.stages.train_teacher --job {params.job:q} > {log} 2>&1"
 
