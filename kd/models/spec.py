@@ -50,6 +50,10 @@ class ModelSpec(BaseOptions):
     """Where the backbone starts: scratch, timm's pretrained weights, or a checkpoint of your own."""
     input_size: tuple[Annotated[int, Ge(8)], Annotated[int, Ge(8)]] | None = None
     """Height and width that pictures are resized to; null: the size of the dataset."""
+    mean: tuple[float, float, float] | None = None
+    """Per RGB channel in 0..1, what the input is normalised with; null: what the weights were trained with."""
+    std: tuple[float, float, float] | None = None
+    """As `mean`."""
 
 
 class NetworkConfig(BaseOptions):

@@ -22,20 +22,27 @@ CONFIG, WEIGHTS = "network.json", "network.safetensors"
 EXPORT_CONFIG, EXPORT_WEIGHTS = "config.json", "model.safetensors"
 
 
-def new_network(model: ModelSpec, datasets: Sequence[DatasetInfo], *, statistics: DatasetInfo) -> Network:
+def new_network(
+    model: ModelSpec, datasets: Sequence[DatasetInfo], *, statistics: DatasetInfo, trains: bool = True
+) -> Network:
     """A network with one head per dataset, its backbone initialised as the model says.
 
-    Input statistics are those of the training pictures, except for brought weights, which keep the
-    statistics they were trained with (timm's record of them).
+    Args:
+        model: what is wanted.
+        datasets: one head for each.
+        statistics: dataset whose image size and training statistics the input has, unless the model says
+            otherwise; brought weights keep the statistics they were trained with.
+        trains: whether it will be trained; if not, the brought weights must hold a classifier.
+
+    Raises:
+        UserError: the weights cannot be had or do not fit.
     """
     kwargs = dict(model.kwargs)
     pretrained_cfg = timm.get_pretrained_cfg(model.architecture)
     input_size = model.input_size or statistics.image_size
     if pretrained_cfg is not None and pretrained_cfg.fixed_input_size:
         kwargs.setdefault("img_size", input_size)
-    mean, std = statistics.mean, statistics.std
-    if model.weights != "scratch" and pretrained_cfg is not None:
-        mean, std = pretrained_cfg.mean, pretrained_cfg.std
+    mean, std = _input_statistics(model, statistics)
     config = NetworkConfig(
         architecture=model.architecture,
         kwargs=kwargs,
@@ -46,44 +53,71 @@ def new_network(model: ModelSpec, datasets: Sequence[DatasetInfo], *, statistics
         heads={dataset.name: len(dataset.classes) for dataset in datasets},
     )
     network = Network(config)
+    complete = False
     if model.weights == "pretrained":
-        _load_pretrained(network)
+        complete = _take(_pretrained(config), network)
     elif isinstance(model.weights, Checkpoint):
-        load_checkpoint(network, model.weights)
+        complete = load_checkpoint(network, model.weights)
+    if not trains and not complete:
+        raise UserError(
+            f"models: the weights of {model.architecture} hold no classifier for {config.heads} (dataset: classes)"
+            f" behind a latent layer of width {model.latent_dim}; give the teacher a recipe, to train it"
+        )
     return network
 
 
-def _load_pretrained(network: Network) -> None:
-    """Timm's own pretrained weights; classifiers of other classes are left out."""
-    config = network.config
+def _input_statistics(model: ModelSpec, statistics: DatasetInfo) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std: the model's, else those the brought weights were trained with, else the dataset's."""
+    mean, std = statistics.mean, statistics.std
+    pretrained_cfg = timm.get_pretrained_cfg(model.architecture)
+    if model.weights != "scratch" and pretrained_cfg is not None:
+        mean, std = pretrained_cfg.mean, pretrained_cfg.std
+    if isinstance(model.weights, Checkpoint) and (model.weights.path.parent / CONFIG).is_file():
+        stored = NetworkConfig.model_validate_json((model.weights.path.parent / CONFIG).read_text())
+        mean, std = stored.mean, stored.std
+    return model.mean or mean, model.std or std
+
+
+def _pretrained(config: NetworkConfig) -> Any:
+    """The architecture with timm's own weights and classifier."""
     try:
-        source = timm.create_model(config.architecture, pretrained=True, num_classes=0, **config.kwargs)
+        return timm.create_model(config.architecture, pretrained=True, **config.kwargs)
     except (RuntimeError, OSError) as error:
         raise UserError(f"models: no pretrained weights for {config.architecture}: {error}") from error
-    network.backbone.load_state_dict(source.state_dict())
 
 
-def load_checkpoint(network: Network, checkpoint: Checkpoint) -> None:
+def _take(whole: Any, network: Network) -> bool:
+    """Take a timm model's backbone and, where its classes and width fit, its classifier; whether they did."""
+    wanted = network.backbone.state_dict()
+    network.backbone.load_state_dict({name: value for name, value in whole.state_dict().items() if name in wanted})
+    head = whole.get_classifier()
+    heads = [each for each in network.heads.values() if isinstance(each, nn.Linear)]
+    fits = [isinstance(head, nn.Linear) and each.weight.shape == head.weight.shape for each in heads]
+    for each, fit in zip(heads, fits, strict=True):
+        if fit:
+            each.load_state_dict(head.state_dict())
+    return all(fits) and isinstance(network.latent, nn.Identity)
+
+
+def load_checkpoint(network: Network, checkpoint: Checkpoint) -> bool:
     """Load brought weights into the backbone; a classifier in the file is used if its classes fit.
+
+    Returns:
+        Whether every head of the network came along.
 
     Raises:
         UserError: the file is missing, is not a file of tensors, or does not fit the architecture.
     """
     tensors = read_tensors(checkpoint.path)
-    if all(name.split(".")[0] in ("backbone", "latent", "heads") for name in tensors):
+    if all(name.split(".")[0] in ("backbone", "latent", "heads") for name in tensors):  # stored by this project
         _load_strictly(network, tensors, checkpoint.path)
-        return
+        return True
     classes = _classes_in(tensors, network.config.architecture, checkpoint.match)
     whole = create_backbone(network.config, classes=classes)
     if checkpoint.match == "order":
         tensors = _by_order(tensors, whole, checkpoint.path)
     _load_strictly(whole, tensors, checkpoint.path)
-    own = network.backbone.state_dict()
-    network.backbone.load_state_dict({name: value for name, value in whole.state_dict().items() if name in own})
-    head = whole.get_classifier()
-    for linear in network.heads.values():
-        if isinstance(head, nn.Linear) and linear.weight.shape == head.weight.shape:
-            linear.load_state_dict(head.state_dict())
+    return _take(whole, network)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from kd.data.batches import union_batches
 from kd.data.packed import ImageSplit
 from kd.data.views import Views, to_float
 from kd.models.network import Features
+from kd.training.loop import Fit
 from kd.training.metrics import accuracies, topk_accuracy
 from kd.training.recipe import Recipe
 
@@ -153,7 +154,26 @@ def predict(module: nn.Module, samples: Samples) -> tuple[Tensor, Tensor]:
     return torch.cat(logits), torch.from_numpy(samples.labels)
 
 
-def test_metrics(module: nn.Module, test: Sequence[Samples], selection: str) -> list[dict[str, Any]]:
+def measure_selections(
+    trained: Fit, module: nn.Module, keep: str, measure: Callable[[str], list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Read test once with the weights of each selection, and leave `module` with the selected ones.
+
+    Args:
+        trained: a finished training of `module`.
+        module: is given the weights.
+        keep: selection whose weights it has in the end.
+        measure: evaluates `module`; its argument is the name of the selection.
+    """
+    metrics = []
+    for selection, weights in trained.weights.items():
+        module.load_state_dict(weights)
+        metrics += measure(selection)
+    module.load_state_dict(trained.weights[keep])
+    return metrics
+
+
+def measure_test(module: nn.Module, test: Sequence[Samples], selection: str) -> list[dict[str, Any]]:
     """acc@1 and acc@5 on the test split of every dataset, as rows for the tables."""
     return [
         {"dataset": samples.dataset, "selection": selection, "metric": metric, "value": value}

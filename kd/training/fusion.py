@@ -13,7 +13,7 @@ from kd.data.packed import DatasetInfo, read_labels
 from kd.models.joint import JointConfig, JointTeacher
 from kd.models.spec import Level, ModelSpec, map_levels
 from kd.training.cached import CachedSamples, join_embeddings
-from kd.training.classification import Classification, test_metrics
+from kd.training.classification import Classification, measure_selections, measure_test
 from kd.training.loop import finish, fit, make_fabric
 from kd.training.recipe import Recipe
 
@@ -67,11 +67,8 @@ def train_joint_teacher(
     joint = JointTeacher(config)
     task = Classification(joint, train, cached("val"), recipe, seed, fabric, join_embeddings)
     trained = fit(fabric, task, recipe, seed, directory)
-    metrics = []
     test = cached("test")
-    for selection, weights in trained.weights.items():
-        joint.load_state_dict(weights)
-        metrics += test_metrics(joint, test, selection)
+    metrics = measure_selections(trained, joint, recipe.selection, lambda kind: measure_test(joint, test, kind))
     (directory / CONFIG).write_text(config.model_dump_json(indent=1))
     save_file(trained.weights[recipe.selection], directory / WEIGHTS)
     finish(directory)

@@ -68,8 +68,14 @@ class Fit:
 
 
 def make_fabric(precision: str) -> Fabric:
-    """One device: a GPU if there is one, else the CPU."""
+    """One device: a GPU if there is one, else the CPU.
+
+    Raises:
+        UserError: the device cannot compute in this precision.
+    """
     fabric = Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]
+    if fabric.device.type == "cpu" and precision == "16-mixed":
+        raise UserError("recipe precision: 16-mixed needs a GPU, and there is none; take 32 or bf16-mixed")
     if fabric.device.type == "cpu":
         log.info("no GPU found: running on the CPU with %d threads", torch.get_num_threads())
     return fabric

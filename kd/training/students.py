@@ -18,7 +18,7 @@ from kd.models.spec import ModelSpec
 from kd.models.targets import IndividualTargets, TargetMaker
 from kd.models.weights import export_timm, fold, load_network, new_network, save_network
 from kd.training.cached import CachedSamples
-from kd.training.classification import ImageSamples, test_metrics
+from kd.training.classification import ImageSamples, measure_selections, measure_test
 from kd.training.distillation import Distillation
 from kd.training.fusion import load_joint_teacher
 from kd.training.loop import finish, fit, make_fabric
@@ -70,12 +70,13 @@ def distill_student(
     student = _align(network, info.name, maker, embeddings, distiller)
     task = Distillation(student, maker, images["train"], embeddings, images["val"], distiller, recipe, seed, fabric)
     trained = fit(fabric, task, recipe, seed, directory)
-    metrics = []
-    for selection, weights in trained.weights.items():
-        student.load_state_dict(weights)
-        # Test is read by the very network that is exported, so that the table is what people get.
-        metrics += test_metrics(_Folded(network, info.name), [images["test"]], selection)
-    student.load_state_dict(trained.weights[recipe.selection])
+    # Test is read by the very network that is exported, so that the table is what people get.
+    metrics = measure_selections(
+        trained,
+        student,
+        recipe.selection,
+        lambda kind: measure_test(_Folded(network, info.name), [images["test"]], kind),
+    )
     save_network(network, directory)
     export_timm(network, info, directory)
     finish(directory)

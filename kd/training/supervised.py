@@ -12,7 +12,7 @@ from kd.data.packed import read_split
 from kd.data.views import Views
 from kd.models.spec import ModelSpec
 from kd.models.weights import new_network, save_network
-from kd.training.classification import Classification, ImageSamples, test_metrics
+from kd.training.classification import Classification, ImageSamples, measure_selections, measure_test
 from kd.training.loop import finish, fit, make_fabric
 from kd.training.recipe import Recipe
 
@@ -36,7 +36,7 @@ def train_network(
     torch.manual_seed(seed)
     splits = {name: [read_split(path, name) for path in datasets] for name in ("train", "val", "test")}
     infos = [split.info for split in splits["train"]]
-    network = new_network(model, infos, statistics=infos[0])
+    network = new_network(model, infos, statistics=infos[0], trains=recipe is not None)
     samples = {
         name: [
             ImageSamples(split, Views(split.info, seed, recipe.augmentation if recipe else None), fabric)
@@ -46,16 +46,14 @@ def train_network(
     }
     if recipe is None:
         network.to(fabric.device)
-        metrics = [row for kind in ("best_val", "last") for row in test_metrics(network, samples["test"], kind)]
+        metrics = [row for kind in ("best_val", "last") for row in measure_test(network, samples["test"], kind)]
         save_network(network, directory)
         return {"metrics": metrics, "best_epoch": 0}, str(fabric.device)
     task = Classification(network, samples["train"], samples["val"], recipe, seed, fabric)
     trained = fit(fabric, task, recipe, seed, directory)
-    metrics = []
-    for selection, weights in trained.weights.items():
-        network.load_state_dict(weights)
-        metrics += test_metrics(network, samples["test"], selection)
-    network.load_state_dict(trained.weights[recipe.selection])
+    metrics = measure_selections(
+        trained, network, recipe.selection, lambda kind: measure_test(network, samples["test"], kind)
+    )
     save_network(network, directory)
     finish(directory)
     return {"metrics": metrics, "best_epoch": trained.best_epoch}, str(fabric.device)

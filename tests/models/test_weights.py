@@ -99,6 +99,15 @@ def test_new_network__takes_a_real_pretrained_network_of_another_code_base() -> 
     assert logits.softmax(dim=1).max() > 0.05
 
 
+def test_new_network__untrained_classifiers_are_no_teachers(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(timm.create_model("test_resnet", num_classes=5).state_dict(), path)
+    spec = ModelSpec.model_validate({"architecture": "test_resnet", "weights": {"path": str(path)}})
+    assert new_network(spec, [INFO], statistics=INFO) is not None
+    with pytest.raises(UserError, match=r"hold no classifier for \{'toy': 3\}.* give the teacher a recipe"):
+        new_network(spec, [INFO], statistics=INFO, trains=False)
+
+
 def test_load_checkpoint__says_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"missing\.pth is not a file"):
         new(weights={"path": str(tmp_path / "missing.pth")})

@@ -79,14 +79,8 @@ def same_weights(first: Path, second: Path) -> bool:
 
 
 def joint(directory: Path, datasets: list[Path], stores: list[list[Path]], level: Level, **options: Any) -> Path:
-    arguments: dict[str, Any] = {
-        "student": MODEL,
-        "width": 8,
-        "dropout": 0.2,
-        "views": VIEWS,
-        "recipe": RECIPE,
-        "seed": 0,
-    } | options
+    arguments: dict[str, Any] = {"student": MODEL, "width": 8, "dropout": 0.2, "views": VIEWS, "recipe": RECIPE}
+    arguments |= {"seed": 0} | options
     train_joint_teacher(folder(directory), datasets, stores, level=level, **arguments)
     return directory
 
@@ -137,6 +131,7 @@ def test_train_network__brought_weights_stay_as_they_are(
     weights = {"path": str(teachers["digits"] / "network.safetensors")}
     model = ModelSpec.model_validate(MODEL.model_dump() | {"weights": weights})
     result, _ = train_network(folder(tmp_path / "a"), [dataset], model, None, 0)
+    assert load_network(tmp_path / "a").config == load_network(teachers["digits"]).config  # its statistics, too
     assert same_weights(tmp_path / "a/network.safetensors", teachers["digits"] / "network.safetensors")
     assert len(result["metrics"]) == 4
 

@@ -113,7 +113,23 @@ def folder(tiny: Tiny, root: Path) -> None:
     tiny["datasets"]["digits"] = {"source": source, "image_size": 32}
 
 
+def unknown_reference(tiny: Tiny, _: Path) -> None:
+    tiny["joint_teachers"]["joint_l1"]["teachers"] = ["digits_resnet", "letters_resnet"]
+
+
+def softmax_on_multi_label(tiny: Tiny, _: Path) -> None:
+    tiny["datasets"]["digits"]["task"] = "multi_label"
+
+
+def unknown_split(tiny: Tiny, root: Path) -> None:
+    (pictures(root) / "list.csv").write_text("path,label,split\nclass0/0.png,a,training\n")
+    tiny["datasets"]["digits"]["source"] = {"type": "csv_manifest", "csv": str(root / "list.csv")}
+
+
 BEFORE_ANY_JOB = [
+    (unknown_reference, "joint_teachers.joint_l1.teachers: 'letters_resnet' is not the name of a known teacher"),
+    (softmax_on_multi_label, "datasets.digits.task: multi_label, but teachers, joint teachers and mlfd train with"),
+    (unknown_split, "line 2: split is 'training', expected one of ['train', 'val', 'test']"),
     (unknown_key, "recipes.network.epoch: unknown key; did you mean epochs?"),
     (wrong_type, "recipes.network.epochs: input should be a valid integer"),
     (missing_folder, "datasets.digits: source.root:"),

@@ -1,6 +1,5 @@
 # What the rules share: the plan of the whole run, and functions from wildcards to jobs.
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from snakemake.io import ancient
 
 from kd.config import load_config
 from kd.digest import code_digest
+from kd.jobs.environment import prefer_this_python
 from kd.jobs.errors import UserError
 from kd.jobs.job import canonical_json
 from kd.plan import Plan
@@ -22,7 +22,7 @@ RESULTS = PLAN.config.results
 # Keeps the order of the config: the first teacher of a dataset is its individual row.
 CONFIG_JSON = json.dumps(PLAN.config.model_dump(mode="json"))
 # Jobs run in the environment of this Snakemake, activated or not, and find the kd package from any directory.
-os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+prefer_this_python()
 shell.prefix(f"set -euo pipefail; export PYTHONPATH={workflow.basedir}; ")
 
 

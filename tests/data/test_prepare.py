@@ -1,0 +1,51 @@
+"""The stage that packs datasets."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from kd.data.options import SplitOptions
+from kd.data.packed import read_split
+from kd.jobs.run import Context
+from kd.stages import prepare_dataset
+
+
+def prepare(root: Path, directory: Path) -> None:
+    directory.mkdir()
+    spec = prepare_dataset.Spec(
+        name="toy",
+        source={"type": "image_folder", "root": str(root)},
+        fingerprint={},
+        image_size=(16, 16),
+        resize="squash",
+        split=SplitOptions(),
+    )
+    prepare_dataset.build(Context(spec, {}, directory))
+
+
+def test_prepare_dataset__another_order_of_files_on_disk_gives_the_same(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    first, second = tmp_path / "first", tmp_path / "second"
+    for label in "ab":
+        (first / label).mkdir(parents=True)
+        for number in range(10):
+            pixels = generator.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(first / label / f"{number}.png")
+    files = sorted(first.rglob("*.png"))
+    for path in generator.permutation(np.array(files, dtype=object)):
+        target = second / path.relative_to(first)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    for root in (first, second):
+        prepare(root, tmp_path / f"{root.name}_packed")
+    for name in ("train", "val", "test"):
+        one, other = (read_split(tmp_path / f"{root.name}_packed", name) for root in (first, second))
+        assert np.array_equal(one.images, other.images)
+        assert np.array_equal(one.labels, other.labels)
+        assert np.array_equal(one.ids, other.ids)
+    samples = [(tmp_path / f"{root.name}_packed/samples.csv").read_text() for root in (first, second)]
+    assert samples[0] == samples[1]

@@ -1,0 +1,153 @@
+"""The frame around stages: complete or not, checked on opening, one writer, errors in one line."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kd.jobs.errors import UserError
+from kd.jobs.job import Job, Upstream, artefact_key
+from kd.jobs.lock import writing
+from kd.jobs.manifest import read_manifest
+from kd.jobs.run import Context, Outcome, run_job
+from kd.options import BaseOptions
+from tests.conftest import ROOT
+
+
+class Spec(BaseOptions):
+    text: str
+
+
+def job(root: Path, name: str = "a", **upstream: Job) -> Job:
+    spec = {"text": name}
+    keys = {role: up.key for role, up in upstream.items()}
+    key = artefact_key("stage", spec, keys, "code")
+    ups = {
+        role: Upstream(stage=up.stage, name=up.name, key=up.key, directory=up.directory)
+        for role, up in upstream.items()
+    }
+    directory = root / name / key
+    return Job(stage="stage", name=name, key=key, directory=directory, code="code", spec=spec, upstream=ups)
+
+
+def write(context: Context[Spec]) -> Outcome:
+    (context.directory / "content.txt").write_text(context.spec.text)
+    return Outcome({"length": len(context.spec.text)})
+
+
+def refuse(_: Context[Spec]) -> Outcome:
+    raise AssertionError("there was nothing to do")
+
+
+def test_run_job__builds_records_and_does_nothing_twice(tmp_path: Path) -> None:
+    made = job(tmp_path)
+    run_job(made, Spec(text="hello"), write)
+    manifest = read_manifest(made)
+    assert manifest["result"] == {"length": 5}
+    assert manifest["files"][0]["path"] == "content.txt"
+    assert manifest["files"][0]["bytes"] == manifest["bytes"] == 5
+    made.manifest.unlink()  # as Snakemake does before it starts a job
+    run_job(made, Spec(text="hello"), refuse)
+    assert read_manifest(made) == manifest
+
+
+def test_run_job__builds_anew_what_is_damaged(tmp_path: Path) -> None:
+    made = job(tmp_path)
+    run_job(made, Spec(text="hello"), write)
+    (made.directory / "content.txt").write_text("hell")
+    made.manifest.unlink()
+    run_job(made, Spec(text="hello"), write)
+    assert (made.directory / "content.txt").read_text() == "hello"
+
+
+def test_run_job__refuses_damaged_or_foreign_upstreams(tmp_path: Path) -> None:
+    first = job(tmp_path, "first")
+    second = job(tmp_path, "second", input=first)
+    with pytest.raises(UserError, match=r"not a finished artefact, manifest\.json is missing"):
+        run_job(second, Spec(text="x"), refuse)
+    run_job(first, Spec(text="hello"), write)
+    (first.directory / "content.txt").write_text("he")
+    with pytest.raises(UserError, match=r"content\.txt: has 2 bytes, its manifest says 5 bytes"):
+        run_job(second, Spec(text="x"), refuse)
+    (first.directory / "content.txt").unlink()
+    with pytest.raises(UserError, match=r"content\.txt: is missing"):
+        run_job(second, Spec(text="x"), refuse)
+    manifest = json.loads(first.manifest.read_text())
+    first.manifest.write_text(json.dumps(manifest | {"key": "f" * 16}))
+    with pytest.raises(UserError, match=f"has key {'f' * 16}, expected {first.key}"):
+        read_manifest(first)
+    first.manifest.write_text("{")
+    with pytest.raises(UserError, match="is not valid JSON"):
+        read_manifest(first)
+
+
+def test_run_job__a_failed_build_is_not_complete(tmp_path: Path) -> None:
+    made = job(tmp_path)
+
+    def fail(context: Context[Spec]) -> Outcome:
+        write(context)
+        raise UserError("no")
+
+    with pytest.raises(UserError, match="no"):
+        run_job(made, Spec(text="hello"), fail)
+    assert not made.manifest.exists()
+    run_job(made, Spec(text="hello"), write)
+    assert made.manifest.exists()
+
+
+def hold(directory: Path, held: multiprocessing.synchronize.Event) -> None:
+    with writing(directory):
+        held.set()
+        time.sleep(60)
+
+
+def test_writing__one_at_a_time_and_freed_by_kill(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    held = context.Event()
+    holder = context.Process(target=hold, args=(tmp_path, held))
+    holder.start()
+    assert held.wait(30)
+    assert str(holder.pid) in (tmp_path / ".lock").read_text()
+    command = [sys.executable, "-c", "import sys; from pathlib import Path; from kd.jobs.lock import writing"]
+    command[-1] += "\nwith writing(Path(sys.argv[1])): print('mine')"
+    waiter = subprocess.Popen([*command, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiter.wait(timeout=2)
+    assert holder.pid is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    assert waiter.communicate(timeout=30)[0] == "mine\n"
+    holder.join()
+
+
+def test_stage__a_mistake_is_the_last_line_of_its_output(tmp_path: Path) -> None:
+    first = job(tmp_path, "first")
+    made = job(tmp_path, "second", dataset=first).model_copy(
+        update={"spec": {"model": {"architecture": "test_resnet"}, "recipe": None, "seed": 0}}
+    )
+    command = [sys.executable, "-m", "kd.stages.train_teacher", "--job", made.model_dump_json()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    message = f"error: {first.directory}: not a finished artefact, manifest.json is missing"
+    assert done.stderr.splitlines()[-1] == message
+    assert "Traceback" not in done.stderr
+
+
+def test_artefact_key__depends_on_all_it_is_told() -> None:
+    base = artefact_key("s", {"lr": 0.1, "wd": 0.2}, {"a": "1"}, "c")
+    assert base == artefact_key("s", {"wd": 0.2, "lr": 0.1}, {"a": "1"}, "c")
+    others = [
+        artefact_key("s", {"lr": 0.2, "wd": 0.1}, {"a": "1"}, "c"),
+        artefact_key("t", {"lr": 0.1, "wd": 0.2}, {"a": "1"}, "c"),
+        artefact_key("s", {"lr": 0.1, "wd": 0.2}, {"a": "2"}, "c"),
+        artefact_key("s", {"lr": 0.1, "wd": 0.2}, {"b": "1"}, "c"),
+        artefact_key("s", {"lr": 0.1, "wd": 0.2}, {"a": "1"}, "d"),
+    ]
+    assert len({base, *others}) == 6
