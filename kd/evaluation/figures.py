@@ -34,13 +34,12 @@ def accuracy_figure(table: pd.DataFrame, title: str, selection: str) -> Figure:
     for axis, dataset in zip(axes[0], datasets, strict=True):
         lines = chosen[chosen["dataset"] == dataset]
         places = [labels.index(label) for label in _labels(lines)]
-        colours = [COLOURS[row] for row in lines["row"]]
-        axis.barh(places, lines["mean"], xerr=lines["std"].fillna(0), color=colours, error_kw={"capsize": 2})
+        for place, row, mean, std in zip(places, lines["row"], lines["mean"], lines["std"].fillna(0), strict=True):
+            axis.errorbar(mean, place, xerr=std, fmt="o", color=COLOURS[row], capsize=3)
         individual = lines.loc[lines["row"] == "individual", "mean"]
         for value in individual:
             axis.axvline(value, color=COLOURS["individual"], linewidth=0.8, linestyle=":")
-        low = float((lines["mean"] - lines["std"].fillna(0)).min())
-        axis.set_xlim(max(0, low - 5), min(100, float(lines["mean"].max()) + 5))
+        axis.grid(axis="x", alpha=0.3)
         axis.set(title=dataset, xlabel="test acc@1 (%)", yticks=range(len(labels)), yticklabels=labels)
     axes[0, 0].invert_yaxis()
     figure.suptitle(title)
@@ -91,7 +90,7 @@ def cost_figure(table: pd.DataFrame, title: str) -> Figure:
     stages = table[table["kind"] == "stage"]
     levels = table[table["kind"] == "level"]
     figure, axes = plt.subplots(1, 2, figsize=(10, 3.4))
-    labels = [f"{name} x {jobs}" for name, jobs in zip(stages["name"], stages["jobs"], strict=True)]
+    labels = [f"{name} x {jobs:.0f}" for name, jobs in zip(stages["name"], stages["jobs"], strict=True)]
     axes[0].barh(labels, stages["individual_trainings"].astype(float), color="#1f77b4")
     axes[0].set(xlabel="wall-clock, in individual trainings", title="all jobs of a stage")
     axes[0].invert_yaxis()
@@ -99,6 +98,7 @@ def cost_figure(table: pd.DataFrame, title: str) -> Figure:
         bars = axes[1].bar(levels["name"], levels["bytes"].astype(float) / 1e6, color="#d62728")
         per_image = [f"{value:,.0f} B per image" for value in levels["bytes_per_image"].astype(float)]
         axes[1].bar_label(bars, per_image, fontsize=8)
+        axes[1].margins(y=0.15)
     axes[1].set(ylabel="cached, MB", title="all teachers, datasets, views, seeds")
     figure.suptitle(title)
     figure.tight_layout()

@@ -272,3 +272,27 @@ def test_pairing__a_store_of_other_samples_is_refused(
     with pytest.raises(UserError, match="embeddings of other samples"):
         joint(tmp_path / "joint", [dataset], [mixed], "L1")
     shutil.rmtree(tmp_path / "joint")
+
+
+def test_distillation__without_its_soft_term_is_plain_training(
+    tmp_path: Path, dataset: Path, teachers: dict[str, Path]
+) -> None:
+    """Same initial weights, same order, same views: what remains of the loss is the cross-entropy with labels."""
+    spec = cache_embeddings.Spec(levels=["L1"], views=RECIPE.epochs, augmentation=SHAKE, seed=0)
+    upstream = {"teacher": teachers["digits"], "dataset": dataset}
+    cache_embeddings.build(Context(spec, upstream, folder(tmp_path / "store")))
+    options = mlfd.Options(soft_weight=0.0)
+    taught = student(
+        tmp_path / "student",
+        dataset,
+        teachers["digits"],
+        [tmp_path / "store"],
+        "L1",
+        individual=True,
+        views=RECIPE.epochs,
+        distiller=(MLFD, options),
+    )
+    train_network(folder(tmp_path / "plain"), [dataset], MODEL, RECIPE, 0)
+    plain, student_weights = (load_network(path).state_dict() for path in (tmp_path / "plain", taught))
+    for name, value in plain.items():
+        torch.testing.assert_close(student_weights[name], value, rtol=1e-4, atol=1e-5)
