@@ -9,7 +9,7 @@ import pandas as pd
 from kd.evaluation.figures import accuracy_figure, cost_figure, curves_figure, save
 from kd.jobs.run import user_errors
 from kd.plan import Plan
-from kd.stages.tabulate import plan_from_command_line
+from kd.stages.tabulate import forget_keys, plan_from_command_line
 
 log = logging.getLogger("kd")
 
@@ -18,6 +18,7 @@ def draw_figures(plan: Plan) -> None:
     """Write accuracy, training curves and cost."""
     config = plan.config
     tables, figures = config.results / "tables", config.results / "figures"
+    forget_keys(figures)
     table = pd.read_csv(tables / "summary.csv", keep_default_na=True).fillna({"level": ""})
     title, suffix = config.reports.title, config.reports.format
     save(accuracy_figure(table, title, config.reports.selection), figures / f"accuracy.{suffix}")

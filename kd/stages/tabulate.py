@@ -36,7 +36,7 @@ def write_tables(plan: Plan) -> None:
         return by_directory(job.directory)
 
     tables = plan.config.results / "tables"
-    tables.mkdir(parents=True, exist_ok=True)
+    forget_keys(tables)
     measured = measurements(plan.rows, read)
     measured.to_csv(tables / "measurements.csv", index=False)
     table = summary(measured, list(plan.config.datasets))
@@ -53,6 +53,13 @@ def write_tables(plan: Plan) -> None:
     (tables / "run.html").write_text(_run_page(plan))
     index = [{"stage": job.stage, "name": job.name, "directory": str(job.directory)} for job in plan.jobs.values()]
     pd.DataFrame(index).to_csv(plan.config.results / "index.csv", index=False)
+
+
+def forget_keys(folder: Path) -> None:
+    """Remove what says that the files of a folder are those of an earlier run; the workflow then writes its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.glob("*.key"):
+        path.unlink()
 
 
 def _run_page(plan: Plan) -> str:

@@ -10,7 +10,7 @@ from kd.config import load_config
 from kd.digest import code_digest
 from kd.jobs.environment import prefer_this_python
 from kd.jobs.errors import UserError
-from kd.jobs.job import canonical_json
+from kd.jobs.job import artefact_key, canonical_json
 from kd.plan import Plan
 
 try:
@@ -67,3 +67,21 @@ def manifests(stage):
 
 def figure(name):
     return RESULTS / "figures" / f"{name}.{PLAN.config.reports.format}"
+
+
+def key_file(folder, stage):
+    """Says which config and code the plainly named files of a folder were made by.
+
+    Targets ask for it, so tables and figures are made anew whenever they are those of another run, whatever
+    Snakemake remembers.
+    """
+    keys = [job.key for job in PLAN.jobs.values()]
+    key = artefact_key(
+        stage, [CONFIG_JSON, keys], {}, code_digest(f"kd.stages.{stage}")
+    )
+    return RESULTS / folder / f"{key}.key"
+
+
+MANIFESTS = [str(job.manifest) for job in PLAN.jobs.values()]
+TABLES_KEY = key_file("tables", "tabulate")
+FIGURES_KEY = key_file("figures", "plot")

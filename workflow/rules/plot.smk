@@ -5,9 +5,11 @@ localrules:
 rule plot:
     # Draw the figures of a finished run.
     input:
+        TABLES_KEY,
         RESULTS / "tables" / "summary.csv",
         RESULTS / "tables" / "cost.csv",
     output:
+        key=touch(FIGURES_KEY),
         accuracy=report(
             figure("accuracy"), caption="../report/accuracy.rst", category="Figures"
         ),
@@ -23,13 +25,11 @@ rule plot:
         "../../envs/kd.yaml"
     params:
         config=CONFIG_JSON,
-        code=code_digest("kd.stages.plot"),
     shell:
         "exec python -m kd.stages.plot --config {params.config:q} > {log} 2>&1"
 
 
 rule figures:
     input:
-        figure("accuracy"),
-        figure("training_curves"),
-        figure("cost"),
+        rules.tables.input,
+        rules.plot.output,

@@ -8,7 +8,6 @@ localrules:
 rule report:
     # Bundle tables, figures, captions, config and versions into one page.
     input:
-        rules.tables.input,
         rules.figures.input,
     output:
         RESULTS / "report.html",

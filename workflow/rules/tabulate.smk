@@ -5,8 +5,9 @@ localrules:
 rule tabulate:
     # Write the tables of a finished run.
     input:
-        [str(job.manifest) for job in PLAN.jobs.values()],
+        MANIFESTS,
     output:
+        key=touch(TABLES_KEY),
         summary=RESULTS / "tables" / "summary.csv",
         summary_md=RESULTS / "tables" / "summary.md",
         summary_html=report(
@@ -33,12 +34,11 @@ rule tabulate:
         "../../envs/kd.yaml"
     params:
         config=CONFIG_JSON,
-        code=code_digest("kd.stages.tabulate"),
     shell:
         "exec python -m kd.stages.tabulate --config {params.config:q} > {log} 2>&1"
 
 
 rule tables:
     input:
-        RESULTS / "tables" / "summary.csv",
-        RESULTS / "tables" / "cost.csv",
+        MANIFESTS,
+        rules.tabulate.output,
