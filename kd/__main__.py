@@ -31,7 +31,7 @@ def main() -> None:
     command = commands.add_parser("predict", help="classify pictures with a student", description=predict.__doc__)
     command.add_argument("student", type=Path, help="directory of a student (results/index.csv lists them)")
     command.add_argument("pictures", type=Path, help="an image, or a folder of images")
-    command.add_argument("--top", type=int, default=5, help="classes per picture (default: 5)")
+    command.add_argument("--top", type=int, default=5, choices=range(1, 101), metavar="K", help="(default: 5)")
     command.set_defaults(run=predict)
     command = commands.add_parser("schema", help="print the JSON schema of the config", description=schema.__doc__)
     command.set_defaults(run=schema)

@@ -6,4 +6,6 @@ from pydantic import BaseModel, ConfigDict
 class BaseOptions(BaseModel):
     """Options of one section of the config or of one part of a spec."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
+    )

@@ -9,7 +9,7 @@ from typing import Any
 from kd.config import Config, Views
 from kd.data.options import Augmentation
 from kd.data.sources.listing import listing_digest
-from kd.data.sources.registry import load_source, source_module
+from kd.data.sources.registry import parse_source, source_module
 from kd.digest import code_digest
 from kd.distillers.registry import distiller_module
 from kd.jobs.errors import UserError
@@ -135,10 +135,9 @@ class Plan:
 
     def _dataset(self, name: str) -> None:
         dataset = self.config.datasets[name]
-        source = load_source(dataset.source["type"])
-        given = {key: value for key, value in dataset.source.items() if key != "type"}
+        source, options = parse_source(dataset.source)
         try:
-            fingerprint = source.fingerprint(source.Options.model_validate(given))
+            fingerprint = source.fingerprint(options)
         except UserError as error:
             raise UserError(f"datasets.{name}: {error}") from error
         size = dataset.image_size
@@ -179,12 +178,12 @@ class Plan:
         config = self.config
         for seed in config.seeds:
             for joint in config.joint_teachers.values():
-                recipe = config.recipe(joint.recipe)
+                recipe = self._recipe(joint.recipe, joint.views)
                 for target in config.joint_targets(joint):
                     for teacher in joint.teachers or config.teachers:
                         self._demand(teacher, target, seed, recipe, joint.views, (joint.level,))
             for name, student in config.students.items():
-                recipe = config.recipe(student.recipe)
+                recipe = self._recipe(student.recipe, self._student_views(name))
                 for target in config.student_targets(student):
                     level, individual, teachers = self._student_teachers(name, target)
                     levels = cached_levels(level, individual=individual)
@@ -194,12 +193,14 @@ class Plan:
     def _demand(
         self, teacher: str, dataset: str, seed: int, recipe: Recipe, views: Views, levels: tuple[Level, ...]
     ) -> None:
-        demand = self._demands.setdefault(self._wish(teacher, dataset, seed, recipe, views), _Demand())
+        demand = self._demands.setdefault(_Wish(teacher, dataset, seed, recipe.augmentation), _Demand())
         demand.levels.update(levels)
         demand.views = max(demand.views, _view_count(views, recipe))
 
-    def _wish(self, teacher: str, dataset: str, seed: int, recipe: Recipe, views: Views) -> _Wish:
-        return _Wish(teacher, dataset, seed, None if views == "none" else recipe.augmentation)
+    def _recipe(self, name: str, views: Views) -> Recipe:
+        """A recipe for training on cached views; `none`: everybody sees the pictures themselves."""
+        recipe = self.config.recipe(name)
+        return recipe.model_copy(update={"augmentation": None}) if views == "none" else recipe
 
     def _embeddings(self, wish: _Wish) -> None:
         demand = self._demands[wish]
@@ -240,11 +241,12 @@ class Plan:
 
     def _joint_teacher_for(self, name: str, targets: list[str], seed: int) -> None:
         config, joint = self.config, self.config.joint_teachers[name]
-        recipe = config.recipe(joint.recipe)
+        recipe = self._recipe(joint.recipe, joint.views)
         teachers = joint.teachers or list(config.teachers)
         student = None
         if joint.scope == "per_target" and joint.level != "L1":
-            student = self._student_model(joint.student_model, targets[0])
+            model = self._student_model(joint.student_model, targets[0])
+            student = model.model_copy(update={"weights": "scratch"})  # only its shapes matter
         spec = train_joint_teacher.Spec(
             level=joint.level,
             teachers=teachers,
@@ -260,7 +262,7 @@ class Plan:
         identities = {}
         for target in targets:
             for teacher in teachers:
-                wish = self._wish(teacher, target, seed, recipe, joint.views)
+                wish = _Wish(teacher, target, seed, recipe.augmentation)
                 role = f"embeddings:{teacher}:{target}"
                 upstream[role] = self._stores[wish]
                 identities[role] = self._identity(wish, (joint.level,))
@@ -277,9 +279,9 @@ class Plan:
 
     def _student_for(self, name: str, target: str, seed: int) -> None:
         config, student = self.config, self.config.students[name]
-        recipe = config.recipe(student.recipe)
-        level, individual, teachers = self._student_teachers(name, target)
         views = self._student_views(name)
+        recipe = self._recipe(student.recipe, views)
+        level, individual, teachers = self._student_teachers(name, target)
         spec = distill_student.Spec(
             dataset=target,
             level=level,
@@ -297,7 +299,7 @@ class Plan:
         }
         identities = {}
         for teacher in teachers:
-            wish = self._wish(teacher, target, seed, recipe, views)
+            wish = _Wish(teacher, target, seed, recipe.augmentation)
             role = f"embeddings:{teacher}"
             upstream[role] = self._stores[wish]
             identities[role] = self._identity(wish, cached_levels(level, individual=individual))
@@ -348,7 +350,9 @@ class Plan:
         if not isinstance(model.weights, Checkpoint):
             return model
         path = model.weights.path
-        weights = model.weights.model_copy(update={"digest": listing_digest(path.parent, [path])})
+        # A checkpoint of this project has its network.json beside it, which says what its input is normalised with.
+        files = [each for each in (path, path.parent / "network.json") if each.is_file()]
+        weights = model.weights.model_copy(update={"digest": listing_digest(path.parent, files)})
         return model.model_copy(update={"weights": weights})
 
     def _individual_rows(self) -> None:

@@ -58,8 +58,9 @@ def _all_known(key: str, names: Iterable[str] | None, known: Collection[str], ki
 
 def _model(key: str, model: ModelSpec) -> Iterator[str]:
     """The architecture is one of timm's, and a checkpoint is there."""
-    if ":" not in model.architecture:  # timm also loads from hubs and folders
-        yield from _known(f"{key}.architecture", model.architecture.split(".")[0], _architectures(), "timm model")
+    yield from _known(f"{key}.architecture", model.architecture.split(".")[0], _architectures(), "timm model")
+    if model.std is not None and min(model.std) <= 0:
+        yield f"{key}.std: given {model.std}; each number must be greater than 0"
     if isinstance(model.weights, Checkpoint):
         if not model.weights.path.is_file():
             yield f"{key}.weights.path: {model.weights.path} is not a file"

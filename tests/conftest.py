@@ -43,10 +43,10 @@ def other_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack_digits(tmp_path_factory.mktemp("other"), "other", options)
 
 
-def pack_digits(directory: Path, name: str, split: SplitOptions) -> Path:
+def pack_digits(directory: Path, name: str, split: SplitOptions, image_size: tuple[int, int] = (32, 32)) -> Path:
     samples = digits.samples(digits.Options())
     labels = np.array([int(sample.label) for sample in samples])
     codes = assign_splits(labels, [None] * len(samples), split)
     classes = [str(digit) for digit in range(10)]
-    pack(directory, name, samples, codes, classes, image_size=(32, 32), resize="squash")
+    pack(directory, name, samples, codes, classes, image_size=image_size, resize="squash", channels=1)
     return directory

@@ -98,6 +98,31 @@ def test_plan__another_level_enlarges_the_cache_only(tiny: Tiny) -> None:
     }
 
 
+def test_plan__views_none_means_no_augmentation_for_anybody(tiny: Tiny) -> None:
+    """Else students would see other pictures than their targets were made from."""
+    tiny["joint_teachers"]["joint_l1"]["views"] = "none"
+    plan = Plan(load_config(tiny))
+    by_name = {job.name: job for job in plan.jobs.values()}
+    for name in ("joint_l1-for-digits-seed0", "mlfd_l1-for-digits-seed0"):
+        job = by_name[name]
+        stores = [plan.jobs[up.directory] for up in job.upstream.values() if up.stage == "cache_embeddings"]
+        assert len(stores) == 2
+        assert job.spec["views"] == 1
+        assert job.spec["recipe"]["augmentation"] is None
+        assert all(store.spec["augmentation"] is None for store in stores)
+
+
+def test_plan__students_see_the_views_that_are_cached(tiny: Tiny) -> None:
+    plan = Plan(load_config(tiny))
+    for job in plan.stage("distill_student") + plan.stage("train_joint_teacher"):
+        for up in job.upstream.values():
+            if up.stage == "cache_embeddings":
+                store = plan.jobs[up.directory]
+                assert store.spec["augmentation"] == job.spec["recipe"]["augmentation"]
+                assert store.spec["views"] >= job.spec["views"]
+                assert store.spec["seed"] == job.spec["seed"]
+
+
 def test_plan__tables_and_figures_are_not_in_any_key(tiny: Tiny) -> None:
     assert changed(tiny, lambda config: config.update(reports={"title": "other"}, experiment="other")) == set()
 

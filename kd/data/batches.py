@@ -7,17 +7,20 @@ from itertools import pairwise
 import numpy as np
 
 
-def epoch_batches(count: int, batch_size: int, *, seed: int, epoch: int) -> list[np.ndarray]:
-    """Shuffle 0..count-1 and cut it into batches of nearly equal size, none larger than `batch_size`.
+def batch_count(count: int, batch_size: int) -> int:
+    """Batches in an epoch: of about `batch_size`, but never of one sample, which batch norm cannot take."""
+    return max(1, min(-(-count // batch_size), count // 2))
 
-    Equal sizes keep every sample in every epoch and leave no tiny last batch, which batch norm cannot take.
+
+def epoch_batches(count: int, batch_size: int, *, seed: int, epoch: int) -> list[np.ndarray]:
+    """Shuffle 0..count-1 and cut it into `batch_count` batches of nearly equal size.
 
     Returns:
         Index arrays that together hold every index once.
     """
     stream = np.random.Philox(np.random.SeedSequence([seed, epoch, count]))
     order = np.random.Generator(stream).permutation(count)
-    return np.array_split(order, -(-count // batch_size))
+    return np.array_split(order, batch_count(count, batch_size))
 
 
 def union_batches(sizes: list[int], batch_size: int, *, seed: int, epoch: int) -> list[list[np.ndarray]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import Field
 
 from kd.options import BaseOptions
 
 Resize = Literal["squash", "crop"]
 Task = Literal["single_label", "multi_label"]
+Size = Annotated[int, Gt(0)] | Annotated[float, Gt(0), Lt(1)]
 Fraction = Annotated[float, Ge(0), Le(1)]
 
 
@@ -49,11 +50,11 @@ class SplitOptions(BaseOptions):
     split, else of what it gives as train.
     """
 
-    train: int | float | None = None
+    train: Size | None = None
     """Training images; null: all that val and test leave."""
-    val: int | float | None = None
+    val: Size | None = None
     """Validation images, for model selection; null: all that the source gives, or 0.15 of train."""
-    test: int | float | None = None
+    test: Size | None = None
     """Test images, read once at the end; null: all that the source gives, or 0.15 of train."""
     seed: int = 0
     """Seed of the draw."""

@@ -87,6 +87,7 @@ def pack(
     *,
     image_size: tuple[int, int],
     resize: Resize,
+    channels: int,
 ) -> DatasetInfo:
     """Decode, resize and store samples.
 
@@ -98,6 +99,7 @@ def pack(
         classes: sorted class names.
         image_size: height and width in pixels.
         resize: `squash` ignores the aspect ratio; `crop` keeps it and cuts the longer side.
+        channels: 1: all pictures are grey; 3: they are stored as RGB.
 
     Raises:
         UserError: a picture cannot be decoded.
@@ -108,7 +110,6 @@ def pack(
     root = zarr.create_group(store)
     ids = np.cumsum(codes >= 0) - 1
     label_of = {label: index for index, label in enumerate(classes)}
-    colour = _is_colour(samples)
     progress = Progress(int((codes >= 0).sum()), "image")
     moments = None
     for code, split in enumerate(SPLITS):
@@ -117,11 +118,11 @@ def pack(
         labels = np.array([label_of[samples[index].label] for index in members], dtype=np.int64)
         for key, values in (("labels", labels), ("ids", ids[members].astype(np.int64))):
             create_rows(group, key, len(members), (), "int64")[:] = values
-        shape = (*image_size, 3 if colour else 1)
+        shape = (*image_size, channels)
         array = create_rows(group, "images", len(members), shape, "uint8")
         for rows in blocks(len(members), shard_rows(row_size(shape, "uint8"))):
             chosen = [samples[index] for index in members[rows]]
-            pixels = np.stack(list(_decode(chosen, image_size, resize, progress, colour=colour)))
+            pixels = np.stack(list(_decode(chosen, shape, resize, progress)))
             array[rows] = pixels
             if split == "train":
                 moments = _add_moments(moments, pixels)
@@ -167,24 +168,18 @@ def resize_image(image: Image, image_size: tuple[int, int], resize: Resize) -> I
 
 
 def _decode(
-    samples: list[Sample], image_size: tuple[int, int], resize: Resize, progress: Progress, *, colour: bool
+    samples: list[Sample], shape: tuple[int, int, int], resize: Resize, progress: Progress
 ) -> Iterator[np.ndarray]:
-    """(H, W, C) uint8 of each sample, in order, decoded by a few threads."""
+    """Uint8 of `shape`, (H, W, C), of each sample, in order, decoded by a few threads."""
+    mode = "L" if shape[2] == 1 else "RGB"
 
     def pixels(sample: Sample) -> np.ndarray:
-        image = resize_image(sample.open().convert("RGB" if colour else "L"), image_size, resize)
-        return np.asarray(image).reshape(*image_size, -1)
+        return np.asarray(resize_image(sample.open().convert(mode), shape[:2], resize)).reshape(shape)
 
     with ThreadPoolExecutor(DECODERS) as pool:
         for array in pool.map(pixels, samples):
             progress.step()
             yield array
-
-
-def _is_colour(samples: list[Sample]) -> bool:
-    """Whether to store three channels: unless every picture of an evenly spread sample is grey."""
-    step = max(1, len(samples) // 64)
-    return any(sample.open().mode != "L" for sample in samples[::step])
 
 
 def _add_moments(moments: np.ndarray | None, pixels: np.ndarray) -> np.ndarray:

@@ -80,7 +80,7 @@ def open_group(path: Path) -> zarr.Group:
     try:
         return zarr.open_group(path, mode="r")
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no Zarr store here; delete its manifest.json and run again") from error
+        raise UserError(f"{path}: no Zarr store here; delete {path.parent} and run again") from error
 
 
 def read_array(group: zarr.Group, name: str, view: int | None = None) -> np.ndarray:
@@ -93,11 +93,11 @@ def read_array(group: zarr.Group, name: str, view: int | None = None) -> np.ndar
     assert isinstance(array, zarr.Array)
     lost = missing_shards(array)
     if lost:
-        raise UserError(f"{group.store_path}/{name}: {lost} shards are missing")
+        raise UserError(f"{group.store_path}/{name}: {lost} shards are missing; delete the artefact and run again")
     try:
         return np.asarray(array[...] if view is None else array[view])
     except (ValueError, OSError) as error:
-        raise UserError(f"{group.store_path}/{name}: damaged ({error})") from error
+        raise UserError(f"{group.store_path}/{name}: damaged ({error}); delete the artefact and run again") from error
 
 
 def missing_shards(array: zarr.Array[Any]) -> int:

@@ -3,7 +3,7 @@
     L = a T^2 CE(softmax(z_T / T), log_softmax(z_S / T)) + b mean_levels MSE(map_S, map_T) + c CE(z_S, y)
 
 with a, b, c = 0.6, 0.2, 0.2 and T = 2 in the authors' runs. MSE is the plain element mean. Where the teacher
-has no maps (level L1) there is no feature term and the label term has weight 1 - a. With `feature_on_vector`
+has no maps (level L1) they drop out and the label term has weight 1 - a. With `feature_on_vector`
 the vectors are compared too, as one more level, which is what the paper's figure draws.
 
     distiller: {name: mlfd, soft_weight: 0.6, feature_weight: 0.2, label_weight: 0.2, temperature: 2}
@@ -33,7 +33,7 @@ class Options(DistillerOptions):
     feature_weight: Annotated[float, Ge(0)] = 0.2
     """b: of the mean squared error between maps."""
     label_weight: Annotated[float, Ge(0)] = 0.2
-    """c: of the cross-entropy with the labels, where maps are compared; elsewhere it is 1 - a."""
+    """c: of the cross-entropy with the labels, where the teacher has maps; at L1 it is 1 - a."""
     temperature: Annotated[float, Gt(0)] = 2.0
     """T: softens both teacher and student."""
     feature_on_vector: bool = False
@@ -60,7 +60,6 @@ def loss(student: StudentOutputs, targets: Targets, labels: Tensor, options: Opt
     pairs = [(value, targets.maps[level]) for level, value in student.maps.items()]
     if student.vector is not None:
         pairs.append((student.vector, targets.vector))
-    if not pairs:
-        return options.soft_weight * soft + (1 - options.soft_weight) * hard
-    feature = sum(functional.mse_loss(own, wanted) for own, wanted in pairs) / len(pairs)
-    return options.soft_weight * soft + options.feature_weight * feature + options.label_weight * hard
+    feature = sum((functional.mse_loss(own, wanted) for own, wanted in pairs), hard.new_zeros(())) / max(1, len(pairs))
+    label_weight = options.label_weight if targets.maps else 1 - options.soft_weight
+    return options.soft_weight * soft + options.feature_weight * feature + label_weight * hard

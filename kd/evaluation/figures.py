@@ -60,6 +60,7 @@ def curves_figure(rows: Sequence[Row], title: str) -> Figure:
     """
     shown = [row for row in rows if row.row != "joint_baseline"]
     datasets = list(dict.fromkeys(row.dataset for row in shown))
+    several = len({row.experiment for row in shown}) > 1
     figure, axes = plt.subplots(1, len(datasets), figsize=(3.4 * len(datasets) + 1.5, 3.8), squeeze=False)
     for axis, dataset in zip(axes[0], datasets, strict=True):
         groups: dict[tuple[str, str, str], list[pd.Series]] = {}
@@ -67,14 +68,14 @@ def curves_figure(rows: Sequence[Row], title: str) -> Figure:
             history = row.job.directory / "history.csv"
             if row.dataset == dataset and history.is_file():
                 groups.setdefault((row.experiment, row.row, row.level), []).append(_curve(history))
-        for (_, name, level), curves in groups.items():
+        for (experiment, name, level), curves in groups.items():
             mean = pd.concat(curves, axis=1).mean(axis=1)
-            label = f"{name} {level}".strip().replace("_", " ")
+            label = " ".join(filter(None, [experiment if several else "", name, level])).replace("_", " ")
             axis.plot(mean.index, mean, color=COLOURS[name], linestyle=STYLES[level], label=label, linewidth=1.2)
         axis.set(title=dataset, xlabel="epoch", ylabel="val acc@1 (%)")
         axis.grid(alpha=0.3)
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="lower center", ncol=4, fontsize=7, frameon=False)
+    handles = {name: handle for axis in axes[0] for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncol=4, fontsize=7, frameon=False)
     figure.suptitle(title)
     figure.tight_layout(rect=(0, 0.1, 1, 1))
     return figure

@@ -118,12 +118,12 @@ def cost(plan: Plan, read: Read) -> pd.DataFrame:
     """What the run cost: wall-clock by stage, bytes by level.
 
     Lines of kind `stage`: jobs, their seconds in all, and the same in units of one individual training (the
-    mean wall-clock of train_teacher). Lines of kind `level`: bytes of all stores, and bytes per image, where
-    an image counts once per seed, so that this holds all teachers and views; `bytes_per_view` is that of
-    all teachers and one view.
+    mean wall-clock of the teachers that were trained here). Lines of kind `level`: bytes of all stores, and
+    bytes per image, where an image counts once per seed, so that this holds all teachers and views;
+    `bytes_per_view` is that of all teachers and one view.
     """
-    unit_jobs = [read(job)["seconds"] for job in plan.stage("train_teacher")]
-    unit = sum(unit_jobs) / len(unit_jobs)
+    trained = [read(job)["seconds"] for job in plan.stage("train_teacher") if job.spec["recipe"] is not None]
+    unit = sum(trained) / len(trained) if trained else float("nan")
     lines: list[dict[str, Any]] = []
     for stage in STAGES:
         seconds = [read(job)["seconds"] for job in plan.stage(stage)]

@@ -28,9 +28,10 @@ class Progress:
         self._started = self._shown = time.monotonic()
         self._bar = tqdm(total=total, unit=unit, initial=done) if sys.stderr.isatty() else None
 
-    def step(self, units: int = 1, **figures: float) -> None:
-        """Further units are finished."""
+    def step(self, units: int = 1, figures: dict[str, float] | None = None) -> None:
+        """Further units are finished; `figures` are shown beside their number."""
         self.done += units
+        figures = figures or {}
         if self._bar is not None:
             self._bar.set_postfix(figures, refresh=False)
             self._bar.update(units)

@@ -50,12 +50,11 @@ class Outcome:
 def stage_main(spec_type: type[SpecT], build: Callable[[Context[SpecT]], Outcome]) -> None:
     """Command line of a stage: `python -m kd.stages.<stage> --job JSON`."""
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
-    parser.add_argument("--job", required=True, help="JSON description of the job, or @FILE that holds it")
+    parser.add_argument("--job", required=True, help="JSON description of the job")
     options = parser.parse_args()
     with user_errors():
-        text = Path(options.job[1:]).read_text() if options.job.startswith("@") else options.job
         try:
-            job = Job.model_validate_json(text)
+            job = Job.model_validate_json(options.job)
             spec = spec_type.model_validate(job.spec)
         except ValidationError as error:
             raise UserError(f"--job: {error}") from error

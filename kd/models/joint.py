@@ -19,7 +19,7 @@ import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
-from kd.models.network import Features, resample
+from kd.models.network import Features, Heads, resample
 from kd.models.spec import Level, map_levels
 from kd.models.targets import Embeddings, Targets
 from kd.options import BaseOptions
@@ -61,7 +61,7 @@ class JointTeacher(nn.Module):
             self.stages.append(_stage(width, last, kernel=1, stride=1))
             width = last
         self.dropout = nn.Dropout(config.dropout)
-        self.heads = nn.ModuleDict({name: nn.Linear(width, classes) for name, classes in config.heads.items()})
+        self.heads = Heads(width, config.heads)
 
     def forward(self, embeddings: Embeddings) -> Features:
         """Fuse a batch.
@@ -86,8 +86,7 @@ class JointTeacher(nn.Module):
         return self._classify(x.mean(dim=(2, 3)), maps)
 
     def _classify(self, vector: Tensor, maps: dict[str, Tensor]) -> Features:
-        dropped = self.dropout(vector)
-        return Features(vector, maps, {name: head(dropped) for name, head in self.heads.items()})
+        return Features(vector, maps, self.heads(self.dropout(vector)))
 
     def make_targets(self, embeddings: Embeddings, dataset: str) -> Targets:
         """Targets for a student of `dataset`."""

@@ -58,7 +58,7 @@ class Network(nn.Module):
         features = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
         width = config.latent_dim or features
         self.latent = nn.Linear(features, width) if config.latent_dim else nn.Identity()
-        self.heads = nn.ModuleDict({name: nn.Linear(width, classes) for name, classes in config.heads.items()})
+        self.heads = Heads(width, config.heads)
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
 
@@ -71,14 +71,11 @@ class Network(nn.Module):
         """
         pooled, maps = self._backbone(self.normalise(images), [level for level in LEVELS[1:] if level in levels])
         vector = self.latent(pooled)
-        return Features(vector, maps, {name: head(vector) for name, head in self.heads.items()})
+        return Features(vector, maps, self.heads(vector))
 
     def normalise(self, images: Tensor) -> Tensor:
         """Resize to the network's input size and normalise with its statistics."""
-        size = self.config.input_size
-        if tuple(images.shape[-2:]) != tuple(size):
-            images = functional.interpolate(images, size=size, mode="bicubic", antialias=True).clamp(0, 1)
-        return (images - self.mean) / self.std
+        return (resize_images(images, self.config.input_size) - self.mean) / self.std
 
     def _backbone(self, inputs: Tensor, levels: list[Level]) -> tuple[Tensor, dict[str, Tensor]]:
         if not levels:
@@ -91,6 +88,28 @@ class Network(nn.Module):
             for level in levels
         }
         return self.backbone.forward_head(final, pre_logits=True), maps
+
+
+class Heads(nn.Module):
+    """A linear classifier per dataset, whatever the names of the datasets are."""
+
+    def __init__(self, width: int, classes: dict[str, int]) -> None:
+        super().__init__()
+        # The prefix keeps names such as `train` or `type` off the attributes of nn.ModuleDict.
+        self.by_dataset = nn.ModuleDict({f"on_{name}": nn.Linear(width, count) for name, count in classes.items()})
+
+    def __getitem__(self, dataset: str) -> nn.Linear:
+        head = self.by_dataset[f"on_{dataset}"]
+        assert isinstance(head, nn.Linear)
+        return head
+
+    def datasets(self) -> list[str]:
+        """Names of the datasets."""
+        return [name.removeprefix("on_") for name in self.by_dataset]
+
+    def forward(self, vector: Tensor) -> dict[str, Tensor]:
+        """(B, D) to logits (B, classes) by dataset."""
+        return {name: self[name](vector) for name in self.datasets()}
 
 
 def create_backbone(config: NetworkConfig, classes: int = 0) -> Any:
@@ -114,7 +133,9 @@ def tap_index(backbone: Any, level: Level) -> int:
     Raises:
         UserError: the network has too few stages.
     """
-    info = list(backbone.feature_info)
+    info = list(getattr(backbone, "feature_info", ()))
+    if not info or not hasattr(backbone, "forward_intermediates"):
+        raise UserError(f"level {level}: timm's {type(backbone).__name__} does not offer its maps")
     count = len(info)
     depth = LEVELS.index(level)
     stages = list(range(count))
@@ -126,14 +147,28 @@ def tap_index(backbone: Any, level: Level) -> int:
 
 
 def as_map(backbone: Any, final: Tensor) -> Tensor:
-    """Final features as (B, C, h, w): token grids are reshaped, channels-last maps permuted."""
+    """Final features as (B, C, h, w): token grids are reshaped, channels-last maps permuted.
+
+    Raises:
+        UserError: the network has tokens but no grid to put them on.
+    """
     if final.ndim == 3:
-        rows, columns = backbone.patch_embed.grid_size
+        grid = getattr(getattr(backbone, "patch_embed", None), "grid_size", None)
+        if grid is None or grid[0] * grid[1] > final.shape[1]:
+            raise UserError(f"level L2: the tokens of timm's {type(backbone).__name__} have no known grid")
+        rows, columns = grid
         tokens = final[:, final.shape[1] - rows * columns :]  # class and register tokens come first
         return tokens.transpose(1, 2).reshape(len(final), -1, rows, columns)
     if getattr(backbone, "output_fmt", "NCHW") == "NHWC":
         return final.permute(0, 3, 1, 2)
     return final
+
+
+def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring (B, 3, H, W) pictures in 0..1 to another size, bicubic as timm does by default."""
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return functional.interpolate(images, size=size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 def resample(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from kd.models.network import Heads
+
 Embeddings = Sequence[dict[str, Tensor]]  # per teacher: level -> (B, D) or (B, C, h, w)
 
 
@@ -40,7 +42,7 @@ class IndividualTargets(nn.Module):
         heads: the teacher's classifiers by dataset; applied to its cached vector they give its logits.
     """
 
-    def __init__(self, heads: nn.ModuleDict) -> None:
+    def __init__(self, heads: Heads) -> None:
         super().__init__()
         self.heads = heads
 

@@ -38,7 +38,7 @@ def new_network(
         UserError: the weights cannot be had or do not fit.
     """
     kwargs = dict(model.kwargs)
-    pretrained_cfg = timm.get_pretrained_cfg(model.architecture)
+    pretrained_cfg = _pretrained_cfg(model.architecture)
     input_size = model.input_size or statistics.image_size
     if pretrained_cfg is not None and pretrained_cfg.fixed_input_size:
         kwargs.setdefault("img_size", input_size)
@@ -66,10 +66,18 @@ def new_network(
     return network
 
 
+def _pretrained_cfg(architecture: str) -> Any:
+    """What timm records of an architecture with its pretraining tag, or None."""
+    try:
+        return timm.get_pretrained_cfg(architecture)
+    except RuntimeError as error:
+        raise UserError(f"models: architecture {architecture}: {error}") from error
+
+
 def _input_statistics(model: ModelSpec, statistics: DatasetInfo) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std: the model's, else those the brought weights were trained with, else the dataset's."""
     mean, std = statistics.mean, statistics.std
-    pretrained_cfg = timm.get_pretrained_cfg(model.architecture)
+    pretrained_cfg = _pretrained_cfg(model.architecture)
     if model.weights != "scratch" and pretrained_cfg is not None:
         mean, std = pretrained_cfg.mean, pretrained_cfg.std
     if isinstance(model.weights, Checkpoint) and (model.weights.path.parent / CONFIG).is_file():
@@ -91,7 +99,7 @@ def _take(whole: Any, network: Network) -> bool:
     wanted = network.backbone.state_dict()
     network.backbone.load_state_dict({name: value for name, value in whole.state_dict().items() if name in wanted})
     head = whole.get_classifier()
-    heads = [each for each in network.heads.values() if isinstance(each, nn.Linear)]
+    heads = [network.heads[name] for name in network.heads.datasets()]
     fits = [isinstance(head, nn.Linear) and each.weight.shape == head.weight.shape for each in heads]
     for each, fit in zip(heads, fits, strict=True):
         if fit:
@@ -109,15 +117,24 @@ def load_checkpoint(network: Network, checkpoint: Checkpoint) -> bool:
         UserError: the file is missing, is not a file of tensors, or does not fit the architecture.
     """
     tensors = read_tensors(checkpoint.path)
-    if all(name.split(".")[0] in ("backbone", "latent", "heads") for name in tensors):  # stored by this project
-        _load_strictly(network, tensors, checkpoint.path)
-        return True
+    if tensors and all(name.split(".")[0] in ("backbone", "latent", "heads") for name in tensors):
+        return _take_own(tensors, network, checkpoint.path)
     classes = _classes_in(tensors, network.config.architecture, checkpoint.match)
     whole = create_backbone(network.config, classes=classes)
     if checkpoint.match == "order":
         tensors = _by_order(tensors, whole, checkpoint.path)
     _load_strictly(whole, tensors, checkpoint.path)
     return _take(whole, network)
+
+
+def _take_own(tensors: dict[str, Tensor], network: Network, path: Path) -> bool:
+    """Take a network that this project stored: backbone and latent layer, and the heads of the same datasets."""
+    wanted = network.state_dict()
+    heads = {name: value for name, value in wanted.items() if name.startswith("heads.")}
+    brought = {name for name in heads if name in tensors and tensors[name].shape == heads[name].shape}
+    kept = {name: value for name, value in tensors.items() if not name.startswith("heads.") or name in brought}
+    _load_strictly(network, {name: value for name, value in heads.items() if name not in brought} | kept, path)
+    return brought == heads.keys()
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -133,16 +150,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # torch.load raises whatever the unpickler meets
         raise UserError(f"{path}: not a torch file of tensors ({type(error).__name__}: {error})") from error
     for key in ("state_dict", "model"):
-        content = content.get(key, content)
+        content = content.get(key, content) if isinstance(content, dict) else content
+    if not isinstance(content, dict) or not content or not all(isinstance(each, Tensor) for each in content.values()):
+        raise UserError(f"{path}: holds no tensors by name, but a {type(content).__name__}")
     return {name.removeprefix("module."): value for name, value in content.items()}
 
 
 def _classes_in(tensors: dict[str, Tensor], architecture: str, match: str) -> int:
     """Classes of the classifier in a checkpoint; 0: it has none."""
     if match == "order":
-        *_, weight, bias = tensors.values()
+        weight, bias = list(tensors.values())[-2:] if len(tensors) > 1 else (torch.empty(0), torch.empty(0))
     else:
-        pretrained_cfg = timm.get_pretrained_cfg(architecture)
+        pretrained_cfg = _pretrained_cfg(architecture)
         classifier = pretrained_cfg.classifier if pretrained_cfg else None
         weight, bias = (tensors.get(f"{classifier}.{name}", torch.empty(0)) for name in ("weight", "bias"))
     return len(weight) if weight.ndim == 2 and tuple(bias.shape) == (len(weight),) else 0
@@ -191,7 +210,6 @@ def fold(network: Network, head: str) -> nn.Module:
         UserError: the timm model has no single linear classifier.
     """
     linear = network.heads[head]
-    assert isinstance(linear, nn.Linear)
     weight, bias = linear.weight.double(), linear.bias.double()
     if isinstance(network.latent, nn.Linear):
         bias = bias + weight @ network.latent.bias.double()
@@ -200,7 +218,9 @@ def fold(network: Network, head: str) -> nn.Module:
     classifier = plain.get_classifier()
     if not isinstance(classifier, nn.Linear) or classifier.weight.shape != weight.shape:
         raise UserError(f"models: {network.config.architecture} has no single linear classifier, cannot be exported")
-    plain.load_state_dict(network.backbone.state_dict(), strict=False)
+    missing, unexpected = plain.load_state_dict(network.backbone.state_dict(), strict=False)
+    if len(missing) > len(classifier.state_dict()) or unexpected:
+        raise UserError(f"models: {network.config.architecture} changes with its number of classes, cannot be exported")
     with torch.no_grad():
         classifier.weight.copy_(weight)
         classifier.bias.copy_(bias)

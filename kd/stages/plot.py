@@ -19,7 +19,7 @@ def draw_figures(plan: Plan) -> None:
     config = plan.config
     tables, figures = config.results / "tables", config.results / "figures"
     forget_keys(figures)
-    table = pd.read_csv(tables / "summary.csv", keep_default_na=True).fillna({"level": ""})
+    table = pd.read_csv(tables / "summary.csv", dtype={"level": str}).fillna({"level": ""})
     title, suffix = config.reports.title, config.reports.format
     save(accuracy_figure(table, title, config.reports.selection), figures / f"accuracy.{suffix}")
     save(curves_figure(plan.rows, title), figures / f"training_curves.{suffix}")

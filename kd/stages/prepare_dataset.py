@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from kd.data.options import Resize, SplitOptions
-from kd.data.sources.registry import load_source
+from kd.data.sources.registry import parse_source
 from kd.jobs.errors import UserError
 from kd.jobs.run import Context, Outcome, stage_main
 from kd.options import BaseOptions
@@ -33,8 +33,9 @@ def build(context: Context[Spec]) -> Outcome:
     from kd.data.splits import assign_splits
 
     spec = context.spec
-    source = load_source(spec.source["type"])
-    options = source.Options.model_validate({key: value for key, value in spec.source.items() if key != "type"})
+    source, options = parse_source(spec.source)
+    if source.fingerprint(options) != spec.fingerprint:
+        raise UserError(f"datasets.{spec.name}: its files have changed since this run was planned; start it again")
     samples = sorted(source.samples(options), key=lambda sample: sample.id)
     labels = [sample.label for sample in samples]
     classes = sorted(set(labels))
@@ -51,6 +52,7 @@ def build(context: Context[Spec]) -> Outcome:
             classes,
             image_size=spec.image_size,
             resize=spec.resize,
+            channels=source.CHANNELS,
         )
     except UserError as error:
         raise UserError(f"datasets.{spec.name}: {error}") from error

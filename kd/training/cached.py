@@ -48,6 +48,7 @@ class CachedSamples:
         """Per teacher: level -> (B, ...) float32, of the view that belongs to the epoch."""
         view = 0 if epoch is None else epoch % self._views
         if self._loaded is None or self._loaded[0] != view:
+            self._loaded = None  # frees one view before the next is read
             self._loaded = view, [reader.view(self._name, view, self._ids) for reader in self._readers]
         index = torch.from_numpy(rows)
         return [

@@ -16,15 +16,13 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kd.data.batches import union_batches
+from kd.data.batches import batch_count, union_batches
 from kd.data.packed import ImageSplit
 from kd.data.views import Views, to_float
-from kd.models.network import Features
+from kd.models.network import Features, resize_images
 from kd.training.loop import Fit
 from kd.training.metrics import accuracies, topk_accuracy
 from kd.training.recipe import Recipe
-
-EVALUATION_BATCH = 512
 
 
 class Samples(Protocol):
@@ -51,17 +49,20 @@ class ImageSamples:
     fabric: Fabric
     count: int | None = None
     """Views that repeat over the epochs; None: a new one in each epoch."""
+    size: tuple[int, int] | None = None
+    """Height and width to resize to, so that datasets of different sizes fit into one batch."""
 
     def __post_init__(self) -> None:
         self.dataset, self.labels = self.split.info.name, self.split.labels
 
     def inputs(self, rows: np.ndarray, epoch: int | None) -> Tensor:
         """(B, 3, H, W) float32 in 0..1."""
-        images = self.fabric.to_device(torch.from_numpy(self.split.images[rows]))
+        pixels = self.fabric.to_device(torch.from_numpy(self.split.images[rows]))
         if epoch is None:
-            return to_float(images)
-        view = epoch if self.count is None else epoch % self.count
-        return self.views(images, self.split.ids[rows], view)
+            seen = to_float(pixels)
+        else:
+            seen = self.views(pixels, self.split.ids[rows], epoch if self.count is None else epoch % self.count)
+        return seen if self.size is None else resize_images(seen, self.size)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Classification:
         self.module, self.recipe, self.seed, self.fabric, self.join = module, recipe, seed, fabric, join
         self.train, self.val = train, val
         self.sizes = [len(samples.labels) for samples in train]
-        self.steps = -(-sum(self.sizes) // recipe.batch_size)
+        self.steps = batch_count(sum(self.sizes), recipe.batch_size)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """All samples of all datasets, shuffled together."""
@@ -122,7 +123,7 @@ class Classification:
         scores = [
             topk_accuracy(logits, labels, 1)
             for samples in self.val
-            for logits, labels in [predict(self.module, samples)]
+            for logits, labels in [predict(self.module, samples, self.recipe.batch_size)]
         ]
         return sum(scores) / len(scores)
 
@@ -139,7 +140,7 @@ def classification_loss(features: Features, batch: Batch, label_smoothing: float
 
 
 @torch.no_grad()
-def predict(module: nn.Module, samples: Samples) -> tuple[Tensor, Tensor]:
+def predict(module: nn.Module, samples: Samples, batch_size: int) -> tuple[Tensor, Tensor]:
     """Logits (N, classes) and labels (N,) of all samples, un-augmented, in float32, on the CPU.
 
     Leaves `module` in eval mode.
@@ -147,8 +148,8 @@ def predict(module: nn.Module, samples: Samples) -> tuple[Tensor, Tensor]:
     module.eval()
     count = len(samples.labels)
     logits = []
-    for start in range(0, count, EVALUATION_BATCH):
-        rows = np.arange(start, min(start + EVALUATION_BATCH, count))
+    for start in range(0, count, batch_size):
+        rows = np.arange(start, min(start + batch_size, count))
         output = module(samples.inputs(rows, None))
         logits.append((output.logits[samples.dataset] if isinstance(output, Features) else output).float().cpu())
     return torch.cat(logits), torch.from_numpy(samples.labels)
@@ -173,10 +174,10 @@ def measure_selections(
     return metrics
 
 
-def measure_test(module: nn.Module, test: Sequence[Samples], selection: str) -> list[dict[str, Any]]:
+def measure_test(module: nn.Module, test: Sequence[Samples], selection: str, batch_size: int) -> list[dict[str, Any]]:
     """acc@1 and acc@5 on the test split of every dataset, as rows for the tables."""
     return [
         {"dataset": samples.dataset, "selection": selection, "metric": metric, "value": value}
         for samples in test
-        for metric, value in accuracies(*predict(module, samples)).items()
+        for metric, value in accuracies(*predict(module, samples, batch_size)).items()
     ]

@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from kd.data.batches import epoch_batches
+from kd.data.batches import batch_count, epoch_batches
 from kd.distillers.base import Distiller, DistillerOptions
 from kd.models.alignment import AlignedStudent
 from kd.models.targets import TargetMaker, Targets
@@ -59,7 +59,7 @@ class Distillation:
         self.images, self.embeddings, self.val = images, embeddings, val
         self.distiller, self.options = distiller
         self.recipe, self.seed, self.fabric = recipe, seed, fabric
-        self.steps = -(-len(images.labels) // recipe.batch_size)
+        self.steps = batch_count(len(images.labels), recipe.batch_size)
 
     def batches(self, epoch: int) -> Iterator[DistillationBatch]:
         """All samples, shuffled, in the view that belongs to the epoch."""
@@ -75,4 +75,4 @@ class Distillation:
 
     def validate(self) -> float:
         """acc@1 on val."""
-        return topk_accuracy(*predict(self.module.network, self.val), 1)
+        return topk_accuracy(*predict(self.module.network, self.val, self.recipe.batch_size), 1)

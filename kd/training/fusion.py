@@ -68,7 +68,9 @@ def train_joint_teacher(
     task = Classification(joint, train, cached("val"), recipe, seed, fabric, join_embeddings)
     trained = fit(fabric, task, recipe, seed, directory)
     test = cached("test")
-    metrics = measure_selections(trained, joint, recipe.selection, lambda kind: measure_test(joint, test, kind))
+    metrics = measure_selections(
+        trained, joint, recipe.selection, lambda kind: measure_test(joint, test, kind, recipe.batch_size)
+    )
     (directory / CONFIG).write_text(config.model_dump_json(indent=1))
     save_file(trained.weights[recipe.selection], directory / WEIGHTS)
     finish(directory)

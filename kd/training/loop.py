@@ -95,17 +95,25 @@ def fit(fabric: Fabric, task: Task, recipe: Recipe, seed: int, directory: Path) 
         directory: for the checkpoint and history.csv.
 
     Raises:
-        UserError: the loss is no longer finite.
+        UserError: the loss is no longer finite, or the device's memory is too small.
     """
+    try:
+        return _fit(fabric, task, recipe, seed, directory)
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"out of GPU memory; lower recipe batch_size ({recipe.batch_size}): {error}") from error
+
+
+def _fit(fabric: Fabric, task: Task, recipe: Recipe, seed: int, directory: Path) -> Fit:
     optimizer = make_optimizer(task.module, recipe)
     schedule = make_schedule(optimizer, recipe, recipe.epochs * task.steps)
+    module, wrapped = fabric.setup(task.module, optimizer)
     state = Fit()
     checkpoint = directory / CHECKPOINT
-    if checkpoint.is_file():
+    if checkpoint.is_file():  # after setup: optimiser state goes to the device that the parameters are on
         state = _restore(checkpoint, task.module, optimizer, schedule)
         log.info("continuing after epoch %d of %d", len(state.history), recipe.epochs)
-    module, wrapped = fabric.setup(task.module, optimizer)
-    progress = Progress(recipe.epochs, "epoch", done=len(state.history))
+    progress = Progress(recipe.epochs * task.steps, "step", done=len(state.history) * task.steps)
+    shown: dict[str, float] = {}
     saved = time.monotonic()
     for epoch in range(len(state.history), recipe.epochs):
         started = time.monotonic()
@@ -121,6 +129,8 @@ def fit(fabric: Fabric, task: Task, recipe: Recipe, seed: int, directory: Path) 
             wrapped.step()
             schedule.step()
             losses.append(loss.detach())
+            if len(losses) < task.steps:
+                progress.step(figures=shown)
         mean_loss = _mean_loss(torch.stack(losses), epoch, recipe)
         accuracy = task.validate()
         seconds = time.monotonic() - started
@@ -128,7 +138,8 @@ def fit(fabric: Fabric, task: Task, recipe: Recipe, seed: int, directory: Path) 
         if accuracy > state.best:
             state.best, state.best_epoch = accuracy, epoch
             state.weights["best_val"] = _snapshot(task.module)
-        progress.step(loss=mean_loss, val=accuracy)
+        shown = {"epoch": epoch + 1, "loss": mean_loss, "val": accuracy}
+        progress.step(figures=shown)
         if time.monotonic() - saved > CHECKPOINT_EVERY_SECONDS:
             _save(checkpoint, task.module, optimizer, schedule, state)
             saved = time.monotonic()

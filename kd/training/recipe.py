@@ -22,15 +22,15 @@ class RecipeOptions(BaseOptions):
     weight_decay: Annotated[float, Ge(0)] = 0.0
     """On weights of two or more dimensions; never on biases and norms."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
-    """For SGD."""
+    """For SGD; not used by the others."""
     schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
-    """Learning rate over the steps of the run: constant, half a cosine to 0, or torch's OneCycleLR."""
+    """Learning rate over the steps of the run: constant, half a cosine to 0, or torch's OneCycleLR (momentum stays)."""
     warmup: Annotated[float, Ge(0), Lt(1)] = 0.05
-    """Part of the run in which the learning rate rises (linearly, for cosine; pct_start of one_cycle)."""
+    """Part of the run in which the learning rate rises; not used by constant."""
     epochs: Annotated[int, Gt(0)]
     """Passes over the training split."""
-    batch_size: Annotated[int, Gt(0)]
-    """Images in a step."""
+    batch_size: Annotated[int, Ge(2)]
+    """Images in a step; at least two, as batch norm needs."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Of the cross-entropy with labels; not used in distillation."""
     clip_grad: Positive | None = None

@@ -65,6 +65,7 @@ def distill_student(
     images = {name: ImageSamples(split, view_source, fabric, views) for name, split in splits.items()}
     embeddings = CachedSamples(splits["train"], "train", stores, levels, views, fabric)
     network = new_network(model, [info], statistics=info)
+    fold(network, info.name)  # refuses now, not after training, what cannot be exported
     maker = _target_maker(teacher, individual=individual)
     fabric.to_device(maker)
     student = _align(network, info.name, maker, embeddings, distiller)
@@ -75,7 +76,7 @@ def distill_student(
         trained,
         student,
         recipe.selection,
-        lambda kind: measure_test(_Folded(network, info.name), [images["test"]], kind),
+        lambda kind: measure_test(_Folded(network, info.name), [images["test"]], kind, recipe.batch_size),
     )
     save_network(network, directory)
     export_timm(network, info, directory)

@@ -16,6 +16,8 @@ from kd.training.classification import Classification, ImageSamples, measure_sel
 from kd.training.loop import finish, fit, make_fabric
 from kd.training.recipe import Recipe
 
+EVALUATION_BATCH = 64
+
 
 def train_network(
     directory: Path, datasets: Sequence[Path], model: ModelSpec, recipe: Recipe | None, seed: int
@@ -37,22 +39,25 @@ def train_network(
     splits = {name: [read_split(path, name) for path in datasets] for name in ("train", "val", "test")}
     infos = [split.info for split in splits["train"]]
     network = new_network(model, infos, statistics=infos[0], trains=recipe is not None)
+    views = [Views(info, seed, recipe.augmentation if recipe else None) for info in infos]
     samples = {
         name: [
-            ImageSamples(split, Views(split.info, seed, recipe.augmentation if recipe else None), fabric)
-            for split in each
+            ImageSamples(split, view, fabric, size=network.config.input_size)
+            for split, view in zip(each, views, strict=True)
         ]
         for name, each in splits.items()
     }
     if recipe is None:
         network.to(fabric.device)
-        metrics = [row for kind in ("best_val", "last") for row in measure_test(network, samples["test"], kind)]
+        metrics = measure_test(network, samples["test"], "last", EVALUATION_BATCH)
+        metrics += [row | {"selection": "best_val"} for row in metrics]
         save_network(network, directory)
         return {"metrics": metrics, "best_epoch": 0}, str(fabric.device)
+    batch_size = recipe.batch_size
     task = Classification(network, samples["train"], samples["val"], recipe, seed, fabric)
     trained = fit(fabric, task, recipe, seed, directory)
     metrics = measure_selections(
-        trained, network, recipe.selection, lambda kind: measure_test(network, samples["test"], kind)
+        trained, network, recipe.selection, lambda kind: measure_test(network, samples["test"], kind, batch_size)
     )
     save_network(network, directory)
     finish(directory)

@@ -26,7 +26,7 @@ CODES = np.array([0, 0, 0, 0, 0, 0, 1, 1, -1, 2, 2, 2])
 
 def test_pack__round_trip(tmp_path: Path) -> None:
     given = samples()
-    info = pack(tmp_path, "toy", given, CODES, ["a", "b"], image_size=(8, 6), resize="squash")
+    info = pack(tmp_path, "toy", given, CODES, ["a", "b"], image_size=(8, 6), resize="squash", channels=3)
     assert read_info(tmp_path) == info
     assert info.sizes == {"train": 6, "val": 2, "test": 3}
     test = read_split(tmp_path, "test")
@@ -43,7 +43,7 @@ def test_pack__round_trip(tmp_path: Path) -> None:
 
 
 def test_pack__grey_has_one_channel_and_equal_statistics(tmp_path: Path) -> None:
-    info = pack(tmp_path, "toy", samples(mode="L"), CODES, ["a", "b"], image_size=(8, 8), resize="crop")
+    info = pack(tmp_path, "toy", samples(mode="L"), CODES, ["a", "b"], image_size=(8, 8), resize="crop", channels=1)
     assert read_split(tmp_path, "train").images.shape == (6, 8, 8, 1)
     assert len(set(info.mean)) == len(set(info.std)) == 1
     assert len(info.mean) == 3
@@ -54,12 +54,12 @@ def test_pack__crop_keeps_the_aspect_ratio(tmp_path: Path) -> None:
     tall[10:30] = 255  # the middle square is white
     image = Image.fromarray(tall)
     given = [Sample(str(index), "ab"[index % 2], image.copy) for index in range(4)]
-    pack(tmp_path, "toy", given, np.array([0, 0, 1, 2]), ["a", "b"], image_size=(20, 20), resize="crop")
+    pack(tmp_path, "toy", given, np.array([0, 0, 1, 2]), ["a", "b"], image_size=(20, 20), resize="crop", channels=3)
     assert (read_split(tmp_path, "train").images == 255).all()
 
 
 def test_read_split__notices_a_missing_chunk_and_a_flipped_bit(tmp_path: Path) -> None:
-    pack(tmp_path, "toy", samples(), CODES, ["a", "b"], image_size=(8, 8), resize="squash")
+    pack(tmp_path, "toy", samples(), CODES, ["a", "b"], image_size=(8, 8), resize="squash", channels=3)
     (chunk,) = (path for path in (tmp_path / "images.zarr/train/images/c").rglob("*") if path.is_file())
     content = bytearray(chunk.read_bytes())
     content[5] ^= 1

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from kd.data.options import SplitOptions
 from kd.data.packed import read_split
+from kd.data.sources import image_folder
+from kd.jobs.errors import UserError
 from kd.jobs.run import Context
 from kd.stages import prepare_dataset
 
@@ -19,7 +23,7 @@ def prepare(root: Path, directory: Path) -> None:
     spec = prepare_dataset.Spec(
         name="toy",
         source={"type": "image_folder", "root": str(root)},
-        fingerprint={},
+        fingerprint=image_folder.fingerprint(image_folder.Options(root=root)),
         image_size=(16, 16),
         resize="squash",
         split=SplitOptions(),
@@ -27,7 +31,9 @@ def prepare(root: Path, directory: Path) -> None:
     prepare_dataset.build(Context(spec, {}, directory))
 
 
-def test_prepare_dataset__another_order_of_files_on_disk_gives_the_same(tmp_path: Path) -> None:
+def test_prepare_dataset__another_order_of_files_on_disk_gives_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generator = np.random.default_rng(0)
     first, second = tmp_path / "first", tmp_path / "second"
     for label in "ab":
@@ -40,8 +46,19 @@ def test_prepare_dataset__another_order_of_files_on_disk_gives_the_same(tmp_path
         target = second / path.relative_to(first)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-    for root in (first, second):
-        prepare(root, tmp_path / f"{root.name}_packed")
+    prepare(first, tmp_path / "first_packed")
+    listed = {name: getattr(Path, name) for name in ("rglob", "iterdir")}
+
+    def backwards(name: str) -> None:
+        def listing(self: Path, *arguments: str) -> Iterator[Path]:
+            return iter(sorted(listed[name](self, *arguments), reverse=True))
+
+        monkeypatch.setattr(Path, name, listing)
+
+    for name in listed:
+        backwards(name)
+    prepare(second, tmp_path / "second_packed")
+    monkeypatch.undo()
     for name in ("train", "val", "test"):
         one, other = (read_split(tmp_path / f"{root.name}_packed", name) for root in (first, second))
         assert np.array_equal(one.images, other.images)
@@ -49,3 +66,22 @@ def test_prepare_dataset__another_order_of_files_on_disk_gives_the_same(tmp_path
         assert np.array_equal(one.ids, other.ids)
     samples = [(tmp_path / f"{root.name}_packed/samples.csv").read_text() for root in (first, second)]
     assert samples[0] == samples[1]
+
+
+def test_prepare_dataset__refuses_files_that_changed_after_planning(tmp_path: Path) -> None:
+    pixels = np.zeros((8, 8, 3), dtype=np.uint8)
+    for label in "ab":
+        (tmp_path / "root" / label).mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / "root" / label / "0.png")
+    root = tmp_path / "root"
+    spec = prepare_dataset.Spec(
+        name="toy",
+        source={"type": "image_folder", "root": str(root)},
+        fingerprint=image_folder.fingerprint(image_folder.Options(root=root)),
+        image_size=(16, 16),
+        resize="squash",
+        split=SplitOptions(),
+    )
+    Image.fromarray(pixels).save(root / "a" / "1.png")
+    with pytest.raises(UserError, match=r"datasets\.toy: its files have changed since this run was planned"):
+        prepare_dataset.build(Context(spec, {}, tmp_path))

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from kd.data.sources import csv_manifest, digits, glyphs, image_folder, mnist5k
+from kd.data.sources.listing import open_image
 from kd.data.sources.registry import load_source, source_names
 from kd.jobs.errors import UserError
 
@@ -86,6 +87,25 @@ def test_image_folder__fingerprint_follows_content_not_order(folder: Path, tmp_p
     assert image_folder.fingerprint(options) != before
 
 
+def test_image_folder__validation_is_val_and_other_folders_beside_train_are_refused(tmp_path: Path) -> None:
+    for split in ("train", "validation", "test"):
+        picture(tmp_path / split / "a" / "0.png")
+    samples = image_folder.samples(image_folder.Options(root=tmp_path))
+    assert {sample.split for sample in samples} == {"train", "val", "test"}
+    picture(tmp_path / "extra" / "a" / "0.png")
+    with pytest.raises(UserError, match=r"has a folder train, so \['extra'\] beside it should be val or test"):
+        image_folder.fingerprint(image_folder.Options(root=tmp_path))
+
+
+def test_open_image__scales_sixteen_bits_to_eight(tmp_path: Path) -> None:
+    values = np.array([[0, 16000, 32000, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    assert np.asarray(open_image(tmp_path / "deep.png")).tolist() == [[0, 62, 125, 255]]
+    Image.fromarray(np.zeros((2, 2), dtype=np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(UserError, match="pixels of mode F, whose range is unknown"):
+        open_image(tmp_path / "float.tiff")
+
+
 def test_image_folder__mistakes(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere is not a folder"):
         image_folder.fingerprint(image_folder.Options(root=tmp_path / "nowhere"))
@@ -112,7 +132,7 @@ def test_open_image__names_the_damaged_file(folder: Path) -> None:
 
 
 def manifest(path: Path, text: str) -> csv_manifest.Options:
-    path.write_text(text)
+    path.write_bytes(text.encode(errors="surrogateescape"))
     return csv_manifest.Options(csv=path)
 
 
@@ -138,6 +158,7 @@ def test_csv_manifest__rows_are_samples(folder: Path) -> None:
         ("path,label,split\ncat/0.png,a,training\n", "line 2: split is 'training', expected one of"),
         ("path,label\ncat/0.png,a\ncat/0.png,b\n", "line 3: cat/0.png is listed twice"),
         ("path,label\ncat/9.png,a\n", r"cat/9.png: no such image file"),
+        ("path,label\ncat/\udcff.png,a\n", "is not a CSV file in UTF-8"),
     ],
 )
 def test_csv_manifest__mistakes(folder: Path, text: str, message: str) -> None:

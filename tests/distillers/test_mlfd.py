@@ -36,14 +36,13 @@ def slow_loss(student: AlignedOutputs, targets: Targets, labels: list[int], opti
     pairs = [(student.maps[level], targets.maps[level]) for level in student.maps]
     if student.vector is not None:
         pairs.append((student.vector, targets.vector))
-    if not pairs:
-        return options.soft_weight * soft + (1 - options.soft_weight) * hard
     errors: list[float] = []
     for left, right in pairs:
         differences = zip(left.flatten().tolist(), right.flatten().tolist(), strict=True)
         errors.append(sum((a - b) ** 2 for a, b in differences) / left.numel())
-    feature = sum(errors) / len(errors)
-    return options.soft_weight * soft + options.feature_weight * feature + options.label_weight * hard
+    feature = sum(errors) / len(errors) if errors else 0.0
+    label_weight = options.label_weight if targets.maps else 1 - options.soft_weight
+    return options.soft_weight * soft + options.feature_weight * feature + label_weight * hard
 
 
 def outputs(seed: int, maps: bool, vector: bool) -> tuple[AlignedOutputs, Targets, Tensor]:

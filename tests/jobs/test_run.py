@@ -62,7 +62,9 @@ def test_run_job__builds_records_and_does_nothing_twice(tmp_path: Path) -> None:
 def test_run_job__builds_anew_what_is_damaged(tmp_path: Path) -> None:
     made = job(tmp_path)
     run_job(made, Spec(text="hello"), write)
-    (made.directory / "content.txt").write_text("hell")
+    (made.directory / "content.txt").write_text("jello")  # of the same size
+    with pytest.raises(UserError, match=r"content\.txt: has other content"):
+        read_manifest(made)
     made.manifest.unlink()
     run_job(made, Spec(text="hello"), write)
     assert (made.directory / "content.txt").read_text() == "hello"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from kd.jobs.errors import UserError
 from kd.models.network import Network
 from kd.models.spec import Checkpoint, ModelSpec
 from kd.models.weights import export_timm, fold, load_network, new_network, read_tensors, save_network
+from tests.models.test_network import SWIN
 
 INFO = DatasetInfo("toy", ("x", "y", "z"), (32, 32), "squash", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), {"train": 3})
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -31,7 +33,14 @@ def new(**options: object) -> Network:
 
 @pytest.mark.parametrize(
     ("architecture", "kwargs"),
-    [("test_resnet", {}), ("test_efficientnet", {}), ("test_byobnet", {}), ("test_vit", {}), ("test_convnext", {})],
+    [
+        ("test_resnet", {}),
+        ("test_efficientnet", {}),
+        ("test_byobnet", {}),
+        ("test_vit", {}),
+        ("test_convnext", {}),
+        ("swin_tiny_patch4_window7_224", SWIN),
+    ],
 )
 @pytest.mark.parametrize("latent", [None, 7])
 def test_fold__is_the_same_function(architecture: str, kwargs: dict[str, object], latent: int | None) -> None:
@@ -99,6 +108,20 @@ def test_new_network__takes_a_real_pretrained_network_of_another_code_base() -> 
     assert logits.softmax(dim=1).max() > 0.05
 
 
+def test_new_network__a_stored_network_starts_one_for_another_dataset(tmp_path: Path) -> None:
+    source = new(latent_dim=7)
+    save_network(source, tmp_path)
+    other = replace(INFO, name="type", classes=("a", "b"))  # a name that nn.ModuleDict has for itself
+    weights = {"path": str(tmp_path / "network.safetensors")}
+    spec = ModelSpec.model_validate({"architecture": "test_resnet", "latent_dim": 7, "weights": weights})
+    network = new_network(spec, [other], statistics=replace(other, mean=(0.9, 0.9, 0.9))).eval()
+    with torch.no_grad():
+        assert torch.equal(network(IMAGES).vector, source(IMAGES).vector)
+    assert network(IMAGES).logits["type"].shape == (4, 2)
+    with pytest.raises(UserError, match="hold no classifier"):
+        new_network(spec, [other], statistics=other, trains=False)
+
+
 def test_new_network__untrained_classifiers_are_no_teachers(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(timm.create_model("test_resnet", num_classes=5).state_dict(), path)
@@ -125,6 +148,11 @@ def test_load_checkpoint__says_what_is_wrong(tmp_path: Path) -> None:
         new(weights={"path": str(other)})
     with pytest.raises(UserError, match="do not have the shapes"):
         new(weights={"path": str(other), "match": "order"})
+    torch.save(torch.zeros(3), other)
+    with pytest.raises(UserError, match="holds no tensors by name, but a Tensor"):
+        new(weights={"path": str(other)})
+    with pytest.raises(UserError, match=r"test_resnet\.nonsense"):
+        new(architecture="test_resnet.nonsense")
 
 
 def test_load_checkpoint__runs_no_code(tmp_path: Path) -> None:

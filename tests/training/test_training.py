@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kd.data.options import Augmentation
+from kd.data.options import Augmentation, SplitOptions
 from kd.data.packed import read_split
 from kd.data.views import Views
 from kd.distillers import mlfd
@@ -19,19 +19,21 @@ from kd.distillers.registry import load_distiller
 from kd.jobs.errors import UserError
 from kd.jobs.run import Context
 from kd.models.alignment import AlignedStudent
-from kd.models.network import freeze
+from kd.models.network import Features, freeze
 from kd.models.spec import Level, ModelSpec, cached_levels
 from kd.models.weights import load_network, new_network
 from kd.stages import cache_embeddings
 from kd.training import loop
 from kd.training.cached import CachedSamples
-from kd.training.classification import ImageSamples
+from kd.training.classification import Batch, ImageSamples, classification_loss
 from kd.training.distillation import Distillation
 from kd.training.fusion import load_joint_teacher, train_joint_teacher
 from kd.training.loop import make_fabric
+from kd.training.optimisation import make_optimizer, make_schedule
 from kd.training.recipe import Recipe
 from kd.training.students import distill_student
 from kd.training.supervised import train_network
+from tests.conftest import pack_digits
 
 SHAKE = Augmentation(rotation=10, translate=0.1)
 RECIPE = Recipe(lr=3e-3, epochs=6, batch_size=16, augmentation=SHAKE)
@@ -42,7 +44,7 @@ MLFD = load_distiller("mlfd")
 
 
 def folder(path: Path) -> Path:
-    path.mkdir(parents=True)
+    path.mkdir(parents=True, exist_ok=True)
     return path
 
 
@@ -60,7 +62,7 @@ def stores(
     tmp_path_factory: pytest.TempPathFactory, teachers: dict[str, Path], dataset: Path, other_dataset: Path
 ) -> dict[tuple[str, str], Path]:
     """Embeddings of each teacher on each dataset, at all levels."""
-    spec = cache_embeddings.Spec(levels=["L1", "L2", "L3"], views=VIEWS, augmentation=SHAKE, seed=0)
+    spec = cache_embeddings.Spec(levels=["L1", "L2", "L3", "L4"], views=VIEWS, augmentation=SHAKE, seed=0)
     found = {}
     for teacher, path in teachers.items():
         for name, data in (("digits", dataset), ("other", other_dataset)):
@@ -121,8 +123,48 @@ def test_train_network__several_datasets_each_by_its_own_head(
 ) -> None:
     result, _ = train_network(folder(tmp_path / "a"), [dataset, other_dataset], MODEL, RECIPE, 0)
     assert {row["dataset"] for row in result["metrics"]} == {"digits", "other"}
-    assert set(load_network(tmp_path / "a").heads) == {"digits", "other"}
+    assert set(load_network(tmp_path / "a").heads.datasets()) == {"digits", "other"}
     assert losses(tmp_path / "a")[-1] < losses(tmp_path / "a")[0]
+
+
+def test_train_network__datasets_of_different_image_sizes(tmp_path: Path, dataset: Path) -> None:
+    split = SplitOptions(train=20, val=10, test=10, seed=2)
+    large = pack_digits(folder(tmp_path / "large"), "large", split, image_size=(40, 48))
+    result, _ = train_network(folder(tmp_path / "a"), [dataset, large], MODEL, RECIPE, 0)
+    assert {row["dataset"] for row in result["metrics"]} == {"digits", "large"}
+
+
+def test_classification_loss__each_sample_by_the_head_of_its_dataset() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = {"a": torch.randn(5, 3, generator=generator), "b": torch.randn(5, 4, generator=generator)}
+    labels = torch.tensor([0, 2, 3, 1, 0])
+    batch = Batch(None, labels, {"a": slice(0, 2), "b": slice(2, 5)})
+    expected = 0.0
+    for row, name in enumerate("aabbb"):
+        powers = logits[name][row].double().exp()
+        expected -= (powers[labels[row]] / powers.sum()).log().item() / 5
+    loss = classification_loss(Features(torch.zeros(5, 1), logits=logits), batch)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])
+@pytest.mark.parametrize("steps", [1, 2, 10, 500])
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 0.9])
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler")
+def test_make_schedule__stays_within_its_peak(schedule: Any, steps: int, warmup: float) -> None:
+    recipe = Recipe(optimizer="sgd", momentum=0.5, lr=0.1, epochs=1, batch_size=2, schedule=schedule, warmup=warmup)
+    optimizer = make_optimizer(torch.nn.Linear(2, 2), recipe)
+    scheduler = make_schedule(optimizer, recipe, steps)
+    rates = []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert all(0 <= rate <= 0.1 + 1e-9 for rate in rates)
+    assert optimizer.param_groups[0]["momentum"] == 0.5
+    if schedule != "constant" and steps == 500:
+        assert max(rates) > 0.099
+        assert rates[-1] < 0.01
 
 
 def test_train_network__brought_weights_stay_as_they_are(
@@ -136,31 +178,54 @@ def test_train_network__brought_weights_stay_as_they_are(
     assert len(result["metrics"]) == 4
 
 
+class KilledError(Exception):
+    """What a kill looks like from inside."""
+
+
+def die_after(saves: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoint after each epoch, and die right after one of them."""
+    done: list[None] = []
+    save = loop._save
+
+    def save_then_die(*arguments: Any) -> None:
+        done.append(save(*arguments))
+        if len(done) == saves:
+            raise KilledError
+
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "_save", save_then_die)
+
+
 @pytest.mark.parametrize("stop_at", [1, 3, 5])
 def test_fit__continues_bit_identically_from_a_checkpoint(
     tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
-    monkeypatch.setattr(loop, "CHECKPOINT_EVERY_SECONDS", 0.0)
     train_network(folder(tmp_path / "whole"), [dataset], MODEL, RECIPE, 0)
-
-    class KilledError(Exception):
-        pass
-
-    saves: list[None] = []
-
-    def save_then_die(*arguments: Any) -> None:
-        saves.append(save(*arguments))
-        if len(saves) == stop_at:
-            raise KilledError
-
-    save = loop._save
-    monkeypatch.setattr(loop, "_save", save_then_die)
+    die_after(stop_at, monkeypatch)
     with pytest.raises(KilledError):
         train_network(folder(tmp_path / "cut"), [dataset], MODEL, RECIPE, 0)
     assert not (tmp_path / "cut/network.safetensors").exists()
+    assert (tmp_path / "cut" / loop.CHECKPOINT).exists()
     train_network(tmp_path / "cut", [dataset], MODEL, RECIPE, 0)
-    assert len(saves) == RECIPE.epochs
     assert same_weights(tmp_path / "whole/network.safetensors", tmp_path / "cut/network.safetensors")
+
+
+def test_fit__joint_teachers_and_students_continue_bit_identically(
+    tmp_path: Path, dataset: Path, stores: dict[tuple[str, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = [stores["digits", "digits"], stores["other", "digits"]]
+    fused = joint(tmp_path / "joint", [dataset], [own], "L2")
+    taught = student(tmp_path / "student", dataset, fused, own, "L2")
+    die_after(2, monkeypatch)
+    with pytest.raises(KilledError):
+        joint(tmp_path / "joint_cut", [dataset], [own], "L2")
+    joint(tmp_path / "joint_cut", [dataset], [own], "L2")
+    assert same_weights(fused / "joint.safetensors", tmp_path / "joint_cut/joint.safetensors")
+    die_after(4, monkeypatch)
+    with pytest.raises(KilledError):
+        student(tmp_path / "student_cut", dataset, fused, own, "L2")
+    student(tmp_path / "student_cut", dataset, fused, own, "L2")
+    assert same_weights(taught / "model.safetensors", tmp_path / "student_cut/model.safetensors")
 
 
 def test_fit__diverged_loss_is_a_user_error(tmp_path: Path, dataset: Path) -> None:
@@ -170,7 +235,7 @@ def test_fit__diverged_loss_is_a_user_error(tmp_path: Path, dataset: Path) -> No
     assert not (tmp_path / "a/network.safetensors").exists()
 
 
-@pytest.mark.parametrize("level", ["L1", "L2", "L3"])
+@pytest.mark.parametrize("level", ["L1", "L2", "L3", "L4"])
 def test_chain__joint_teacher_and_student_learn(
     tmp_path: Path, dataset: Path, stores: dict[tuple[str, str], Path], level: Level
 ) -> None:
@@ -189,7 +254,7 @@ def test_chain__shared_joint_teacher_and_foreign_student(
     """Scope shared: one T*, a head per dataset, maps that fit no student: projectors make up for it."""
     pairs = [[stores[teacher, name] for teacher in ("digits", "other")] for name in ("digits", "other")]
     fused = joint(tmp_path / "joint", [dataset, other_dataset], pairs, "L2", student=None)
-    assert set(load_joint_teacher(fused).heads) == {"digits", "other"}
+    assert set(load_joint_teacher(fused).heads.datasets()) == {"digits", "other"}
     taught = student(tmp_path / "student", dataset, fused, pairs[0], "L2", model=OTHER_MODEL)
     assert losses(taught)[-1] < losses(taught)[0]
 

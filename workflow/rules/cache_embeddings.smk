@@ -10,11 +10,11 @@ rule cache_embeddings:
         "../../envs/kd.yaml"
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPU,
     params:
         job=job_json("cache_embeddings"),
     shell:
-        "exec python -m kd.stages.cache_embeddings --job {params.job:q} > {log} 2>&1"
+        "exec python -m kd.stages.cache_embeddings --job {params.job:q} > {log:q} 2>&1"
 
 
 rule embeddings:

@@ -1,6 +1,6 @@
 # What the rules share: the plan of the whole run, and functions from wildcards to jobs.
 import json
-import sys
+import shlex
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -8,7 +8,7 @@ from snakemake.io import ancient
 
 from kd.config import load_config
 from kd.digest import code_digest
-from kd.jobs.environment import prefer_this_python
+from kd.jobs.environment import gpu_count, prefer_this_python
 from kd.jobs.errors import UserError
 from kd.jobs.job import artefact_key, canonical_json
 from kd.plan import Plan
@@ -23,7 +23,13 @@ RESULTS = PLAN.config.results
 CONFIG_JSON = json.dumps(PLAN.config.model_dump(mode="json"))
 # Jobs run in the environment of this Snakemake, activated or not, and find the kd package from any directory.
 prefer_this_python()
-shell.prefix(f"set -euo pipefail; export PYTHONPATH={workflow.basedir}; ")
+shell.prefix(
+    "set -euo pipefail; export PYTHONPATH="
+    + shlex.quote(str(workflow.basedir))
+    + "${{PYTHONPATH:+:$PYTHONPATH}}; "
+)
+# A job asks for a GPU where this machine has one; the profile says how many jobs may have one at a time.
+GPU = 1 if gpu_count() else 0
 
 
 wildcard_constraints:

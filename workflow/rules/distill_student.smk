@@ -10,11 +10,11 @@ rule distill_student:
         "../../envs/kd.yaml"
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPU,
     params:
         job=job_json("distill_student"),
     shell:
-        "exec python -m kd.stages.distill_student --job {params.job:q} > {log} 2>&1"
+        "exec python -m kd.stages.distill_student --job {params.job:q} > {log:q} 2>&1"
 
 
 rule students:

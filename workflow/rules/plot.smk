@@ -26,7 +26,7 @@ rule plot:
     params:
         config=CONFIG_JSON,
     shell:
-        "exec python -m kd.stages.plot --config {params.config:q} > {log} 2>&1"
+        "exec python -m kd.stages.plot --config {params.config:q} > {log:q} 2>&1"
 
 
 rule figures:

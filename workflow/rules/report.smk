@@ -20,4 +20,4 @@ rule report:
         snakefile=workflow.main_snakefile,
     shell:
         "exec python -m kd.stages.report --config {params.config:q}"
-        " --snakefile {params.snakefile:q} --output {output:q} > {log} 2>&1"
+        " --snakefile {params.snakefile:q} --output {output:q} > {log:q} 2>&1"

@@ -35,7 +35,7 @@ rule tabulate:
     params:
         config=CONFIG_JSON,
     shell:
-        "exec python -m kd.stages.tabulate --config {params.config:q} > {log} 2>&1"
+        "exec python -m kd.stages.tabulate --config {params.config:q} > {log:q} 2>&1"
 
 
 rule tables:

@@ -10,11 +10,11 @@ rule train_baseline:
         "../../envs/kd.yaml"
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPU,
     params:
         job=job_json("train_baseline"),
     shell:
-        "exec python -m kd.stages.train_baseline --job {params.job:q} > {log} 2>&1"
+        "exec python -m kd.stages.train_baseline --job {params.job:q} > {log:q} 2>&1"
 
 
 rule baselines:

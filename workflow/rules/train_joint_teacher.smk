@@ -10,11 +10,11 @@ rule train_joint_teacher:
         "../../envs/kd.yaml"
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPU,
     params:
         job=job_json("train_joint_teacher"),
     shell:
-        "exec python -m kd.stages.train_joint_teacher --job {params.job:q} > {log} 2>&1"
+        "exec python -m kd.stages.train_joint_teacher --job {params.job:q} > {log:q} 2>&1"
 
 
 rule joint_teachers:

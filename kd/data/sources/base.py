@@ -35,6 +35,8 @@ class Source(Protocol):
     """A module in `kd/data/sources/`. Importing one is cheap: heavy imports belong inside its functions."""
 
     Options: type[BaseOptions]
+    CHANNELS: int
+    """1 if every picture is grey, else 3."""
 
     def fingerprint(self, options: Any) -> dict[str, Any]:
         """What identifies the content, from a look that decodes nothing: listing digest or package version.

@@ -13,6 +13,8 @@ from kd.data.sources.listing import listing_digest, open_image
 from kd.jobs.errors import UserError
 from kd.options import BaseOptions
 
+CHANNELS = 3
+
 
 class Options(BaseOptions):
     """Which file, and which of its columns."""
@@ -59,13 +61,16 @@ def _rows(options: Options) -> list[dict[str, str]]:
     """All rows, checked: needed columns, no empty cell, known splits, no picture twice."""
     if not options.csv.is_file():
         raise UserError(f"source.csv: {options.csv} is not a file")
-    with options.csv.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
+    try:
+        text = options.csv.read_text(encoding="utf-8-sig")
+        reader = csv.DictReader(text.splitlines())
         columns = reader.fieldnames or []
-        for column in (options.path_column, options.label_column):
-            if column not in columns:
-                raise UserError(f"{options.csv}: has no column {column!r}; its columns are {list(columns)}")
         rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{options.csv}: is not a CSV file in UTF-8 ({error})") from error
+    for column in (options.path_column, options.label_column):
+        if column not in columns:
+            raise UserError(f"{options.csv}: has no column {column!r}; its columns are {list(columns)}")
     if not rows:
         raise UserError(f"{options.csv}: has a header but no rows")
     needed = [name for name in (options.path_column, options.label_column, options.split_column) if name in columns]

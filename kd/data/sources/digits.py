@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
+CHANNELS = 1
+
 
 class Options(BaseOptions):
     """No options: the data come inside the package."""

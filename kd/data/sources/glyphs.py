@@ -10,7 +10,9 @@ import importlib.metadata
 import string
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge, Gt, Le, MinLen
 
 from kd.data.sources.base import Sample
 from kd.options import BaseOptions
@@ -28,13 +30,15 @@ FONTS: dict[str, list[str]] = {
     ],
 }
 
+CHANNELS = 1
+
 
 class Options(BaseOptions):
     """What to render."""
 
-    size: int = 32
+    size: Annotated[int, Ge(8)] = 32
     """Edge of the square picture in pixels."""
-    scales: list[float] = [0.6, 0.75, 0.9]
+    scales: Annotated[list[Annotated[float, Gt(0.2), Le(2)]], MinLen(1)] = [0.6, 0.75, 0.9]
     """Font sizes, as fractions of the picture's edge; one picture per letter, font and scale."""
 
 

@@ -7,12 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kd.data.sources.base import SPLITS, Sample
+from kd.data.sources.base import Sample
 from kd.data.sources.listing import is_image, listing_digest, open_image
 from kd.jobs.errors import UserError
 from kd.options import BaseOptions
 
 log = logging.getLogger("kd")
+
+SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+CHANNELS = 3
 
 
 class Options(BaseOptions):
@@ -39,10 +43,15 @@ def _files(root: Path) -> list[tuple[Path, str, str | None]]:
     """Every picture with its class and, in the layout with split folders, its split."""
     if not root.is_dir():
         raise UserError(f"source.root: {root} is not a folder; expected a folder of class folders")
-    if not (root / "train").is_dir():
+    folders = {path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
+    if "train" not in folders:
         return [(path, label, None) for path, label in _class_files(root)]
-    splits = [split for split in SPLITS if (root / split).is_dir()]
-    return [(path, label, split) for split in splits for path, label in _class_files(root / split)]
+    if not folders <= SPLIT_FOLDERS.keys():
+        others = sorted(folders - SPLIT_FOLDERS.keys())
+        raise UserError(f"source.root: {root} has a folder train, so {others} beside it should be val or test")
+    return [
+        (path, label, SPLIT_FOLDERS[split]) for split in sorted(folders) for path, label in _class_files(root / split)
+    ]
 
 
 def _class_files(root: Path) -> list[tuple[Path, str]]:

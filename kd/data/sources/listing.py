@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,17 +33,20 @@ def listing_digest(root: Path, files: Iterable[Path]) -> str:
             status = path.stat()
         except FileNotFoundError as error:
             raise UserError(f"{path}: no such image file") from error
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         name = path.relative_to(root) if path.is_relative_to(root) else path
         digest.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
 def open_image(path: Path) -> Image:
-    """Decode a picture to RGB or 8-bit grey.
+    """Decode a picture to RGB or 8-bit grey; 16-bit grey is scaled to 8 bits.
 
     Raises:
-        UserError: the file is not an image or is cut short.
+        UserError: the file is not an image, is cut short, or has another kind of pixels.
     """
+    import numpy as np
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
@@ -51,6 +55,10 @@ def open_image(path: Path) -> Image:
             upright = ImageOps.exif_transpose(image)
     except UnidentifiedImageError as error:
         raise UserError(f"{path}: is not an image that can be decoded") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
         raise UserError(f"{path}: damaged image ({error})") from error
+    if upright.mode.startswith("I;16"):
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+    elif upright.mode in ("I", "F"):
+        raise UserError(f"{path}: has pixels of mode {upright.mode}, whose range is unknown; expected 8 or 16 bits")
     return upright if upright.mode == "L" else upright.convert("RGB")

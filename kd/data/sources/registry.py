@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import cast
+from typing import Any, cast
 
 import kd.data.sources
 from kd.data.sources.base import Source
+from kd.options import BaseOptions
 
 _NOT_SOURCES = {"base", "registry", "listing"}
 
@@ -26,3 +27,9 @@ def source_module(name: str) -> str:
 def load_source(name: str) -> Source:
     """The source of that name."""
     return cast("Source", importlib.import_module(source_module(name)))
+
+
+def parse_source(source: dict[str, Any]) -> tuple[Source, BaseOptions]:
+    """A `source` section, `type` and options, as the module and its typed options."""
+    module = load_source(source["type"])
+    return module, module.Options.model_validate({key: value for key, value in source.items() if key != "type"})
