@@ -26,7 +26,7 @@ def make_optimizer(module: nn.Module, recipe: Recipe) -> optim.Optimizer:
 def make_schedule(optimizer: optim.Optimizer, recipe: Recipe, steps: int) -> LRScheduler:
     """Learning rate over `steps` optimiser steps; to be stepped once after each."""
     if recipe.schedule == "one_cycle":
-        total = steps + 2  # torch divides by the length of either phase, which must not be 0
+        total = max(steps + 2, 4)  # torch divides by the length of either phase, which must not be 0
         warmup_part = min(max(recipe.warmup, 2 / total), 1 - 2 / total)
         return OneCycleLR(optimizer, recipe.lr, total_steps=total, pct_start=warmup_part, cycle_momentum=False)
     warmup = round(recipe.warmup * steps) if recipe.schedule == "cosine" else 0

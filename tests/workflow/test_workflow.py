@@ -85,7 +85,7 @@ def test_run__figures_report_and_logs(run: Path) -> None:
         assert caption in page
     log = next((run / "results/logs/train_teacher").glob("digits_resnet-seed0-*.log")).read_text()
     assert "no GPU found: running on the CPU" in log or "cuda" in log
-    assert "epoch 2/2" in log
+    assert "step 4/4 epoch=2" in log
     assert not list((run / "results").rglob(".checkpoint*"))
 
 
