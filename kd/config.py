@@ -78,7 +78,7 @@ class JointTeacherConfig(BaseOptions):
     """A joint teacher: fuses the cached embeddings of several individual teachers (MLFD)."""
 
     level: Level
-    """Where the individual teachers are tapped: L1 vector, L2 last map, L3 stride 16, L4 stride 8."""
+    """Where the individual teachers are tapped: L1 vector; L2, L3, L4 maps of the last three stages."""
     teachers: Annotated[list[str], MinLen(1)] | None = None
     """Individual teachers that are fused; null: all."""
     targets: Annotated[list[str], MinLen(1)] | None = None

@@ -25,6 +25,9 @@ from kd.training.metrics import accuracies, topk_accuracy
 from kd.training.recipe import Recipe
 
 
+WITHOUT_GRADIENTS = 4  # times as many samples fit into memory where nothing is kept for a backward pass
+
+
 class Samples(Protocol):
     """The training or evaluation samples of one dataset, ready for a module.
 
@@ -143,13 +146,14 @@ def classification_loss(features: Features, batch: Batch, label_smoothing: float
 def predict(module: nn.Module, samples: Samples, batch_size: int) -> tuple[Tensor, Tensor]:
     """Logits (N, classes) and labels (N,) of all samples, un-augmented, in float32, on the CPU.
 
-    Leaves `module` in eval mode.
+    Leaves `module` in eval mode. `batch_size` is that of training.
     """
     module.eval()
     count = len(samples.labels)
     logits = []
-    for start in range(0, count, batch_size):
-        rows = np.arange(start, min(start + batch_size, count))
+    size = WITHOUT_GRADIENTS * batch_size
+    for start in range(0, count, size):
+        rows = np.arange(start, min(start + size, count))
         output = module(samples.inputs(rows, None))
         logits.append((output.logits[samples.dataset] if isinstance(output, Features) else output).float().cpu())
     return torch.cat(logits), torch.from_numpy(samples.labels)

@@ -18,9 +18,8 @@ from kd.jobs.run import Context
 from kd.stages import prepare_dataset
 
 
-def prepare(root: Path, directory: Path) -> None:
-    directory.mkdir()
-    spec = prepare_dataset.Spec(
+def spec_of(root: Path) -> prepare_dataset.Spec:
+    return prepare_dataset.Spec(
         name="toy",
         source={"type": "image_folder", "root": str(root)},
         fingerprint=image_folder.fingerprint(image_folder.Options(root=root)),
@@ -28,7 +27,11 @@ def prepare(root: Path, directory: Path) -> None:
         resize="squash",
         split=SplitOptions(),
     )
-    prepare_dataset.build(Context(spec, {}, directory))
+
+
+def prepare(root: Path, directory: Path) -> None:
+    directory.mkdir()
+    prepare_dataset.build(Context(spec_of(root), {}, directory))
 
 
 def test_prepare_dataset__another_order_of_files_on_disk_gives_the_same(
@@ -74,14 +77,7 @@ def test_prepare_dataset__refuses_files_that_changed_after_planning(tmp_path: Pa
         (tmp_path / "root" / label).mkdir(parents=True)
         Image.fromarray(pixels).save(tmp_path / "root" / label / "0.png")
     root = tmp_path / "root"
-    spec = prepare_dataset.Spec(
-        name="toy",
-        source={"type": "image_folder", "root": str(root)},
-        fingerprint=image_folder.fingerprint(image_folder.Options(root=root)),
-        image_size=(16, 16),
-        resize="squash",
-        split=SplitOptions(),
-    )
+    spec = spec_of(root)
     Image.fromarray(pixels).save(root / "a" / "1.png")
     with pytest.raises(UserError, match=r"datasets\.toy: its files have changed since this run was planned"):
         prepare_dataset.build(Context(spec, {}, tmp_path))
