@@ -24,7 +24,6 @@ from kd.training.loop import Fit
 from kd.training.metrics import accuracies, topk_accuracy
 from kd.training.recipe import Recipe
 
-
 WITHOUT_GRADIENTS = 4  # times as many samples fit into memory where nothing is kept for a backward pass
 
 
