@@ -85,7 +85,8 @@ def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome]) -
 @contextmanager
 def user_errors() -> Iterator[None]:
     """Turn a `UserError` into one last line on stderr and exit status 1."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    log.setLevel(logging.INFO)  # of other packages, warnings are enough
     try:
         yield
     except UserError as error:

@@ -47,7 +47,7 @@ def write_tables(plan: Plan) -> None:
     costs = cost(plan, read)
     costs.to_csv(tables / "cost.csv", index=False)
     (tables / "summary.html").write_text(
-        f"{STYLE}<p>{title}</p>{short.to_html(index=False)}{table.to_html(index=False)}"
+        f"{STYLE}<p>{title}</p>{short.to_html(index=False)}<p>All of it, gains with their standard errors:</p>{table.to_html(index=False, na_rep='')}"
     )
     (tables / "cost.html").write_text(STYLE + costs.to_html(index=False, na_rep=""))
     (tables / "run.html").write_text(_run_page(plan))
