@@ -46,9 +46,9 @@ def write_tables(plan: Plan) -> None:
     (tables / "summary.md").write_text(f"{title}\n\n{markdown(short)}")
     costs = cost(plan, read)
     costs.to_csv(tables / "cost.csv", index=False)
-    (tables / "summary.html").write_text(
-        f"{STYLE}<p>{title}</p>{short.to_html(index=False)}<p>All of it, gains with their standard errors:</p>{table.to_html(index=False, na_rep='')}"
-    )
+    whole = table.to_html(index=False, na_rep="")
+    page = f"<p>{title}</p>{short.to_html(index=False)}<p>All of it, gains with their standard errors:</p>{whole}"
+    (tables / "summary.html").write_text(STYLE + page)
     (tables / "cost.html").write_text(STYLE + costs.to_html(index=False, na_rep=""))
     (tables / "run.html").write_text(_run_page(plan))
     index = [{"stage": job.stage, "name": job.name, "directory": str(job.directory)} for job in plan.jobs.values()]
