@@ -185,6 +185,10 @@ class Config(BaseOptions):
         """Datasets that a joint teacher is trained for."""
         return joint.targets or list(self.datasets)
 
+    def joint_members(self, joint: JointTeacherConfig) -> list[str]:
+        """Individual teachers that a joint teacher fuses."""
+        return joint.teachers or list(self.teachers)
+
     def student_targets(self, student: StudentConfig) -> list[str]:
         """Datasets that students are distilled for."""
         if student.targets is not None:

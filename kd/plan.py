@@ -180,15 +180,16 @@ class Plan:
             for joint in config.joint_teachers.values():
                 recipe = self._recipe(joint.recipe, joint.views)
                 for target in config.joint_targets(joint):
-                    for teacher in joint.teachers or config.teachers:
+                    for teacher in config.joint_members(joint):
                         self._demand(teacher, target, seed, recipe, joint.views, (joint.level,))
             for name, student in config.students.items():
-                recipe = self._recipe(student.recipe, self._student_views(name))
+                views = self._student_views(name)
+                recipe = self._recipe(student.recipe, views)
                 for target in config.student_targets(student):
                     level, individual, teachers = self._student_teachers(name, target)
                     levels = cached_levels(level, individual=individual)
                     for teacher in teachers:
-                        self._demand(teacher, target, seed, recipe, self._student_views(name), levels)
+                        self._demand(teacher, target, seed, recipe, views, levels)
 
     def _demand(
         self, teacher: str, dataset: str, seed: int, recipe: Recipe, views: Views, levels: tuple[Level, ...]
@@ -242,7 +243,7 @@ class Plan:
     def _joint_teacher_for(self, name: str, targets: list[str], seed: int) -> None:
         config, joint = self.config, self.config.joint_teachers[name]
         recipe = self._recipe(joint.recipe, joint.views)
-        teachers = joint.teachers or list(config.teachers)
+        teachers = config.joint_members(joint)
         student = None
         if joint.scope == "per_target" and joint.level != "L1":
             model = self._student_model(joint.student_model, targets[0])
@@ -266,10 +267,8 @@ class Plan:
                 role = f"embeddings:{teacher}:{target}"
                 upstream[role] = self._stores[wish]
                 identities[role] = self._identity(wish, (joint.level,))
-        suffix = "" if joint.scope == "shared" else f"-for-{targets[0]}"
-        job = self._add(
-            f"{name}{suffix}-seed{seed}", spec, upstream, stage="train_joint_teacher", identities=identities
-        )
+        label = self._joint_name(name, targets[0], seed)
+        job = self._add(label, spec, upstream, stage="train_joint_teacher", identities=identities)
         experiment = joint.experiment or config.experiment
         self.rows += [Row(experiment, target, "joint_teacher", joint.level, seed, job) for target in targets]
 
@@ -322,7 +321,7 @@ class Plan:
         teacher = self.config.student_teacher(student, target)
         if teacher in self.config.joint_teachers:
             joint = self.config.joint_teachers[teacher]
-            return joint.level, False, joint.teachers or list(self.config.teachers)
+            return joint.level, False, self.config.joint_members(joint)
         assert student.level is not None
         return student.level, True, [teacher]
 
@@ -334,11 +333,14 @@ class Plan:
         return joint.views if joint is not None else 1
 
     def _teacher_job(self, teacher: str, target: str, seed: int) -> Job:
-        joint = self.config.joint_teachers.get(teacher)
-        if joint is None:
-            return self._named["train_teacher", f"{teacher}-seed{seed}"]
-        suffix = "" if joint.scope == "shared" else f"-for-{target}"
-        return self._named["train_joint_teacher", f"{teacher}{suffix}-seed{seed}"]
+        if teacher in self.config.joint_teachers:
+            return self._named["train_joint_teacher", self._joint_name(teacher, target, seed)]
+        return self._named["train_teacher", f"{teacher}-seed{seed}"]
+
+    def _joint_name(self, name: str, target: str, seed: int) -> str:
+        """What a joint teacher is called that serves a target: scope shared has one for all."""
+        shared = self.config.joint_teachers[name].scope == "shared"
+        return f"{name}-seed{seed}" if shared else f"{name}-for-{target}-seed{seed}"
 
     def _student_model(self, name: str | None, target: str) -> ModelSpec:
         """A model by name, or that of the target's individual teacher."""
