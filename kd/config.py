@@ -13,6 +13,8 @@ from pydantic import BaseModel, StringConstraints, ValidationError, field_valida
 from kd.data.options import Augmentation, Resize, SplitOptions, Task
 from kd.data.sources.registry import load_source, source_names
 from kd.distillers.registry import distiller_names, load_distiller
+from kd.embeddings.options import CacheOptions
+from kd.jobs.environment import DEFAULT_DEVICE_GIB, DEFAULT_RAM_GIB
 from kd.jobs.errors import UserError
 from kd.models.spec import Level, ModelSpec
 from kd.options import BaseOptions
@@ -20,7 +22,7 @@ from kd.training.recipe import Recipe, RecipeOptions
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")]
 Edge = Annotated[int, Ge(8)]
-Views = Annotated[int, Gt(0)] | Literal["none"]
+Views = Annotated[int, Gt(0)] | Literal["none", "live"]
 
 
 def _complete(options: type[BaseOptions], given: dict[str, Any]) -> dict[str, Any]:
@@ -92,9 +94,12 @@ class JointTeacherConfig(BaseOptions):
     student_model: str | None = None
     """Model whose map shapes the distilled maps take; null: that of the target's individual teacher."""
     views: Views = 1
-    """Stored views of the training pictures: a count, or none: one view without augmentation."""
+    """Stored views of the training pictures: a count; none: one view without augmentation; or live: no cache, the
+    teachers look at a new view in each epoch."""
+    cache: str | None = None
+    """How embeddings are stored: name of an entry of caches; null: float16 at full resolution."""
     recipe: str
-    """Name of a recipe; its augmentation is that of the stored views."""
+    """Name of a recipe; its augmentation makes the views."""
     experiment: str | None = None
     """Experiment in the tables; null: the config's."""
 
@@ -113,9 +118,11 @@ class StudentConfig(BaseOptions):
     distiller: dict[str, Any] = {"name": "mlfd"}
     """`name` of a method (see kd/distillers) and its options."""
     views: Views | None = None
-    """Stored views; null: as many as the joint teacher has, or 1."""
+    """As for joint teachers; null: as the joint teacher has them, or 1."""
+    cache: str | None = None
+    """How targets are stored, and the embeddings behind them; null: as the joint teacher's, or float16."""
     recipe: str
-    """Name of a recipe; its augmentation is that of the stored views."""
+    """Name of a recipe; its augmentation makes the views."""
     experiment: str | None = None
     """Experiment in the tables; null: the config's."""
 
@@ -141,6 +148,15 @@ class BaselineConfig(BaseOptions):
     """Experiment in the tables; null: the config's."""
 
 
+class MemoryConfig(BaseOptions):
+    """Data that a job may keep in memory between epochs; what does not fit is streamed. Changes no result."""
+
+    ram_gib: Annotated[float, Ge(0)] = DEFAULT_RAM_GIB
+    """In main memory, per job."""
+    device_gib: Annotated[float, Ge(0)] = DEFAULT_DEVICE_GIB
+    """On the GPU, per job."""
+
+
 class ReportConfig(BaseOptions):
     """What the figures show."""
 
@@ -164,11 +180,13 @@ class Config(BaseOptions):
     datasets: Annotated[dict[Name, DatasetConfig], MinLen(1)]
     models: Annotated[dict[Name, ModelSpec], MinLen(1)]
     augmentations: dict[Name, Augmentation] = {}
+    caches: dict[Name, CacheOptions] = {}
     recipes: Annotated[dict[Name, RecipeConfig], MinLen(1)]
     teachers: Annotated[dict[Name, TeacherConfig], MinLen(1)]
     joint_teachers: dict[Name, JointTeacherConfig] = {}
     students: dict[Name, StudentConfig] = {}
     baselines: dict[Name, BaselineConfig] = {}
+    memory: MemoryConfig = MemoryConfig()
     reports: ReportConfig = ReportConfig()
 
     def recipe(self, name: str) -> Recipe:

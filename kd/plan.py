@@ -2,38 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kd.config import Config, Views
-from kd.data.options import Augmentation
+from kd.config import Config
 from kd.data.sources.listing import listing_digest
 from kd.data.sources.registry import parse_source, source_module
-from kd.digest import code_digest
+from kd.digest import code_digests
 from kd.distillers.registry import distiller_module
+from kd.embeddings.options import CacheOptions
 from kd.jobs.errors import UserError
-from kd.jobs.job import Job, Upstream, artefact_key
-from kd.models.spec import LEVELS, Checkpoint, Level, ModelSpec, cached_levels
+from kd.jobs.job import Job
+from kd.models.spec import LEVELS, Checkpoint, ModelSpec
 from kd.options import BaseOptions
 from kd.stages import (
     cache_embeddings,
+    cache_targets,
     distill_student,
     prepare_dataset,
     train_baseline,
     train_joint_teacher,
     train_teacher,
 )
-from kd.training.recipe import Recipe
+from kd.training.registry import LIVE
+from kd.wishes import EmbeddingWish, TargetWish, Viewing, Wishes
 
 STAGES = (
     "prepare_dataset",
     "train_teacher",
     "cache_embeddings",
     "train_joint_teacher",
+    "cache_targets",
     "distill_student",
     "train_baseline",
 )
+# Fields of a spec that readers of the artefact do not depend on. They read the arrays and as many views as
+# their own spec says: so a joint teacher at another level, or a student with more views, enlarges a store
+# and leaves valid everything that was trained on it.
+UNREAD = {"cache_embeddings": ("levels", "views"), "cache_targets": ("arrays", "views")}
 
 
 @dataclass(frozen=True)
@@ -46,24 +53,6 @@ class Row:
     level: str
     seed: int
     job: Job
-
-
-@dataclass
-class _Demand:
-    """What the joint teachers and students together want of one teacher on one dataset."""
-
-    levels: set[Level] = field(default_factory=set)
-    views: int = 1
-
-
-@dataclass(frozen=True)
-class _Wish:
-    """Embeddings that one joint teacher or student reads."""
-
-    teacher: str
-    dataset: str
-    seed: int
-    augmentation: Augmentation | None
 
 
 class Plan:
@@ -81,18 +70,20 @@ class Plan:
         self.jobs: dict[Path, Job] = {}
         self.rows: list[Row] = []
         self._named: dict[tuple[str, str], Job] = {}
-        self._stores: dict[_Wish, Job] = {}
-        self._demands: dict[_Wish, _Demand] = {}
-        self._collect_demands()
+        self._wishes = Wishes(config)
+        self._embeddings: dict[EmbeddingWish, Job] = {}
+        self._targets: dict[TargetWish, Job] = {}
         for name in config.datasets:
             self._dataset(name)
         for seed in config.seeds:
             for name in config.teachers:
                 self._teacher(name, seed)
-            for wish in [wish for wish in self._demands if wish.seed == seed]:
-                self._embeddings(wish)
+            for wish in [wish for wish in self._wishes.embeddings if wish.seed == seed]:
+                self._cache_embeddings(wish)
             for name in config.joint_teachers:
                 self._joint_teacher(name, seed)
+            for target_wish in [wish for wish in self._wishes.targets if wish.seed == seed]:
+                self._cache_targets(target_wish)
             for name in config.students:
                 self._student(name, seed)
             for name in config.baselines:
@@ -111,24 +102,15 @@ class Plan:
         *,
         stage: str,
         modules: tuple[str, ...] = (),
-        identities: dict[str, str] | None = None,
     ) -> Job:
-        """Add one artefact; `identities` replaces keys of upstreams of which only a part is read."""
-        dumped = spec.model_dump(mode="json")
-        code = code_digest(f"kd.stages.{stage}", *modules)
-        keys = {role: job.key for role, job in upstream.items()} | (identities or {})
-        key = artefact_key(stage, dumped, keys, code)
-        job = Job(
-            stage=stage,
-            name=name,
-            key=key,
-            directory=self.config.results / stage / name / key,
-            code=code,
-            spec=dumped,
-            upstream={
-                role: Upstream(stage=up.stage, name=up.name, key=up.key, directory=up.directory)
-                for role, up in upstream.items()
-            },
+        """Add one artefact, made by its stage and by further `modules` that its spec names."""
+        job = Job.make(
+            self.config.results,
+            stage,
+            name,
+            spec=spec.model_dump(mode="json"),
+            code=code_digests(f"kd.stages.{stage}", *modules),
+            upstream={role: up.as_upstream(UNREAD.get(up.stage, ())) for role, up in upstream.items()},
         )
         self.jobs[job.directory] = self._named[stage, name] = job
         return job
@@ -172,67 +154,46 @@ class Plan:
         experiment = baseline.experiment or self.config.experiment
         self.rows += [Row(experiment, each, "joint_baseline", "", seed, job) for each in datasets]
 
-    # Embeddings: one store per teacher, dataset, seed and augmentation, for all who read it.
+    # Stores: one per teacher, dataset, seed, augmentation and precision, for all who read it.
 
-    def _collect_demands(self) -> None:
-        config = self.config
-        for seed in config.seeds:
-            for joint in config.joint_teachers.values():
-                recipe = self._recipe(joint.recipe, joint.views)
-                for target in config.joint_targets(joint):
-                    for teacher in config.joint_members(joint):
-                        self._demand(teacher, target, seed, recipe, joint.views, (joint.level,))
-            for name, student in config.students.items():
-                views = self._student_views(name)
-                recipe = self._recipe(student.recipe, views)
-                for target in config.student_targets(student):
-                    level, individual, teachers = self._student_teachers(name, target)
-                    levels = cached_levels(level, individual=individual)
-                    for teacher in teachers:
-                        self._demand(teacher, target, seed, recipe, views, levels)
-
-    def _demand(
-        self, teacher: str, dataset: str, seed: int, recipe: Recipe, views: Views, levels: tuple[Level, ...]
-    ) -> None:
-        demand = self._demands.setdefault(_Wish(teacher, dataset, seed, recipe.augmentation), _Demand())
-        demand.levels.update(levels)
-        demand.views = max(demand.views, _view_count(views, recipe))
-
-    def _recipe(self, name: str, views: Views) -> Recipe:
-        """A recipe for training on cached views; `none`: everybody sees the pictures themselves."""
-        recipe = self.config.recipe(name)
-        return recipe.model_copy(update={"augmentation": None}) if views == "none" else recipe
-
-    def _embeddings(self, wish: _Wish) -> None:
-        demand = self._demands[wish]
+    def _cache_embeddings(self, wish: EmbeddingWish) -> None:
+        demand = self._wishes.embeddings[wish]
         spec = cache_embeddings.Spec(
-            levels=[level for level in LEVELS if level in demand.levels],
+            levels=[level for level in LEVELS if level in demand.names],
             views=demand.views,
             augmentation=wish.augmentation,
+            cache=wish.cache,
             seed=wish.seed,
         )
-        name = f"{wish.teacher}-on-{wish.dataset}-seed{wish.seed}"
-        self._stores[wish] = self._add(name, spec, self._embedding_upstream(wish), stage="cache_embeddings")
-
-    def _embedding_upstream(self, wish: _Wish) -> dict[str, Job]:
-        return {
+        upstream = {
             "teacher": self._named["train_teacher", f"{wish.teacher}-seed{wish.seed}"],
             "dataset": self._named["prepare_dataset", wish.dataset],
         }
+        name = f"{wish.teacher}-on-{wish.dataset}-seed{wish.seed}"
+        self._embeddings[wish] = self._add(name, spec, upstream, stage="cache_embeddings")
 
-    def _identity(self, wish: _Wish, levels: tuple[Level, ...]) -> str:
-        """Identity of what a reader takes from a store: not its other levels, and not how many views it has.
-
-        So a joint teacher at another level, or a student with more views, enlarges the store and leaves
-        everything that was trained on it valid.
-        """
-        spec = {
-            "levels": list(levels),
-            "augmentation": None if wish.augmentation is None else wish.augmentation.model_dump(mode="json"),
-            "seed": wish.seed,
+    def _cache_targets(self, wish: TargetWish) -> None:
+        demand = self._wishes.targets[wish]
+        joint = self.config.joint_teachers[wish.joint]
+        spec = cache_targets.Spec(
+            dataset=wish.dataset,
+            level=joint.level,
+            teachers=self.config.joint_members(joint),
+            arrays=sorted(demand.names),
+            views=demand.views,
+            augmentation=wish.augmentation,
+            cache=wish.cache,
+            seed=wish.seed,
+        )
+        upstream = {
+            "dataset": self._named["prepare_dataset", wish.dataset],
+            "joint_teacher": self._teacher_job(wish.joint, wish.dataset, wish.seed),
         }
-        keys = {role: job.key for role, job in self._embedding_upstream(wish).items()}
-        return artefact_key("cache_embeddings", spec, keys, code_digest("kd.stages.cache_embeddings"))
+        for teacher in spec.teachers:
+            embeddings = EmbeddingWish(teacher, wish.dataset, wish.seed, wish.augmentation, wish.cache)
+            upstream[f"embeddings:{teacher}"] = self._embeddings[embeddings]
+        name = f"{wish.joint}-on-{wish.dataset}-seed{wish.seed}"
+        self._targets[wish] = self._add(name, spec, upstream, stage="cache_targets")
 
     def _joint_teacher(self, name: str, seed: int) -> None:
         joint = self.config.joint_teachers[name]
@@ -242,7 +203,7 @@ class Plan:
 
     def _joint_teacher_for(self, name: str, targets: list[str], seed: int) -> None:
         config, joint = self.config, self.config.joint_teachers[name]
-        recipe = self._recipe(joint.recipe, joint.views)
+        viewing = self._wishes.of_joint(joint)
         teachers = config.joint_members(joint)
         student = None
         if joint.scope == "per_target" and joint.level != "L1":
@@ -255,22 +216,26 @@ class Plan:
             student=student,
             width=joint.width,
             dropout=joint.dropout,
-            views=_view_count(joint.views, recipe),
-            recipe=recipe,
+            views=viewing.count,
+            live=_live(viewing),
+            recipe=viewing.recipe,
             seed=seed,
         )
         upstream = {f"dataset:{target}": self._named["prepare_dataset", target] for target in targets}
-        identities = {}
-        for target in targets:
-            for teacher in teachers:
-                wish = _Wish(teacher, target, seed, recipe.augmentation)
-                role = f"embeddings:{teacher}:{target}"
-                upstream[role] = self._stores[wish]
-                identities[role] = self._identity(wish, (joint.level,))
+        if viewing.count is None:
+            upstream |= self._live_teachers(teachers, seed)
+        else:
+            for target in targets:
+                for wish in self._wishes.joint_embeddings(name, target, seed):
+                    upstream[f"embeddings:{wish.teacher}:{target}"] = self._embeddings[wish]
         label = self._joint_name(name, targets[0], seed)
-        job = self._add(label, spec, upstream, stage="train_joint_teacher", identities=identities)
+        modules = (LIVE,) if viewing.count is None else ()
+        job = self._add(label, spec, upstream, stage="train_joint_teacher", modules=modules)
         experiment = joint.experiment or config.experiment
         self.rows += [Row(experiment, target, "joint_teacher", joint.level, seed, job) for target in targets]
+
+    def _live_teachers(self, teachers: list[str], seed: int) -> dict[str, Job]:
+        return {f"teacher:{teacher}": self._named["train_teacher", f"{teacher}-seed{seed}"] for teacher in teachers}
 
     def _student(self, name: str, seed: int) -> None:
         for target in self.config.student_targets(self.config.students[name]):
@@ -278,59 +243,40 @@ class Plan:
 
     def _student_for(self, name: str, target: str, seed: int) -> None:
         config, student = self.config, self.config.students[name]
-        views = self._student_views(name)
-        recipe = self._recipe(student.recipe, views)
-        level, individual, teachers = self._student_teachers(name, target)
+        viewing = self._wishes.of_student(student)
+        teacher = config.student_teacher(student, target)
+        joint = config.joint_teachers.get(teacher)
+        level = joint.level if joint else student.level
+        assert level is not None
+        live = viewing.count is None
+        behind = config.joint_members(joint) if joint else [teacher]
         spec = distill_student.Spec(
             dataset=target,
             level=level,
-            teachers=teachers,
-            individual=individual,
+            individual=joint is None,
             model=self._student_model(student.model, target),
             distiller=student.distiller,
-            views=_view_count(views, recipe),
-            recipe=recipe,
+            views=viewing.count,
+            live=_live(viewing),
+            live_teachers=behind if live else [],
+            recipe=viewing.recipe,
             seed=seed,
         )
-        upstream = {
-            "dataset": self._named["prepare_dataset", target],
-            "teacher": self._teacher_job(config.student_teacher(student, target), target, seed),
-        }
-        identities = {}
-        for teacher in teachers:
-            wish = _Wish(teacher, target, seed, recipe.augmentation)
-            role = f"embeddings:{teacher}"
-            upstream[role] = self._stores[wish]
-            identities[role] = self._identity(wish, cached_levels(level, individual=individual))
-        job = self._add(
-            f"{name}-for-{target}-seed{seed}",
-            spec,
-            upstream,
-            stage="distill_student",
-            modules=(distiller_module(student.distiller["name"]),),
-            identities=identities,
-        )
+        upstream = {"dataset": self._named["prepare_dataset", target]}
+        if live or joint is None:
+            upstream["teacher"] = self._teacher_job(teacher, target, seed)
+        if live:
+            upstream |= self._live_teachers(behind, seed)
+        elif joint is None:
+            upstream["embeddings"] = self._embeddings[self._wishes.embedding_wish(teacher, target, seed, viewing)]
+        else:
+            upstream["targets"] = self._targets[self._wishes.target_wish(teacher, target, seed, viewing)]
+        modules = (distiller_module(student.distiller["name"]), *((LIVE,) if live else ()))
+        job = self._add(f"{name}-for-{target}-seed{seed}", spec, upstream, stage="distill_student", modules=modules)
         row = "student"
-        if individual:
+        if joint is None:
             row = "single_dataset_kd" if level == "L1" else "single_dataset_kd_features"
         self.rows.append(Row(student.experiment or config.experiment, target, row, level, seed, job))
-
-    def _student_teachers(self, name: str, target: str) -> tuple[Level, bool, list[str]]:
-        """Level, whether the teacher is an individual one, and the individual teachers behind it."""
-        student = self.config.students[name]
-        teacher = self.config.student_teacher(student, target)
-        if teacher in self.config.joint_teachers:
-            joint = self.config.joint_teachers[teacher]
-            return joint.level, False, self.config.joint_members(joint)
-        assert student.level is not None
-        return student.level, True, [teacher]
-
-    def _student_views(self, name: str) -> Views:
-        student = self.config.students[name]
-        if student.views is not None:
-            return student.views
-        joint = self.config.joint_teachers.get(student.teacher) if isinstance(student.teacher, str) else None
-        return joint.views if joint is not None else 1
 
     def _teacher_job(self, teacher: str, target: str, seed: int) -> Job:
         if teacher in self.config.joint_teachers:
@@ -381,6 +327,6 @@ class Plan:
                 )
 
 
-def _view_count(views: Views, recipe: Recipe) -> int:
-    """Without augmentation all views are the same, and one is enough."""
-    return 1 if views == "none" or recipe.augmentation is None else views
+def _live(viewing: Viewing) -> CacheOptions | None:
+    """Of live teachers only the resolution of maps counts; there is nothing to store."""
+    return viewing.cache.model_copy(update={"dtype": "float32"}) if viewing.count is None else None

@@ -109,6 +109,7 @@ def _joint_teachers(config: Config) -> Iterator[str]:
         yield from _all_known(f"{key}.teachers", joint.teachers, config.teachers, "teacher")
         yield from _all_known(f"{key}.targets", joint.targets, config.datasets, "dataset")
         yield from _known(f"{key}.student_model", joint.student_model, config.models, "model")
+        yield from _known(f"{key}.cache", joint.cache, config.caches, "cache")
         yield from _known(f"{key}.recipe", joint.recipe, config.recipes, "recipe")
         if joint.scope == "shared" and joint.student_model is not None:
             yield f"{key}.student_model: given, but scope is shared, whose maps fit no single student; leave it out"
@@ -124,6 +125,7 @@ def _has_individual(config: Config, key: str, target: str) -> Iterator[str]:
 
 def _student(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
     yield from _known(f"{key}.model", student.model, config.models, "model")
+    yield from _known(f"{key}.cache", student.cache, config.caches, "cache")
     yield from _known(f"{key}.recipe", student.recipe, config.recipes, "recipe")
     yield from _all_known(f"{key}.targets", student.targets, config.datasets, "dataset")
     if isinstance(student.teacher, dict):

@@ -2,13 +2,13 @@
 
 Layout of a dataset directory: `images.zarr` with a group per split holding `images` (N, H, W, C) uint8,
 `labels` (N,) int64 and `ids` (N,) int64; the group's attributes describe the dataset; `samples.csv` says
-which source sample each id is.
+which source sample each id is. The rows of a split are in a random order, drawn once, so that a chunk of
+consecutive rows holds pictures of all classes; ids count the rows of train, val and test in this order.
 """
 
 from __future__ import annotations
 
 import csv
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,8 +20,9 @@ import zarr
 
 from kd.data.options import Resize
 from kd.data.sources.base import SPLITS, Sample
-from kd.data.storage import blocks, create_rows, open_group, read_array, row_size, shard_rows
+from kd.data.storage import RowArray, create_group, create_rows, open_group, open_rows, spans
 from kd.jobs.errors import UserError
+from kd.jobs.files import replacing
 from kd.jobs.progress import Progress
 
 if TYPE_CHECKING:
@@ -54,28 +55,21 @@ class DatasetInfo:
 
 
 @dataclass(frozen=True)
-class LabelSplit:
-    """The samples of one split of a packed dataset, without their pictures.
+class Split:
+    """One split of a packed dataset; its pictures stay on disk until they are read.
 
     Attributes:
+        name: `train`, `val` or `test`.
         labels: (N,) int64.
         ids: (N,) int64, unique within the dataset over all splits.
-    """
-
-    info: DatasetInfo
-    labels: np.ndarray
-    ids: np.ndarray
-
-
-@dataclass(frozen=True)
-class ImageSplit(LabelSplit):
-    """One split of a packed dataset, in memory.
-
-    Attributes:
         images: (N, H, W, C) uint8, C is 1 or 3.
     """
 
-    images: np.ndarray
+    info: DatasetInfo
+    name: str
+    labels: np.ndarray
+    ids: np.ndarray
+    images: RowArray
 
 
 def pack(
@@ -89,12 +83,12 @@ def pack(
     resize: Resize,
     channels: int,
 ) -> DatasetInfo:
-    """Decode, resize and store samples.
+    """Decode, resize and store samples; chunks that an interrupted attempt stored are kept.
 
     Args:
         directory: where the dataset goes.
         name: of the dataset.
-        samples: in the order of their ids.
+        samples: in the order of their ids in the source.
         codes: (len(samples),) index into SPLITS; negative: leave out.
         classes: sorted class names.
         image_size: height and width in pixels.
@@ -104,36 +98,52 @@ def pack(
     Raises:
         UserError: a picture cannot be decoded.
     """
-    store = directory / STORE
-    if store.exists():
-        shutil.rmtree(store)
-    root = zarr.create_group(store)
-    ids = np.cumsum(codes >= 0) - 1
+    root = create_group(directory / STORE, {})
+    members = [_shuffled(np.flatnonzero(codes == code), code) for code in range(len(SPLITS))]
     label_of = {label: index for index, label in enumerate(classes)}
-    progress = Progress(int((codes >= 0).sum()), "image")
-    moments = None
-    for code, split in enumerate(SPLITS):
-        members = np.flatnonzero(codes == code)
-        group = root.create_group(split)
-        labels = np.array([label_of[samples[index].label] for index in members], dtype=np.int64)
-        for key, values in (("labels", labels), ("ids", ids[members].astype(np.int64))):
-            create_rows(group, key, len(members), (), "int64")[:] = values
-        shape = (*image_size, channels)
-        array = create_rows(group, "images", len(members), shape, "uint8")
-        for rows in blocks(len(members), shard_rows(row_size(shape, "uint8"))):
-            chosen = [samples[index] for index in members[rows]]
-            pixels = np.stack(list(_decode(chosen, shape, resize, progress)))
-            array[rows] = pixels
+    progress = Progress(sum(map(len, members)), "image")
+    moments = np.zeros((3, channels))
+    first = 0
+    for split, rows in zip(SPLITS, members, strict=True):
+        group = root.require_group(split)
+        labels = np.array([label_of[samples[index].label] for index in rows], dtype=np.int64)
+        ids = np.arange(first, first + len(rows))
+        first += len(rows)
+        for key, values in (("labels", labels), ("ids", ids)):
+            _write_column(group, key, values)
+        images = create_rows(group, "images", len(rows), (*image_size, channels), "uint8")
+        for pixels in _fill(images, [samples[index] for index in rows], resize, progress):
             if split == "train":
-                moments = _add_moments(moments, pixels)
-    assert moments is not None
+                moments += _moments(pixels)
     mean, std = _mean_std(moments)
-    sizes = {split: int((codes == code).sum()) for code, split in enumerate(SPLITS)}
+    sizes = {split: len(rows) for split, rows in zip(SPLITS, members, strict=True)}
     info = DatasetInfo(name, tuple(classes), image_size, resize, mean, std, sizes)
-    attributes: dict[str, Any] = {"format": 1, "task": "single_label"} | vars(info)
+    attributes: dict[str, Any] = {"task": "single_label"} | vars(info)
     root.attrs.update(attributes)
-    _write_samples(directory / "samples.csv", samples, codes, ids)
+    _write_samples(directory / "samples.csv", [[samples[index] for index in rows] for rows in members])
     return info
+
+
+def _shuffled(members: np.ndarray, code: int) -> np.ndarray:
+    """The same random order whenever the same samples are packed."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(code))).permutation(members)
+
+
+def _write_column(group: zarr.Group, name: str, values: np.ndarray) -> None:
+    column = create_rows(group, name, len(values), (), "int64", chunk=len(values))
+    column.write(slice(0, len(values)), values)
+
+
+def _fill(images: RowArray, samples: list[Sample], resize: Resize, progress: Progress) -> Iterator[np.ndarray]:
+    """Store all pictures of a split, chunk by chunk, and yield the pixels of each chunk."""
+    for rows in spans(images.rows, images.chunk):
+        try:
+            pixels = images.read(rows)
+            progress.step(len(pixels))
+        except UserError:  # not there yet
+            pixels = np.stack(list(_decode(samples[rows], images.row_shape, resize, progress)))
+            images.write(rows, pixels)
+        yield pixels
 
 
 def read_info(directory: Path) -> DatasetInfo:
@@ -144,16 +154,11 @@ def read_info(directory: Path) -> DatasetInfo:
     return DatasetInfo(**(fields | tuples))
 
 
-def read_labels(directory: Path, split: str) -> LabelSplit:
-    """Load the labels and ids of one split of a packed dataset."""
-    group = open_group(directory / STORE)
-    return LabelSplit(read_info(directory), *(read_array(group, f"{split}/{key}") for key in ("labels", "ids")))
-
-
-def read_split(directory: Path, split: str) -> ImageSplit:
-    """Load one split of a packed dataset into memory."""
-    images = read_array(open_group(directory / STORE), f"{split}/images")
-    return ImageSplit(**vars(read_labels(directory, split)), images=images)
+def open_split(directory: Path, name: str) -> Split:
+    """One split of a packed dataset: labels and ids in memory, pictures on disk."""
+    root = open_group(directory / STORE)
+    labels, ids, images = (open_rows(root, f"{name}/{key}") for key in ("labels", "ids", "images"))
+    return Split(read_info(directory), name, labels.read(), ids.read(), images)
 
 
 def resize_image(image: Image, image_size: tuple[int, int], resize: Resize) -> Image:
@@ -167,14 +172,14 @@ def resize_image(image: Image, image_size: tuple[int, int], resize: Resize) -> I
     return ImageOps.fit(image, (width, height), Resampling.BICUBIC)
 
 
-def _decode(
-    samples: list[Sample], shape: tuple[int, int, int], resize: Resize, progress: Progress
-) -> Iterator[np.ndarray]:
+def _decode(samples: list[Sample], shape: tuple[int, ...], resize: Resize, progress: Progress) -> Iterator[np.ndarray]:
     """Uint8 of `shape`, (H, W, C), of each sample, in order, decoded by a few threads."""
     mode = "L" if shape[2] == 1 else "RGB"
 
+    size = (shape[0], shape[1])
+
     def pixels(sample: Sample) -> np.ndarray:
-        return np.asarray(resize_image(sample.open().convert(mode), shape[:2], resize)).reshape(shape)
+        return np.asarray(resize_image(sample.open().convert(mode), size, resize)).reshape(shape)
 
     with ThreadPoolExecutor(DECODERS) as pool:
         for array in pool.map(pixels, samples):
@@ -182,11 +187,10 @@ def _decode(
             yield array
 
 
-def _add_moments(moments: np.ndarray | None, pixels: np.ndarray) -> np.ndarray:
+def _moments(pixels: np.ndarray) -> np.ndarray:
     """Sums of 1, x and x^2 per channel: (3, C)."""
     values = pixels.reshape(-1, pixels.shape[-1]).astype(np.float64) / 255
-    sums = np.stack([np.full(values.shape[1], len(values)), values.sum(0), (values**2).sum(0)])
-    return sums if moments is None else moments + sums
+    return np.stack([np.full(values.shape[1], len(values)), values.sum(0), (values**2).sum(0)])
 
 
 def _mean_std(moments: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -198,13 +202,13 @@ def _mean_std(moments: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]
     return tuple(np.tile(mean, repeat).tolist()), tuple(np.tile(std, repeat).tolist())
 
 
-def _write_samples(path: Path, samples: list[Sample], codes: np.ndarray, ids: np.ndarray) -> None:
-    with path.open("w", newline="") as stream:
+def _write_samples(path: Path, splits: list[list[Sample]]) -> None:
+    rows = [(sample, split) for split, samples in zip(SPLITS, splits, strict=True) for sample in samples]
+    with replacing(path) as partial, partial.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["id", "sample", "label", "split"])
-        for sample, code, number in zip(samples, codes, ids, strict=True):
-            if code >= 0:
-                writer.writerow([number, sample.id, sample.label, SPLITS[code]])
+        for number, (sample, split) in enumerate(rows):
+            writer.writerow([number, sample.id, sample.label, split])
 
 
 def check_classes(labels: list[str], codes: np.ndarray, classes: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kd.models.spec import Level, map_levels
 from kd.options import BaseOptions
 
 if TYPE_CHECKING:
@@ -48,3 +49,9 @@ class Distiller(Protocol):
 
     def loss(self, student: StudentOutputs, targets: Targets, labels: Tensor, options: Any) -> Tensor:
         """Scalar loss of a batch; `labels` are (B,) class ids."""
+
+
+def target_names(level: Level, method: Distiller, options: DistillerOptions) -> list[str]:
+    """What a method needs of a joint teacher fused at `level`: `logits`, maps by level, `vector`."""
+    maps = map_levels(level) if method.uses_maps(options) else ()
+    return ["logits", *maps, *(["vector"] if method.uses_vector(options) else [])]

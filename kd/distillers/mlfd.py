@@ -58,7 +58,7 @@ def loss(student: StudentOutputs, targets: Targets, labels: Tensor, options: Opt
     soft = functional.cross_entropy(student.logits / options.temperature, soft_targets) * options.temperature**2
     hard = functional.cross_entropy(student.logits, labels)
     pairs = [(value, targets.maps[level]) for level, value in student.maps.items()]
-    if student.vector is not None:
+    if student.vector is not None and targets.vector is not None:
         pairs.append((student.vector, targets.vector))
     feature = sum((functional.mse_loss(own, wanted) for own, wanted in pairs), hard.new_zeros(())) / max(1, len(pairs))
     label_weight = options.label_weight if targets.maps else 1 - options.soft_weight

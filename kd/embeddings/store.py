@@ -1,14 +1,15 @@
-"""Cached embeddings: what one frozen teacher sees in every view of one dataset.
+"""Stores of what frozen teachers make of every view of a dataset: their embeddings, or a joint teacher's targets.
 
-Layout of a directory: `embeddings.zarr` with a group per split holding `ids` (N,) int64 and an array per level,
-(V, N, D) for L1 and (V, N, C, h, w) for L2 to L4, float16. The train split has as many views as were asked
-for; val and test have one, the picture itself.
+Layout of a directory: `embeddings.zarr` with a group per split holding `ids` (N,) int64 and named arrays
+(V, N, ...): the levels, (V, N, D) for L1 and (V, N, C, h, w) for L2 to L4, and in stores of targets `logits`
+(V, N, classes) and `vector` (V, N, D). The train split has as many views as were asked for; val and test
+have one, the picture itself. The attributes of an array say its precision.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,111 +17,102 @@ import torch
 import zarr
 from torch import Tensor
 
-from kd.data.packed import ImageSplit
-from kd.data.storage import blocks, create_rows, open_group, read_array, row_size, shard_rows
+from kd.data.packed import Split
+from kd.data.storage import create_group, create_rows, open_group, open_rows, spans
+from kd.embeddings.encoding import EncodedArray
+from kd.embeddings.options import Dtype
 from kd.jobs.errors import UserError
 from kd.jobs.progress import Progress
 
 STORE = "embeddings.zarr"
-DTYPE = "float16"
 
-Tap = Callable[[np.ndarray, np.ndarray, int], dict[str, Tensor]]  # (images, ids, view) -> level -> (B, ...)
+Make = Callable[[slice, int], dict[str, Tensor]]  # (rows, view) -> name -> (rows, ...)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one sample is stored: shape of a row, and precision."""
+
+    shape: tuple[int, ...]
+    dtype: Dtype
 
 
 def create_store(directory: Path) -> zarr.Group:
-    """An empty store; what an interrupted attempt left is removed."""
-    if (directory / STORE).exists():
-        shutil.rmtree(directory / STORE)
-    return zarr.create_group(directory / STORE, attributes={"format": 1, "dtype": DTYPE})
+    """The store of a directory, new or as an interrupted attempt left it."""
+    return create_group(directory / STORE, {})
 
 
 def write_split(
-    root: zarr.Group,
-    name: str,
-    split: ImageSplit,
-    shapes: dict[str, tuple[int, ...]],
-    views: int,
-    tap: Tap,
-    batch_size: int,
+    root: zarr.Group, split: Split, layouts: dict[str, Layout], views: int, make: Make, batch_size: int
 ) -> None:
-    """Cache every view of a split.
+    """Fill every view of a split; chunks that an interrupted attempt stored are kept.
+
+    What is computed together depends on the rows alone, never on where an attempt began, so that a store
+    that was continued equals one made at once.
 
     Args:
         root: the store.
-        name: of the split.
-        split: its images.
-        shapes: of one sample's embedding, per level.
+        split: of the dataset.
+        layouts: by name of the array.
         views: number of views.
-        tap: the teacher.
-        batch_size: images in one forward pass.
+        make: computes consecutive rows of a view.
+        batch_size: rows that are computed together, at most.
 
     Raises:
-        UserError: an embedding is not finite, or too large for float16.
+        UserError: a value is not finite, or too large for its precision.
     """
-    group = root.create_group(name)
+    group = root.require_group(split.name)
     rows = len(split.ids)
-    create_rows(group, "ids", rows, (), "int64")[:] = split.ids
-    # One number of rows per shard for all levels, so that each shard of each level is written once.
-    shard = shard_rows(max(row_size(shape, DTYPE) for shape in shapes.values()))
-    arrays = {
-        level: create_rows(group, level, rows, shape, DTYPE, views=views, shard=shard)
-        for level, shape in shapes.items()
-    }
+    create_rows(group, "ids", rows, (), "int64", chunk=rows).write(slice(0, rows), split.ids)
+    arrays = [
+        EncodedArray.create(group, name, layout.dtype, views, rows, layout.shape) for name, layout in layouts.items()
+    ]
+    block = max(array.chunk for array in arrays)
     progress = Progress(views * rows, "image")
     for view in range(views):
-        for block in blocks(rows, shard):
-            gathered: dict[str, list[np.ndarray]] = {level: [] for level in arrays}
-            for start in range(block.start, block.stop, batch_size):
-                batch = slice(start, min(start + batch_size, block.stop))
-                for level, value in tap(split.images[batch], split.ids[batch], view).items():
-                    gathered[level].append(_to_half(value, level))
-                progress.step(batch.stop - batch.start)
-            for level, array in arrays.items():
-                array[view, block] = np.concatenate(gathered[level])
+        for part in spans(rows, block):
+            if not all(array.has(part, view) for array in arrays):
+                _write_block(arrays, part, view, make, batch_size)
+            progress.step(part.stop - part.start)
 
 
-def _to_half(value: Tensor, level: str) -> np.ndarray:
-    half = value.to(torch.float16)
-    if not torch.isfinite(half).all():
-        largest = value.abs().max().item()
-        raise UserError(f"embeddings at {level}: largest value {largest:g} does not fit float16 (65504)")
-    return half.cpu().numpy()
+def _write_block(arrays: Sequence[EncodedArray], part: slice, view: int, make: Make, batch_size: int) -> None:
+    batches = [
+        make(slice(part.start + each.start, part.start + each.stop), view)
+        for each in spans(part.stop - part.start, batch_size)
+    ]
+    for array in arrays:
+        array.write(part, torch.cat([batch[array.name] for batch in batches]), view)
 
 
-class EmbeddingReader:
+class StoreReader:
     """Reads one store.
 
     Args:
         directory: of the artefact.
-        levels: those needed.
+        names: arrays that are needed.
     """
 
-    def __init__(self, directory: Path, levels: tuple[str, ...]) -> None:
-        self.directory, self.levels = directory, levels
+    def __init__(self, directory: Path, names: Sequence[str]) -> None:
+        self.directory, self.names = directory, tuple(names)
         self._root = open_group(directory / STORE)
 
-    def ids(self, split: str) -> np.ndarray:
-        """(N,) sample ids of a split, in the order of its rows."""
-        return read_array(self._root, f"{split}/ids")
-
-    def shape(self, level: str) -> tuple[int, ...]:
-        """Shape of one sample's embedding."""
-        array = self._root[f"train/{level}"]
-        assert isinstance(array, zarr.Array)
-        return tuple(array.shape[2:])
-
-    def view(self, split: str, view: int, ids: np.ndarray) -> dict[str, Tensor]:
-        """All rows of one view, per level, as float16 tensors.
+    def columns(self, split: str, ids: np.ndarray) -> dict[str, EncodedArray]:
+        """The arrays of a split.
 
         Args:
             split: of the dataset.
-            view: number of the view.
-            ids: (N,) ids that the caller's images have; rows must belong to the same samples.
+            ids: (N,) ids that the caller's samples have; rows must belong to the same samples.
 
         Raises:
-            UserError: the store is of other samples, or damaged.
+            UserError: the store is of other samples, or holds no such array.
         """
-        if not np.array_equal(self.ids(split), ids):
-            raise UserError(f"{self.directory}: {split} holds embeddings of other samples than the dataset")
-        values = {level: read_array(self._root, f"{split}/{level}", view) for level in self.levels}
-        return {level: torch.from_numpy(value) for level, value in values.items()}
+        stored = open_rows(self._root, f"{split}/ids").read()
+        if not np.array_equal(stored, ids):
+            raise UserError(
+                f"{self.directory}: ids of split {split} are those of {len(stored)} other samples than the"
+                f" dataset's {len(ids)}"
+            )
+        group = self._root[split]
+        assert isinstance(group, zarr.Group)
+        return {name: EncodedArray.open(group, name) for name in self.names}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -143,25 +144,40 @@ def cost(plan: Plan, read: Read) -> pd.DataFrame:
 
 
 def _level_lines(plan: Plan, read: Read) -> list[dict[str, Any]]:
+    """Bytes on disk of the arrays of all stores, by level; those of joint teachers are called targets."""
     stored: dict[str, int] = {}
-    one_view: dict[str, int] = {}
+    one_view: dict[str, float] = {}
     images: dict[str, dict[str, int]] = {}
-    for job in plan.stage("cache_embeddings"):
-        result = read(job)["result"]
+    for job in [*plan.stage("cache_embeddings"), *plan.stage("cache_targets")]:
         dataset = job.upstream["dataset"]
         sizes = read(plan.jobs[dataset.directory])["result"]["sizes"]
-        count = sum(sizes.values())
-        for level, size in result["bytes_per_view"].items():
-            stored[level] = stored.get(level, 0) + size * result["rows"]
-            one_view[level] = one_view.get(level, 0) + size * count
-            images.setdefault(level, {})[f"{dataset.name} {job.spec['seed']}"] = count
+        targets = job.stage == "cache_targets"
+        for array, splits in stored_bytes(read(job)).items():
+            name = "targets" if targets else array
+            stored[name] = stored.get(name, 0) + sum(splits.values())
+            views = {"train": job.spec["views"]}
+            one_view[name] = one_view.get(name, 0) + sum(size / views.get(split, 1) for split, size in splits.items())
+            images.setdefault(name, {})[f"{dataset.name} {job.spec['seed']}"] = (
+                sizes["train"] if targets else sum(sizes.values())
+            )
     return [
         {
             "kind": "level",
-            "name": level,
-            "bytes": stored[level],
-            "bytes_per_image": round(stored[level] / sum(images[level].values()), 1),
-            "bytes_per_view": round(one_view[level] / sum(images[level].values()), 1),
+            "name": name,
+            "bytes": stored[name],
+            "bytes_per_image": round(stored[name] / sum(images[name].values()), 1),
+            "bytes_per_view": round(one_view[name] / sum(images[name].values()), 1),
         }
-        for level in sorted(stored)
+        for name in sorted(stored)
     ]
+
+
+def stored_bytes(manifest: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """Bytes of a store's chunks: array -> split -> bytes; scales count with their array."""
+    found: dict[str, dict[str, int]] = {}
+    for record in manifest["files"]:
+        parts = Path(record["path"]).parts
+        if len(parts) > 4 and parts[2] != "ids" and parts[3] == "c":  # STORE/split/array/c/...
+            splits = found.setdefault(parts[2].removesuffix("_scale"), {})
+            splits[parts[1]] = splits.get(parts[1], 0) + record["bytes"]
+    return found

@@ -19,12 +19,12 @@ class Targets:
 
     Attributes:
         logits: (B, classes).
-        vector: (B, D), the input of the classifier that made the logits.
+        vector: (B, D), the input of the classifier that made the logits; None: nobody asked for it.
         maps: level of the student -> (B, C, h, w) that the student's map of that level should equal.
     """
 
     logits: Tensor
-    vector: Tensor
+    vector: Tensor | None = None
     maps: dict[str, Tensor] = field(default_factory=dict)
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kd.data.packed import DatasetInfo
 from kd.jobs.errors import UserError
+from kd.jobs.files import replacing, write_text
 from kd.models.network import Network, create_backbone
 from kd.models.spec import Checkpoint, ModelSpec, NetworkConfig
 
@@ -186,8 +187,8 @@ def _load_strictly(module: nn.Module, tensors: dict[str, Tensor], path: Path) ->
 
 def save_network(network: Network, directory: Path) -> None:
     """Store a network so that `load_network` builds it again."""
-    (directory / CONFIG).write_text(network.config.model_dump_json(indent=1))
-    save_file(_contiguous(network), directory / WEIGHTS)
+    write_text(directory / CONFIG, network.config.model_dump_json(indent=1))
+    save_tensors(directory / WEIGHTS, network.state_dict())
 
 
 def load_network(directory: Path) -> Network:
@@ -197,8 +198,10 @@ def load_network(directory: Path) -> Network:
     return network
 
 
-def _contiguous(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a .safetensors file, wholly or not at all."""
+    with replacing(path) as partial:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
 
 
 def fold(network: Network, head: str) -> nn.Module:
@@ -253,5 +256,5 @@ def export_timm(network: Network, dataset: DatasetInfo, directory: Path) -> None
         "model_args": config.kwargs,
         "pretrained_cfg": pretrained_cfg,
     }
-    (directory / EXPORT_CONFIG).write_text(json.dumps(exported, indent=1))
-    save_file(_contiguous(plain), directory / EXPORT_WEIGHTS)
+    write_text(directory / EXPORT_CONFIG, json.dumps(exported, indent=1))
+    save_tensors(directory / EXPORT_WEIGHTS, plain.state_dict())

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kd.data.options import Augmentation
+from kd.embeddings.options import CacheOptions
 from kd.jobs.run import Context, Outcome, stage_main
 from kd.models.spec import Level
 from kd.options import BaseOptions
 
 if TYPE_CHECKING:
-    import numpy as np
     from torch import Tensor
 
 BATCH = 256
@@ -23,16 +23,18 @@ class Spec(BaseOptions):
     views: int
     """Stored views of the train split; val and test are stored once, as they are."""
     augmentation: Augmentation | None
+    cache: CacheOptions
     seed: int
 
 
 def build(context: Context[Spec]) -> Outcome:
-    """Run the teacher over every view of every split."""
+    """Run the teacher over every view of every split; go on where an earlier attempt was stopped."""
     import torch
 
-    from kd.data.packed import read_info, read_split
+    from kd.data.packed import open_split
     from kd.data.views import Views, to_float
-    from kd.embeddings.store import create_store, write_split
+    from kd.embeddings.encoding import reduce_map
+    from kd.embeddings.store import Layout, create_store, write_split
     from kd.models.network import freeze, tap_shapes
     from kd.models.weights import load_network
     from kd.training.loop import make_fabric
@@ -40,27 +42,26 @@ def build(context: Context[Spec]) -> Outcome:
     spec = context.spec
     fabric = make_fabric("32")
     network = load_network(context.upstream["teacher"])
-    shapes = tap_shapes(network, spec.levels)
+    layouts: dict[str, Layout] = {
+        level: Layout(spec.cache.shape(level, shape), spec.cache.dtype)
+        for level, shape in zip(spec.levels, tap_shapes(network, spec.levels).values(), strict=True)
+    }
     teacher = fabric.to_device(freeze(network))
-    views = Views(read_info(context.upstream["dataset"]), spec.seed, spec.augmentation)
     store = create_store(context.directory)
-    stored = 0
     for name in ("train", "val", "test"):
-        split = read_split(context.upstream["dataset"], name)
+        split = open_split(context.upstream["dataset"], name)
         train = name == "train"
+        views = Views(split.info, spec.seed, spec.augmentation)
 
-        def tap(images: np.ndarray, ids: np.ndarray, view: int, *, train: bool = train) -> dict[str, Tensor]:
-            pixels = fabric.to_device(torch.from_numpy(images))
+        def make(rows: slice, view: int, *, train: bool = train) -> dict[str, Tensor]:
+            pixels = fabric.to_device(torch.from_numpy(split.images.read(rows)))  # noqa: B023
+            seen = views(pixels, split.ids[rows], view) if train else to_float(pixels)  # noqa: B023
             with torch.inference_mode():
-                features = teacher(views(pixels, ids, view) if train else to_float(pixels), spec.levels)
-            return {level: features.at(level) for level in spec.levels}
+                features = teacher(seen, spec.levels)
+            return {level: reduce_map(features.at(level), level, spec.cache) for level in spec.levels}
 
-        write_split(store, name, split, shapes, spec.views if train else 1, tap, BATCH)
-        stored += len(split.ids) * (spec.views if train else 1)
-    values = {level: int(torch.tensor(shape).prod()) for level, shape in shapes.items()}
-    return Outcome(
-        {"bytes_per_view": {level: 2 * count for level, count in values.items()}, "rows": stored}, str(fabric.device)
-    )
+        write_split(store, split, layouts, spec.views if train else 1, make, BATCH)
+    return Outcome({}, str(fabric.device))
 
 
 if __name__ == "__main__":

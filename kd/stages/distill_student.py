@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from kd.embeddings.options import CacheOptions
 from kd.jobs.run import Context, Outcome, stage_main
 from kd.models.spec import Level, ModelSpec, cached_levels
 from kd.options import BaseOptions
 from kd.training.recipe import Recipe
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from kd.data.feed import Memory
+    from kd.data.packed import Split
+    from kd.distillers.base import Distiller, DistillerOptions
+    from kd.training.students import MakeSource
+    from kd.training.targets import TargetSource
+
 
 class Spec(BaseOptions):
-    """What a student depends on, beside its dataset, its teacher and their embeddings."""
+    """What a student depends on, beside its dataset and its targets."""
 
     dataset: str
     level: Level
-    teachers: list[str]
-    """Individual teachers whose embeddings the targets are made from."""
     individual: bool
     """The one individual teacher itself makes the targets; otherwise a joint teacher does."""
     model: ModelSpec
     distiller: dict[str, Any]
-    views: int
+    views: int | None
+    """Stored views; None: the teachers look at a new view in each epoch."""
+    live: CacheOptions | None
+    """Resolution of maps where teachers are live; None: they are not."""
+    live_teachers: list[str]
+    """Individual teachers behind the targets, where they are live."""
     recipe: Recipe
     seed: int
 
@@ -32,22 +45,50 @@ def build(context: Context[Spec]) -> Outcome:
     from kd.training.students import distill_student
 
     spec = context.spec
-    distiller = load_distiller(spec.distiller["name"])
+    method = load_distiller(spec.distiller["name"])
+    distiller = (method, method.Options.model_validate(spec.distiller))
     return Outcome(
         *distill_student(
             context.directory,
             context.upstream["dataset"],
-            context.upstream["teacher"],
-            [context.upstream[f"embeddings:{teacher}"] for teacher in spec.teachers],
-            individual=spec.individual,
-            levels=cached_levels(spec.level, individual=spec.individual),
+            _target_source(context, distiller),
             model=spec.model,
-            distiller=(distiller, distiller.Options.model_validate(spec.distiller)),
+            distiller=distiller,
             views=spec.views,
             recipe=spec.recipe,
             seed=spec.seed,
         )
     )
+
+
+def _target_source(context: Context[Spec], distiller: tuple[Distiller, DistillerOptions]) -> MakeSource:
+    """Stored targets, stored embeddings of the individual teacher, or live teachers."""
+    from kd.distillers.base import target_names
+    from kd.training.registry import load_live
+    from kd.training.targets import CachedIndividual, StoredTargets
+
+    spec, upstream = context.spec, context.upstream
+    levels = cached_levels(spec.level, individual=spec.individual)
+
+    def make(split: Split, fabric: Fabric, memory: Memory) -> TargetSource:
+        if spec.live is not None:
+            live = load_live()
+            teachers = live.LiveTeachers(
+                [upstream[f"teacher:{teacher}"] for teacher in spec.live_teachers], levels, spec.live, fabric
+            )
+            source: TargetSource = live.LiveTargets(
+                teachers, upstream["teacher"], spec.dataset, fabric, individual=spec.individual
+            )
+            return source
+        assert spec.views is not None
+        if spec.individual:
+            return CachedIndividual(
+                upstream["teacher"], upstream["embeddings"], split, levels, spec.views, fabric, memory
+            )
+        names = target_names(spec.level, *distiller)
+        return StoredTargets(upstream["targets"], split, names, spec.views, fabric, memory)
+
+    return make
 
 
 if __name__ == "__main__":

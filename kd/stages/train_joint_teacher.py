@@ -1,11 +1,17 @@
-"""Train a joint teacher on the cached embeddings of its individual teachers."""
+"""Train a joint teacher on the embeddings of its individual teachers."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from kd.embeddings.options import CacheOptions
 from kd.jobs.run import Context, Outcome, stage_main
 from kd.models.spec import Level, ModelSpec
 from kd.options import BaseOptions
 from kd.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from kd.training.fusion import MakeSamples
 
 
 class Spec(BaseOptions):
@@ -18,7 +24,10 @@ class Spec(BaseOptions):
     """Whose map shapes the distilled maps take; None (scope shared, or L1): maps of `width` channels."""
     width: int
     dropout: float
-    views: int
+    views: int | None
+    """Stored views; None: the teachers look at a new view in each epoch."""
+    live: CacheOptions | None
+    """Resolution of maps where teachers are live; None: they are not."""
     recipe: Recipe
     seed: int
 
@@ -28,24 +37,38 @@ def build(context: Context[Spec]) -> Outcome:
     from kd.training.fusion import train_joint_teacher
 
     spec = context.spec
-    datasets = [context.upstream[f"dataset:{target}"] for target in spec.targets]
-    stores = [
-        [context.upstream[f"embeddings:{teacher}:{target}"] for teacher in spec.teachers] for target in spec.targets
-    ]
     return Outcome(
         *train_joint_teacher(
             context.directory,
-            datasets,
-            stores,
+            [context.upstream[f"dataset:{target}"] for target in spec.targets],
+            _embeddings(context),
             level=spec.level,
             student=spec.student,
             width=spec.width,
             dropout=spec.dropout,
-            views=spec.views,
             recipe=spec.recipe,
             seed=spec.seed,
         )
     )
+
+
+def _embeddings(context: Context[Spec]) -> MakeSamples:
+    """From stores or, if the teachers are live, from them."""
+    from kd.training.fusion import cached_embeddings
+    from kd.training.registry import load_live
+
+    spec = context.spec
+    if spec.live is not None:
+        teachers = [context.upstream[f"teacher:{teacher}"] for teacher in spec.teachers]
+        live: MakeSamples = load_live().live_embeddings(
+            teachers, spec.level, spec.live, spec.recipe.augmentation, spec.seed
+        )
+        return live
+    assert spec.views is not None
+    stores = [
+        [context.upstream[f"embeddings:{teacher}:{target}"] for teacher in spec.teachers] for target in spec.targets
+    ]
+    return cached_embeddings(stores, spec.level, spec.views)
 
 
 if __name__ == "__main__":

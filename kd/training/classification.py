@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,55 +16,14 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kd.data.batches import batch_count, union_batches
-from kd.data.packed import ImageSplit
-from kd.data.views import Views, to_float
-from kd.models.network import Features, resize_images
+from kd.data.feed import batch_count, ordered_batches, shuffled_batches
+from kd.models.network import Features
 from kd.training.loop import Fit
 from kd.training.metrics import accuracies, topk_accuracy
 from kd.training.recipe import Recipe
+from kd.training.samples import Samples
 
 WITHOUT_GRADIENTS = 4  # times as many samples fit into memory where nothing is kept for a backward pass
-
-
-class Samples(Protocol):
-    """The training or evaluation samples of one dataset, ready for a module.
-
-    Attributes:
-        dataset: its name.
-        labels: (N,) int64.
-    """
-
-    dataset: str
-    labels: np.ndarray
-
-    def inputs(self, rows: np.ndarray, epoch: int | None) -> Any:
-        """Module input for some rows, on the device; `epoch` None: the pictures themselves."""
-
-
-@dataclass
-class ImageSamples:
-    """Images of one split, seen through views."""
-
-    split: ImageSplit
-    views: Views
-    fabric: Fabric
-    count: int | None = None
-    """Views that repeat over the epochs; None: a new one in each epoch."""
-    size: tuple[int, int] | None = None
-    """Height and width to resize to, so that datasets of different sizes fit into one batch."""
-
-    def __post_init__(self) -> None:
-        self.dataset, self.labels = self.split.info.name, self.split.labels
-
-    def inputs(self, rows: np.ndarray, epoch: int | None) -> Tensor:
-        """(B, 3, H, W) float32 in 0..1."""
-        pixels = self.fabric.to_device(torch.from_numpy(self.split.images[rows]))
-        if epoch is None:
-            seen = to_float(pixels)
-        else:
-            seen = self.views(pixels, self.split.ids[rows], epoch if self.count is None else epoch % self.count)
-        return seen if self.size is None else resize_images(seen, self.size)
 
 
 @dataclass(frozen=True)
@@ -100,18 +59,17 @@ class Classification:
     ) -> None:
         self.module, self.recipe, self.seed, self.fabric, self.join = module, recipe, seed, fabric, join
         self.train, self.val = train, val
-        self.sizes = [len(samples.labels) for samples in train]
-        self.steps = batch_count(sum(self.sizes), recipe.batch_size)
+        self.steps = batch_count(sum(len(samples.labels) for samples in train), recipe.batch_size)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """All samples of all datasets, shuffled together."""
-        for parts in union_batches(self.sizes, self.recipe.batch_size, seed=self.seed, epoch=epoch):
-            present = [(samples, rows) for samples, rows in zip(self.train, parts, strict=True) if len(rows)]
-            labels = np.concatenate([samples.labels[rows] for samples, rows in present])
-            ends = np.cumsum([len(rows) for _, rows in present]).tolist()
+        for pieces in shuffled_batches(self.train, self.recipe.batch_size, seed=self.seed, epoch=epoch):
+            present = [(samples, piece) for samples, piece in zip(self.train, pieces, strict=True) if len(piece.rows)]
+            labels = np.concatenate([samples.labels[piece.rows] for samples, piece in present])
+            ends = np.cumsum([len(piece.rows) for _, piece in present]).tolist()
             slices = zip([0, *ends], ends, strict=False)
             yield Batch(
-                self.join([samples.inputs(rows, epoch) for samples, rows in present]),
+                self.join([samples.inputs(piece, epoch) for samples, piece in present]),
                 self.fabric.to_device(torch.from_numpy(labels)),
                 {samples.dataset: slice(*ends) for (samples, _), ends in zip(present, slices, strict=True)},
             )
@@ -148,14 +106,12 @@ def predict(module: nn.Module, samples: Samples, batch_size: int) -> tuple[Tenso
     Leaves `module` in eval mode. `batch_size` is that of training.
     """
     module.eval()
-    count = len(samples.labels)
-    logits = []
-    size = WITHOUT_GRADIENTS * batch_size
-    for start in range(0, count, size):
-        rows = np.arange(start, min(start + size, count))
-        output = module(samples.inputs(rows, None))
+    logits, labels = [], []
+    for piece in ordered_batches(samples, WITHOUT_GRADIENTS * batch_size):
+        output = module(samples.inputs(piece, None))
         logits.append((output.logits[samples.dataset] if isinstance(output, Features) else output).float().cpu())
-    return torch.cat(logits), torch.from_numpy(samples.labels)
+        labels.append(torch.from_numpy(samples.labels[piece.rows]))
+    return torch.cat(logits), torch.cat(labels)
 
 
 def measure_selections(

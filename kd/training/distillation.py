@@ -1,22 +1,23 @@
-"""Training a student with the soft targets of a frozen teacher that reads cached embeddings."""
+"""Training a student with the soft targets of a frozen teacher."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from kd.data.batches import batch_count, epoch_batches
+from kd.data.feed import Piece, Table, batch_count, shuffled_batches
 from kd.distillers.base import Distiller, DistillerOptions
 from kd.models.alignment import AlignedStudent
-from kd.models.targets import TargetMaker, Targets
-from kd.training.cached import CachedSamples
-from kd.training.classification import ImageSamples, predict
+from kd.models.targets import Targets
+from kd.training.classification import predict
 from kd.training.metrics import topk_accuracy
 from kd.training.recipe import Recipe
+from kd.training.samples import ImageSamples
+from kd.training.targets import TargetSource
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,20 @@ class DistillationBatch:
     labels: Tensor
 
 
+@dataclass(frozen=True)
+class _Together:
+    """Pictures and targets of the same samples, read in step."""
+
+    tables: Sequence[Table]
+
+
 class Distillation:
     """A student on one dataset.
 
     Args:
         student: in the shapes of its targets.
-        teacher: frozen; makes targets from embeddings.
         images: training images.
-        embeddings: of the same samples and views.
+        source: of the targets of the same samples and views.
         val: validation images.
         distiller: the loss, with its options.
         recipe: how the student is trained.
@@ -46,28 +53,28 @@ class Distillation:
     def __init__(
         self,
         student: AlignedStudent,
-        teacher: TargetMaker,
         images: ImageSamples,
-        embeddings: CachedSamples,
+        source: TargetSource,
         val: ImageSamples,
         distiller: tuple[Distiller, DistillerOptions],
         recipe: Recipe,
         seed: int,
         fabric: Fabric,
     ) -> None:
-        self.module, self.teacher = student, teacher
-        self.images, self.embeddings, self.val = images, embeddings, val
+        self.module, self.images, self.source, self.val = student, images, source, val
         self.distiller, self.options = distiller
         self.recipe, self.seed, self.fabric = recipe, seed, fabric
         self.steps = batch_count(len(images.labels), recipe.batch_size)
 
     def batches(self, epoch: int) -> Iterator[DistillationBatch]:
         """All samples, shuffled, in the view that belongs to the epoch."""
-        for rows in epoch_batches(len(self.images.labels), self.recipe.batch_size, seed=self.seed, epoch=epoch):
-            with torch.no_grad():
-                targets = self.teacher.make_targets(self.embeddings.inputs(rows, epoch), self.images.dataset)
-            labels = self.fabric.to_device(torch.from_numpy(self.images.labels[rows]))
-            yield DistillationBatch(self.images.inputs(rows, epoch), targets, labels)
+        together = _Together([*self.images.tables, *self.source.tables])
+        for (piece,) in shuffled_batches([together], self.recipe.batch_size, seed=self.seed, epoch=epoch):
+            own = len(self.images.tables)
+            seen = self.images.inputs(Piece(piece.rows, piece.values[:own]), epoch)
+            targets = self.source.targets(Piece(piece.rows, piece.values[own:]), seen)
+            labels = self.fabric.to_device(torch.from_numpy(self.images.labels[piece.rows]))
+            yield DistillationBatch(seen, targets, labels)
 
     def loss(self, module: nn.Module, batch: DistillationBatch) -> Tensor:
         """The distiller's loss."""

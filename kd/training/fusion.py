@@ -2,34 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from safetensors.torch import load_file, save_file
+from lightning_fabric import Fabric
+from safetensors.torch import load_file
 
-from kd.data.packed import DatasetInfo, read_labels
+from kd.data.feed import Memory
+from kd.data.packed import DatasetInfo, Split, open_split
+from kd.jobs.files import write_text
 from kd.models.joint import JointConfig, JointTeacher
 from kd.models.spec import Level, ModelSpec, map_levels
-from kd.training.cached import CachedSamples, join_embeddings
+from kd.models.weights import save_tensors
 from kd.training.classification import Classification, measure_selections, measure_test
 from kd.training.loop import finish, fit, make_fabric
 from kd.training.recipe import Recipe
+from kd.training.samples import CachedSamples, Samples, data_memory, join_embeddings
 
 CONFIG, WEIGHTS = "joint.json", "joint.safetensors"
+
+
+class EmbeddingSamples(Samples, Protocol):
+    """Samples whose inputs are, per teacher, level -> (B, ...)."""
+
+    info: DatasetInfo
+
+    def shapes(self, level: Level) -> list[tuple[int, ...]]:
+        """Shape of one sample's embedding by each teacher."""
+
+
+MakeSamples = Callable[[int, Split, Fabric, Memory | None], EmbeddingSamples]
+
+
+def cached_embeddings(stores: Sequence[Sequence[Path]], level: Level, views: int) -> MakeSamples:
+    """Samples from stores: those of every teacher on each target."""
+
+    def make(number: int, split: Split, fabric: Fabric, memory: Memory | None) -> EmbeddingSamples:
+        return CachedSamples(split, stores[number], (level,), views, fabric, memory)
+
+    return make
 
 
 def train_joint_teacher(
     directory: Path,
     datasets: Sequence[Path],
-    stores: Sequence[Sequence[Path]],
+    embeddings: MakeSamples,
     *,
     level: Level,
     student: ModelSpec | None,
     width: int,
     dropout: float,
-    views: int,
     recipe: Recipe,
     seed: int,
 ) -> tuple[dict[str, Any], str]:
@@ -38,12 +62,11 @@ def train_joint_teacher(
     Args:
         directory: gets the joint teacher, history.csv and, while it trains, a checkpoint.
         datasets: packed target datasets; one: scope per_target, several: scope shared.
-        stores: embeddings of every teacher on each target.
+        embeddings: makes the samples of a target dataset, by its number.
         level: where the teachers are tapped.
         student: whose map shapes the distilled maps take; None: `width` channels, the teachers' own grid.
         width: channels of the adaptors.
         dropout: before the heads.
-        views: stored views.
         recipe: how it is trained.
         seed: of initial weights, order and dropout.
 
@@ -51,28 +74,23 @@ def train_joint_teacher(
         Test metrics with the best epoch, and the name of the device.
     """
     fabric = make_fabric(recipe.precision)
+    memory = data_memory(fabric)
     torch.manual_seed(seed)
 
-    def cached(name: str) -> list[CachedSamples]:
-        splits = [read_labels(path, name) for path in datasets]
-        return [
-            CachedSamples(split, name, each, (level,), views, fabric)
-            for split, each in zip(splits, stores, strict=True)
-        ]
+    def samples(name: str, memory: Memory | None) -> list[EmbeddingSamples]:
+        return [embeddings(number, open_split(path, name), fabric, memory) for number, path in enumerate(datasets)]
 
-    train = cached("train")
-    infos = [samples.info for samples in train]
-    shapes = [samples.shapes(level) for samples in train]
-    config = joint_config(level, shapes[0], infos, student, width=width, dropout=dropout)
+    val, train = samples("val", memory), samples("train", memory)
+    infos = [each.info for each in train]
+    config = joint_config(level, train[0].shapes(level), infos, student, width=width, dropout=dropout)
     joint = JointTeacher(config)
-    task = Classification(joint, train, cached("val"), recipe, seed, fabric, join_embeddings)
+    task = Classification(joint, train, val, recipe, seed, fabric, join_embeddings)
     trained = fit(fabric, task, recipe, seed, directory)
-    test = cached("test")
+    test = samples("test", None)
     metrics = measure_selections(
         trained, joint, recipe.selection, lambda kind: measure_test(joint, test, kind, recipe.batch_size)
     )
-    (directory / CONFIG).write_text(config.model_dump_json(indent=1))
-    save_file(trained.weights[recipe.selection], directory / WEIGHTS)
+    save_joint_teacher(joint, directory)
     finish(directory)
     return {"metrics": metrics, "best_epoch": trained.best_epoch}, str(fabric.device)
 
@@ -109,6 +127,12 @@ def joint_config(
         dropout=dropout,
         heads={info.name: len(info.classes) for info in infos},
     )
+
+
+def save_joint_teacher(joint: JointTeacher, directory: Path) -> None:
+    """Store a joint teacher so that `load_joint_teacher` builds it again."""
+    write_text(directory / CONFIG, joint.config.model_dump_json(indent=1))
+    save_tensors(directory / WEIGHTS, joint.state_dict())
 
 
 def load_joint_teacher(directory: Path) -> JointTeacher:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from kd.jobs.errors import UserError
+from kd.jobs.files import replacing
 from kd.jobs.progress import Progress
 from kd.training.optimisation import make_optimizer, make_schedule
 from kd.training.recipe import Recipe
@@ -169,19 +169,15 @@ def _snapshot(module: nn.Module) -> State:
 
 
 def _save(path: Path, module: nn.Module, optimizer: Any, schedule: Any, state: Fit) -> None:
-    """Write a checkpoint so that a kill at any moment leaves the old one or the new one."""
-    partial = path.with_name(path.name + ".partial")
+    """Write a checkpoint; a kill at any moment leaves the old one or the new one."""
     content = {
         "module": module.state_dict(),
         "optimizer": optimizer.state_dict(),
         "schedule": schedule.state_dict(),
         "fit": vars(state),
     }
-    with partial.open("wb") as stream:
-        torch.save(content, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    with replacing(path) as partial:
+        torch.save(content, partial)
 
 
 def _restore(path: Path, module: nn.Module, optimizer: Any, schedule: Any) -> Fit:
@@ -193,7 +189,7 @@ def _restore(path: Path, module: nn.Module, optimizer: Any, schedule: Any) -> Fi
 
 
 def _write_history(path: Path, history: list[dict[str, float]]) -> None:
-    with path.open("w", newline="") as stream:
+    with replacing(path) as partial, partial.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, fieldnames=list(history[0]))
         writer.writeheader()
         writer.writerows(history)

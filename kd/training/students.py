@@ -1,41 +1,41 @@
-"""From a teacher and cached embeddings to a distilled student."""
+"""From targets to a distilled student."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
-from kd.data.packed import read_split
+from kd.data.feed import Memory
+from kd.data.packed import Split, open_split
 from kd.data.views import Views
 from kd.distillers.base import Distiller, DistillerOptions
 from kd.models.alignment import AlignedStudent
-from kd.models.network import Network, freeze
+from kd.models.network import Network
 from kd.models.spec import ModelSpec
-from kd.models.targets import IndividualTargets, TargetMaker
-from kd.models.weights import export_timm, fold, load_network, new_network, save_network
-from kd.training.cached import CachedSamples
-from kd.training.classification import ImageSamples, measure_selections, measure_test
+from kd.models.weights import export_timm, fold, new_network, save_network
+from kd.training.classification import measure_selections, measure_test
 from kd.training.distillation import Distillation
-from kd.training.fusion import load_joint_teacher
 from kd.training.loop import finish, fit, make_fabric
 from kd.training.recipe import Recipe
+from kd.training.samples import ImageSamples, data_memory
+from kd.training.targets import TargetSource
+
+MakeSource = Callable[[Split, Fabric, Memory], TargetSource]
 
 
 def distill_student(
     directory: Path,
     dataset: Path,
-    teacher: Path,
-    stores: Sequence[Path],
+    make_source: MakeSource,
     *,
-    individual: bool,
-    levels: tuple[str, ...],
     model: ModelSpec,
     distiller: tuple[Distiller, DistillerOptions],
-    views: int,
+    views: int | None,
     recipe: Recipe,
     seed: int,
 ) -> tuple[dict[str, Any], str]:
@@ -44,32 +44,31 @@ def distill_student(
     Args:
         directory: gets the student, history.csv and, while it trains, a checkpoint.
         dataset: packed.
-        teacher: a joint teacher or, if `individual`, an individual one.
-        stores: embeddings of the dataset by each teacher that the targets are made from.
-        individual: which of the two.
-        levels: that the teacher reads from the stores.
+        make_source: makes the source of the targets of the training split.
         model: the student.
         distiller: the loss, with its options.
-        views: stored views.
-        recipe: how the student is trained; its augmentation is that of the stored views.
+        views: that repeat over the epochs, as stored; None: a new one in each epoch.
+        recipe: how the student is trained; its augmentation makes the views.
         seed: of initial weights, order, views and dropout.
 
     Returns:
         Test metrics with the best epoch, and the name of the device.
     """
     fabric = make_fabric(recipe.precision)
+    memory = data_memory(fabric)
     torch.manual_seed(seed)
-    splits = {name: read_split(dataset, name) for name in ("train", "val", "test")}
+    splits = {name: open_split(dataset, name) for name in ("val", "train", "test")}
     info = splits["train"].info
-    view_source = Views(info, seed, recipe.augmentation)
-    images = {name: ImageSamples(split, view_source, fabric, views) for name, split in splits.items()}
-    embeddings = CachedSamples(splits["train"], "train", stores, levels, views, fabric)
+    seen = Views(info, seed, recipe.augmentation)
+    images = {
+        name: ImageSamples(split, seen, fabric, memory if name != "test" else None, views)
+        for name, split in splits.items()
+    }
     network = new_network(model, [info], statistics=info)
     fold(network, info.name)  # refuses now, not after training, what cannot be exported
-    maker = _target_maker(teacher, individual=individual)
-    fabric.to_device(maker)
-    student = _align(network, info.name, maker, embeddings, distiller)
-    task = Distillation(student, maker, images["train"], embeddings, images["val"], distiller, recipe, seed, fabric)
+    source = make_source(splits["train"], fabric, memory)
+    student = _align(network, info.name, source, distiller)
+    task = Distillation(student, images["train"], source, images["val"], distiller, recipe, seed, fabric)
     trained = fit(fabric, task, recipe, seed, directory)
     # Test is read by the very network that is exported, so that the table is what people get.
     metrics = measure_selections(
@@ -84,30 +83,18 @@ def distill_student(
     return {"metrics": metrics, "best_epoch": trained.best_epoch}, str(fabric.device)
 
 
-def _target_maker(teacher: Path, *, individual: bool) -> TargetMaker:
-    if individual:
-        return freeze(IndividualTargets(load_network(teacher).heads))
-    return freeze(load_joint_teacher(teacher))
-
-
 def _align(
-    network: Network,
-    dataset: str,
-    maker: TargetMaker,
-    embeddings: CachedSamples,
-    distiller: tuple[Distiller, DistillerOptions],
+    network: Network, dataset: str, source: TargetSource, distiller: tuple[Distiller, DistillerOptions]
 ) -> AlignedStudent:
-    """Give the student projectors to the shapes of its targets, learned from one batch of them."""
+    """Give the student projectors to the shapes of its targets."""
     method, options = distiller
-    rows = torch.arange(1).numpy()
-    with torch.no_grad():
-        targets = maker.make_targets(embeddings.inputs(rows, 0), dataset)
-    shapes = {level: tuple(value.shape[1:]) for level, value in targets.maps.items()}
+    shapes = source.shapes()
+    vector = shapes.pop("vector", None)
     return AlignedStudent(
         network,
         dataset,
         shapes if method.uses_maps(options) else {},
-        targets.vector.shape[1] if method.uses_vector(options) else None,
+        vector[0] if vector and method.uses_vector(options) else None,
     )
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from kd.data.packed import read_split
+from kd.data.packed import open_split
 from kd.data.views import Views
 from kd.models.spec import ModelSpec
 from kd.models.weights import new_network, save_network
-from kd.training.classification import Classification, ImageSamples, measure_selections, measure_test
+from kd.training.classification import Classification, measure_selections, measure_test
 from kd.training.loop import finish, fit, make_fabric
 from kd.training.recipe import Recipe
+from kd.training.samples import ImageSamples, data_memory
 
 EVALUATION_BATCH = 64
 
@@ -36,13 +37,14 @@ def train_network(
     """
     fabric = make_fabric(recipe.precision if recipe else "32")
     torch.manual_seed(seed)
-    splits = {name: [read_split(path, name) for path in datasets] for name in ("train", "val", "test")}
+    memory = data_memory(fabric)
+    splits = {name: [open_split(path, name) for path in datasets] for name in ("val", "train", "test")}
     infos = [split.info for split in splits["train"]]
     network = new_network(model, infos, statistics=infos[0], trains=recipe is not None)
     views = [Views(info, seed, recipe.augmentation if recipe else None) for info in infos]
     samples = {
         name: [
-            ImageSamples(split, view, fabric, size=network.config.input_size)
+            ImageSamples(split, view, fabric, memory if name != "test" else None, size=network.config.input_size)
             for split, view in zip(each, views, strict=True)
         ]
         for name, each in splits.items()

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from kd.data.options import SplitOptions
-from kd.data.packed import read_split
+from kd.data.packed import open_split
 from kd.data.sources import image_folder
 from kd.jobs.errors import UserError
 from kd.jobs.run import Context
@@ -63,8 +63,8 @@ def test_prepare_dataset__another_order_of_files_on_disk_gives_the_same(
     prepare(second, tmp_path / "second_packed")
     monkeypatch.undo()
     for name in ("train", "val", "test"):
-        one, other = (read_split(tmp_path / f"{root.name}_packed", name) for root in (first, second))
-        assert np.array_equal(one.images, other.images)
+        one, other = (open_split(tmp_path / f"{root.name}_packed", name) for root in (first, second))
+        assert np.array_equal(one.images.read(), other.images.read())
         assert np.array_equal(one.labels, other.labels)
         assert np.array_equal(one.ids, other.ids)
     samples = [(tmp_path / f"{root.name}_packed/samples.csv").read_text() for root in (first, second)]

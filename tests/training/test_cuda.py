@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from kd.data.packed import read_info, read_split
-from kd.embeddings.store import EmbeddingReader
+from kd.data.packed import open_split, read_info
+from kd.embeddings.store import StoreReader
 from kd.jobs.run import Context
 from kd.models.network import freeze
 from kd.models.weights import load_network
 from kd.stages import cache_embeddings
 from kd.training import loop
 from kd.training.supervised import train_network
-from tests.training.test_training import MODEL, RECIPE, SHAKE, KilledError, die_after, folder, losses
+from tests.training.test_training import MODEL, RECIPE, KilledError, die_after, embedding_spec, folder, losses
 
 pytestmark = [
     pytest.mark.cuda,
@@ -43,13 +43,15 @@ def test_fit__continues_on_the_gpu(tmp_path: Path, dataset: Path, monkeypatch: p
 
 def test_cache__built_on_the_gpu_is_that_of_the_cpu(tmp_path: Path, dataset: Path) -> None:
     train_network(folder(tmp_path / "teacher"), [dataset], MODEL, RECIPE, 0)
-    spec = cache_embeddings.Spec(levels=["L1", "L2"], views=1, augmentation=SHAKE, seed=0)
+    spec = embedding_spec(("L1", "L2"), views=1)
     upstream = {"teacher": tmp_path / "teacher", "dataset": dataset}
     cache_embeddings.build(Context(spec, upstream, folder(tmp_path / "store")))
-    split = read_split(dataset, "test")
-    cached = EmbeddingReader(tmp_path / "store", ("L1", "L2")).view("test", 0, split.ids)
-    images = torch.from_numpy(split.images).permute(0, 3, 1, 2).float().div(255).expand(-1, 3, -1, -1)
+    split = open_split(dataset, "test")
+    cached = StoreReader(tmp_path / "store", ("L1", "L2")).columns("test", split.ids)
+    images = torch.from_numpy(split.images.read()).permute(0, 3, 1, 2).float().div(255).expand(-1, 3, -1, -1)
     features = freeze(load_network(tmp_path / "teacher"))(images, ("L2",))
     assert read_info(dataset).sizes["test"] == len(images)
     for level in ("L1", "L2"):
-        torch.testing.assert_close(cached[level].float(), features.at(level), rtol=0.02, atol=0.02)
+        torch.testing.assert_close(
+            cached[level].read(slice(0, len(images)), 0).float(), features.at(level), rtol=0.02, atol=0.02
+        )

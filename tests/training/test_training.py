@@ -12,27 +12,30 @@ import torch
 from safetensors.torch import load_file
 
 from kd.data.options import Augmentation, SplitOptions
-from kd.data.packed import read_split
+from kd.data.packed import open_split
 from kd.data.views import Views
 from kd.distillers import mlfd
+from kd.distillers.base import target_names
 from kd.distillers.registry import load_distiller
+from kd.embeddings.options import CacheOptions
 from kd.jobs.errors import UserError
 from kd.jobs.run import Context
 from kd.models.alignment import AlignedStudent
-from kd.models.network import Features, freeze
-from kd.models.spec import Level, ModelSpec, cached_levels
+from kd.models.network import Features
+from kd.models.spec import LEVELS, Level, ModelSpec, cached_levels
 from kd.models.weights import load_network, new_network
-from kd.stages import cache_embeddings
-from kd.training import loop
-from kd.training.cached import CachedSamples
-from kd.training.classification import Batch, ImageSamples, classification_loss
+from kd.stages import cache_embeddings, cache_targets
+from kd.training import live, loop
+from kd.training.classification import Batch, classification_loss
 from kd.training.distillation import Distillation
-from kd.training.fusion import load_joint_teacher, train_joint_teacher
+from kd.training.fusion import cached_embeddings, load_joint_teacher, train_joint_teacher
 from kd.training.loop import make_fabric
 from kd.training.optimisation import make_optimizer, make_schedule
 from kd.training.recipe import Recipe
+from kd.training.samples import ImageSamples, data_memory
 from kd.training.students import distill_student
 from kd.training.supervised import train_network
+from kd.training.targets import CachedIndividual, StoredTargets
 from tests.conftest import pack_digits
 
 SHAKE = Augmentation(rotation=10, translate=0.1)
@@ -46,6 +49,10 @@ MLFD = load_distiller("mlfd")
 def folder(path: Path) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def embedding_spec(levels: tuple[Level, ...] = LEVELS, views: int = VIEWS) -> cache_embeddings.Spec:
+    return cache_embeddings.Spec(levels=list(levels), views=views, augmentation=SHAKE, cache=CacheOptions(), seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +69,7 @@ def stores(
     tmp_path_factory: pytest.TempPathFactory, teachers: dict[str, Path], dataset: Path, other_dataset: Path
 ) -> dict[tuple[str, str], Path]:
     """Embeddings of each teacher on each dataset, at all levels."""
-    spec = cache_embeddings.Spec(levels=["L1", "L2", "L3", "L4"], views=VIEWS, augmentation=SHAKE, seed=0)
+    spec = embedding_spec()
     found = {}
     for teacher, path in teachers.items():
         for name, data in (("digits", dataset), ("other", other_dataset)):
@@ -81,26 +88,48 @@ def same_weights(first: Path, second: Path) -> bool:
 
 
 def joint(directory: Path, datasets: list[Path], stores: list[list[Path]], level: Level, **options: Any) -> Path:
-    arguments: dict[str, Any] = {"student": MODEL, "width": 8, "dropout": 0.2, "views": VIEWS, "recipe": RECIPE}
-    arguments |= {"seed": 0} | options
-    train_joint_teacher(folder(directory), datasets, stores, level=level, **arguments)
+    arguments: dict[str, Any] = {"student": MODEL, "width": 8, "dropout": 0.2, "recipe": RECIPE, "seed": 0}
+    samples = options.pop("embeddings", None) or cached_embeddings(stores, level, VIEWS)
+    train_joint_teacher(folder(directory), datasets, samples, level=level, **(arguments | options))
     return directory
 
 
-def student(directory: Path, dataset: Path, teacher: Path, stores: list[Path], level: Level, **options: Any) -> Path:
-    individual = options.pop("individual", False)
+def targets(directory: Path, dataset: Path, teacher: Path, stores: list[Path], level: Level) -> Path:
+    """The joint teacher's targets for the views of `stores`."""
+    names = [str(number) for number in range(len(stores))]
+    spec = cache_targets.Spec(
+        dataset="digits",
+        level=level,
+        teachers=names,
+        arrays=target_names(level, MLFD, mlfd.Options()),
+        views=VIEWS,
+        augmentation=SHAKE,
+        cache=CacheOptions(dtype="float32"),
+        seed=0,
+    )
+    upstream = {f"embeddings:{name}": store for name, store in zip(names, stores, strict=True)}
+    upstream |= {"dataset": dataset, "joint_teacher": teacher}
+    cache_targets.build(Context(spec, upstream, folder(directory)))
+    return directory
+
+
+def student(directory: Path, dataset: Path, make_source: Any, **options: Any) -> Path:
     arguments: dict[str, Any] = {"model": MODEL, "views": VIEWS, "recipe": RECIPE, "seed": 0} | options
     arguments.setdefault("distiller", (MLFD, mlfd.Options()))
-    distill_student(
-        folder(directory),
-        dataset,
-        teacher,
-        stores,
-        individual=individual,
-        levels=cached_levels(level, individual=individual),
-        **arguments,
-    )
+    distill_student(folder(directory), dataset, make_source, **arguments)
     return directory
+
+
+def of_joint(directory: Path, dataset: Path, teacher: Path, stores: list[Path], level: Level) -> Any:
+    """Source of a joint teacher's targets, which are stored first."""
+    store = targets(directory, dataset, teacher, stores, level)
+    names = target_names(level, MLFD, mlfd.Options())
+    return lambda split, fabric, memory: StoredTargets(store, split, names, VIEWS, fabric, memory)
+
+
+def of_individual(teacher: Path, store: Path, level: Level, views: int = VIEWS) -> Any:
+    levels = cached_levels(level, individual=True)
+    return lambda split, fabric, memory: CachedIndividual(teacher, store, split, levels, views, fabric, memory)
 
 
 def test_train_network__learns_and_is_reproducible(tmp_path: Path, dataset: Path) -> None:
@@ -215,7 +244,8 @@ def test_fit__joint_teachers_and_students_continue_bit_identically(
 ) -> None:
     own = [stores["digits", "digits"], stores["other", "digits"]]
     fused = joint(tmp_path / "joint", [dataset], [own], "L2")
-    taught = student(tmp_path / "student", dataset, fused, own, "L2")
+    source = of_joint(tmp_path / "targets", dataset, fused, own, "L2")
+    taught = student(tmp_path / "student", dataset, source)
     die_after(2, monkeypatch)
     with pytest.raises(KilledError):
         joint(tmp_path / "joint_cut", [dataset], [own], "L2")
@@ -223,8 +253,8 @@ def test_fit__joint_teachers_and_students_continue_bit_identically(
     assert same_weights(fused / "joint.safetensors", tmp_path / "joint_cut/joint.safetensors")
     die_after(4, monkeypatch)
     with pytest.raises(KilledError):
-        student(tmp_path / "student_cut", dataset, fused, own, "L2")
-    student(tmp_path / "student_cut", dataset, fused, own, "L2")
+        student(tmp_path / "student_cut", dataset, source)
+    student(tmp_path / "student_cut", dataset, source)
     assert same_weights(taught / "model.safetensors", tmp_path / "student_cut/model.safetensors")
 
 
@@ -242,9 +272,10 @@ def test_chain__joint_teacher_and_student_learn(
     own = [stores["digits", "digits"], stores["other", "digits"]]
     fused = joint(tmp_path / "joint", [dataset], [own], level)
     assert losses(fused)[-1] < losses(fused)[0]
-    taught = student(tmp_path / "student", dataset, fused, own, level)
+    source = of_joint(tmp_path / "targets", dataset, fused, own, level)
+    taught = student(tmp_path / "student", dataset, source)
     assert losses(taught)[-1] < losses(taught)[0]
-    again = student(tmp_path / "again", dataset, fused, own, level)
+    again = student(tmp_path / "again", dataset, source)
     assert same_weights(taught / "model.safetensors", again / "model.safetensors")
 
 
@@ -255,7 +286,8 @@ def test_chain__shared_joint_teacher_and_foreign_student(
     pairs = [[stores[teacher, name] for teacher in ("digits", "other")] for name in ("digits", "other")]
     fused = joint(tmp_path / "joint", [dataset, other_dataset], pairs, "L2", student=None)
     assert set(load_joint_teacher(fused).heads.datasets()) == {"digits", "other"}
-    taught = student(tmp_path / "student", dataset, fused, pairs[0], "L2", model=OTHER_MODEL)
+    source = of_joint(tmp_path / "targets", dataset, fused, pairs[0], "L2")
+    taught = student(tmp_path / "student", dataset, source, model=OTHER_MODEL)
     assert losses(taught)[-1] < losses(taught)[0]
 
 
@@ -263,25 +295,24 @@ def test_chain__shared_joint_teacher_and_foreign_student(
 def test_chain__single_dataset_distillation(
     tmp_path: Path, dataset: Path, teachers: dict[str, Path], stores: dict[tuple[str, str], Path], level: Level
 ) -> None:
-    own = [stores["digits", "digits"]]
-    taught = student(tmp_path / "student", dataset, teachers["digits"], own, level, individual=True)
+    source = of_individual(teachers["digits"], stores["digits", "digits"], level)
+    taught = student(tmp_path / "student", dataset, source)
     assert losses(taught)[-1] < losses(taught)[0]
 
 
-def make_distillation(dataset: Path, teacher: Path, own: list[Path], options: mlfd.Options) -> Distillation:
+def make_distillation(dataset: Path, make_source: Any) -> Distillation:
     fabric = make_fabric("32")
+    memory = data_memory(fabric)
     torch.manual_seed(0)
-    train, val = (read_split(dataset, name) for name in ("train", "val"))
+    train, val = (open_split(dataset, name) for name in ("train", "val"))
     views = Views(train.info, 0, SHAKE)
-    maker = freeze(load_joint_teacher(teacher))
     network = new_network(MODEL, [train.info], statistics=train.info)
     return Distillation(
         AlignedStudent(network, "digits", {"L2": (96, 1, 1)}),
-        maker,
-        ImageSamples(train, views, fabric, VIEWS),
-        CachedSamples(train, "train", own, ("L2",), VIEWS, fabric),
-        ImageSamples(val, views, fabric),
-        (MLFD, options),
+        ImageSamples(train, views, fabric, memory, VIEWS),
+        make_source(train, fabric, memory),
+        ImageSamples(val, views, fabric, memory),
+        (MLFD, mlfd.Options()),
         RECIPE,
         0,
         fabric,
@@ -289,38 +320,60 @@ def make_distillation(dataset: Path, teacher: Path, own: list[Path], options: ml
 
 
 def test_distillation__gradients_reach_only_the_student(
-    tmp_path: Path, dataset: Path, stores: dict[tuple[str, str], Path]
+    tmp_path: Path, dataset: Path, teachers: dict[str, Path], stores: dict[tuple[str, str], Path]
 ) -> None:
+    """Also where the teachers are live; their batch-norm statistics do not move."""
     own = [stores["digits", "digits"], stores["other", "digits"]]
     fused = joint(tmp_path / "joint", [dataset], [own], "L2")
-    task = make_distillation(dataset, fused, own, mlfd.Options())
-    teacher = task.teacher
-    assert isinstance(teacher, torch.nn.Module)
-    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    task = make_distillation(dataset, live_targets(teachers, fused, "L2"))
+    assert isinstance(task.source, live.LiveTargets)
+    frozen = torch.nn.ModuleList([*task.source.teachers.networks, load_joint_teacher(fused)])
+    before = {name: value.clone() for name, value in frozen.state_dict().items()}
     batch = next(task.batches(0))
     task.module.train()
     torch.autograd.backward(task.loss(task.module, batch))
-    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert all(
+        parameter.grad is None for network in task.source.teachers.networks for parameter in network.parameters()
+    )
     missing = [name for name, parameter in task.module.named_parameters() if parameter.grad is None]
     assert not missing
-    for name, value in teacher.state_dict().items():  # batch-norm statistics do not move
+    for name, value in frozen.state_dict().items():
         assert torch.equal(value, before[name]), name
 
 
-def test_distillation__images_and_embeddings_are_of_the_same_view(
-    tmp_path: Path, dataset: Path, teachers: dict[str, Path], stores: dict[tuple[str, str], Path]
+def live_targets(teachers: dict[str, Path], fused: Path, level: Level) -> Any:
+    def make(split: Any, fabric: Any, memory: Any) -> live.LiveTargets:
+        networks = live.LiveTeachers(list(teachers.values()), (level,), CacheOptions(), fabric)
+        return live.LiveTargets(networks, fused, split.info.name, fabric, individual=False)
+
+    return make
+
+
+@pytest.mark.parametrize("level", ["L1", "L2", "L3"])
+def test_distillation__stored_targets_are_those_of_live_teachers(
+    tmp_path: Path, dataset: Path, teachers: dict[str, Path], stores: dict[tuple[str, str], Path], level: Level
 ) -> None:
-    """What the student sees, shown to the individual teacher live, gives what came from the cache."""
+    """In every epoch, what comes from the cache is what the teachers make of the pictures that the student sees."""
     own = [stores["digits", "digits"], stores["other", "digits"]]
-    fused = joint(tmp_path / "joint", [dataset], [own], "L2")
-    task = make_distillation(dataset, fused, own, mlfd.Options())
-    live = freeze(load_network(teachers["digits"]))
-    second = freeze(load_network(teachers["other"]))
+    fused = joint(tmp_path / "joint", [dataset], [own], level)
+    cached = make_distillation(dataset, of_joint(tmp_path / "targets", dataset, fused, own, level))
+    exact = make_distillation(dataset, live_targets(teachers, fused, level))
     for epoch in (0, 1, 3):
-        batch = next(task.batches(epoch))
-        seen = [{"L2": network(batch.images, ("L2",)).maps["L2"]} for network in (live, second)]
-        expected = task.teacher.make_targets(seen, "digits")
-        torch.testing.assert_close(batch.targets.logits, expected.logits, rtol=0.02, atol=0.02)
+        for one, other in zip(cached.batches(epoch), exact.batches(epoch), strict=True):
+            assert torch.equal(one.images, other.images)
+            assert torch.equal(one.labels, other.labels)
+            torch.testing.assert_close(one.targets.logits, other.targets.logits, rtol=0.02, atol=0.02)
+            assert list(one.targets.maps) == list(other.targets.maps)
+            for name, value in one.targets.maps.items():
+                torch.testing.assert_close(value, other.targets.maps[name], rtol=0.02, atol=0.02)
+
+
+def test_chain__live_from_end_to_end(tmp_path: Path, dataset: Path, teachers: dict[str, Path]) -> None:
+    embeddings = live.live_embeddings(list(teachers.values()), "L2", CacheOptions(), SHAKE, 0)
+    fused = joint(tmp_path / "joint", [dataset], [], "L2", embeddings=embeddings)
+    assert losses(fused)[-1] < losses(fused)[0]
+    taught = student(tmp_path / "student", dataset, live_targets(teachers, fused, "L2"), views=None)
+    assert losses(taught)[-1] < losses(taught)[0]
 
 
 def test_fit__bf16_trains(tmp_path: Path, dataset: Path) -> None:
@@ -334,7 +387,7 @@ def test_pairing__a_store_of_other_samples_is_refused(
     tmp_path: Path, dataset: Path, stores: dict[tuple[str, str], Path]
 ) -> None:
     mixed = [stores["digits", "digits"], stores["other", "other"]]
-    with pytest.raises(UserError, match="embeddings of other samples"):
+    with pytest.raises(UserError, match="ids of split (train|val) are those of .* other samples"):
         joint(tmp_path / "joint", [dataset], [mixed], "L1")
     shutil.rmtree(tmp_path / "joint")
 
@@ -343,20 +396,12 @@ def test_distillation__without_its_soft_term_is_plain_training(
     tmp_path: Path, dataset: Path, teachers: dict[str, Path]
 ) -> None:
     """Same initial weights, same order, same views: what remains of the loss is the cross-entropy with labels."""
-    spec = cache_embeddings.Spec(levels=["L1"], views=RECIPE.epochs, augmentation=SHAKE, seed=0)
     upstream = {"teacher": teachers["digits"], "dataset": dataset}
+    spec = embedding_spec(("L1",), RECIPE.epochs)
     cache_embeddings.build(Context(spec, upstream, folder(tmp_path / "store")))
+    source = of_individual(teachers["digits"], tmp_path / "store", "L1", RECIPE.epochs)
     options = mlfd.Options(soft_weight=0.0)
-    taught = student(
-        tmp_path / "student",
-        dataset,
-        teachers["digits"],
-        [tmp_path / "store"],
-        "L1",
-        individual=True,
-        views=RECIPE.epochs,
-        distiller=(MLFD, options),
-    )
+    taught = student(tmp_path / "student", dataset, source, views=RECIPE.epochs, distiller=(MLFD, options))
     train_network(folder(tmp_path / "plain"), [dataset], MODEL, RECIPE, 0)
     plain, student_weights = (load_network(path).state_dict() for path in (tmp_path / "plain", taught))
     for name, value in plain.items():

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from kd.data.packed import read_split
+from kd.data.packed import open_split
 from kd.evaluation.tables import ROW_ORDER, SUMMARY_COLUMNS
 from tests.conftest import ROOT
 from tests.workflow.running import jobs, snakemake
@@ -167,9 +167,9 @@ def test_student__loaded_by_timm_alone_has_the_accuracy_of_the_table(run: Path, 
 
 
 def test_predict__prints_class_names(run: Path, tmp_path: Path) -> None:
-    split = read_split(directory_of(run, "digits"), "test")
+    split = open_split(directory_of(run, "digits"), "test")
     for index in range(3):
-        Image.fromarray(split.images[index, :, :, 0]).save(tmp_path / f"{index}.png")
+        Image.fromarray(split.images.read()[index, :, :, 0]).save(tmp_path / f"{index}.png")
     student = directory_of(run, "mlfd_l1-for-digits-seed0")
     command = [sys.executable, "-m", "kd", "predict", str(student), str(tmp_path), "--top", "3"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ from snakemake.io import ancient
 
 from kd.config import load_config
 from kd.digest import code_digest
-from kd.jobs.environment import gpu_count, prefer_this_python
+from kd.jobs.environment import give_memory, gpu_count, prefer_this_python
 from kd.jobs.errors import UserError
 from kd.jobs.job import artefact_key, canonical_json
 from kd.plan import Plan
@@ -23,6 +23,7 @@ RESULTS = PLAN.config.results
 CONFIG_JSON = json.dumps(PLAN.config.model_dump(mode="json"))
 # Jobs run in the environment of this Snakemake, activated or not, and find the kd package from any directory.
 prefer_this_python()
+give_memory(PLAN.config.memory.ram_gib, PLAN.config.memory.device_gib)
 shell.prefix(
     "set -euo pipefail; export PYTHONPATH="
     + shlex.quote(str(workflow.basedir))

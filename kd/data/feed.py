@@ -1,0 +1,303 @@
+"""From stores on disk to batches: whole chunks are read ahead, mixed in memory, and never a single row.
+
+In which order an epoch meets its samples is a pure function of (seed, epoch) and of what a row weighs: blocks
+of rows are shuffled; as many as weigh `WINDOW_BYTES` are a window; the rows of a window are shuffled and cut
+into batches. Data that weigh no more than a window are shuffled as a whole. Whether data stay in memory or are
+streamed changes nothing but speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kd.data.storage import RowArray, spans
+
+WINDOW_BYTES = 256 << 20
+
+
+class Column(Protocol):
+    """Values of the samples of a split, a row each, stored in chunks of rows; one or several views of them."""
+
+    rows: int
+    views: int
+    chunk: int
+    row_bytes: int
+    """Of one row of one view, in memory."""
+
+    def empty(self, rows: int) -> Tensor:
+        """Room for some rows, on the CPU."""
+
+    def fill(self, out: Tensor, rows: slice, view: int) -> None:
+        """Read consecutive rows of a view into `out`."""
+
+
+class RawColumn:
+    """The values of an array as they are stored."""
+
+    def __init__(self, array: RowArray) -> None:
+        self.array = array
+        self.rows, self.views, self.chunk, self.row_bytes = array.rows, array.views, array.chunk, array.row_bytes
+
+    def empty(self, rows: int) -> Tensor:
+        """Uninitialised."""
+        return torch.from_numpy(np.empty((rows, *self.array.row_shape), self.array.dtype))
+
+    def fill(self, out: Tensor, rows: slice, view: int) -> None:
+        """Straight from the file."""
+        self.array.read(rows, view, out.numpy())
+
+
+@dataclass
+class Memory:
+    """Where data may stay between epochs.
+
+    Attributes:
+        to_device: brings tensors to where networks compute.
+        host: bytes that are left for data in main memory.
+        device: bytes that are left for data on the device; 0 where this is the CPU.
+    """
+
+    to_device: Callable[[Tensor], Tensor]
+    host: int
+    device: int = 0
+
+    def reserve(self, size: int) -> Callable[[Tensor], Tensor] | None:
+        """How to keep `size` bytes between epochs: what brings them to their place; None: there is no room."""
+        if size <= self.device:
+            self.device -= size
+            return self.to_device
+        if size <= self.host:
+            self.host -= size
+            return lambda tensor: tensor
+        return None
+
+
+class Table:
+    """Columns that are read together.
+
+    Args:
+        columns: by name.
+        memory: None: nothing is kept; for data that are read once.
+        views: how many of the stored views are read; None: all.
+    """
+
+    def __init__(self, columns: dict[str, Column], memory: Memory | None, views: int | None = None) -> None:
+        self.columns = columns
+        first = next(iter(columns.values()))
+        self.rows, self.views = first.rows, first.views if views is None else views
+        self.block = max(column.chunk for column in columns.values())
+        self.row_bytes = sum(column.row_bytes for column in columns.values())
+        self._keep = memory.reserve(self.rows * self.row_bytes * self.views) if memory else None
+        self._kept: dict[int, dict[str, Tensor]] = {}
+
+    def load(self, wanted: Sequence[slice], epoch: int | None) -> Loaded:
+        """Some blocks of the view that belongs to an epoch; None: the first view."""
+        view = 0 if epoch is None else epoch % self.views
+        if self._keep is None:
+            return Loaded(self._read(wanted, view), whole=False)
+        if view not in self._kept:
+            values = self._read([slice(0, self.rows)], view)
+            self._kept[view] = {name: self._keep(value) for name, value in values.items()}
+        return Loaded(self._kept[view], whole=True)
+
+    def _read(self, wanted: Sequence[slice], view: int) -> dict[str, Tensor]:
+        count = sum(each.stop - each.start for each in wanted)
+        values = {name: column.empty(count) for name, column in self.columns.items()}
+        start = 0
+        for each in wanted:
+            stop = start + each.stop - each.start
+            for name, column in self.columns.items():
+                column.fill(values[name][start:stop], each, view)
+            start = stop
+        return values
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Values in memory: of the whole table, or of the blocks of a window."""
+
+    values: dict[str, Tensor]
+    whole: bool
+
+    def take(self, rows: np.ndarray, positions: np.ndarray) -> dict[str, Tensor]:
+        """Chosen rows; `rows` are their numbers in the table, `positions` those in the window."""
+        chosen = torch.from_numpy(rows if self.whole else positions)
+        return {name: value[chosen.to(value.device)] for name, value in self.values.items()}
+
+
+class Fed(Protocol):
+    """Samples of one dataset, as tables in step with one another."""
+
+    @property
+    def tables(self) -> Sequence[Table]:
+        """What is read from disk."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a batch holds of one dataset.
+
+    Attributes:
+        rows: (B,) numbers of the samples in their split.
+        values: of each table, (B, ...) by column, wherever the table keeps its data.
+    """
+
+    rows: np.ndarray
+    values: list[dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of an epoch that is in memory at once.
+
+    Attributes:
+        spans: consecutive rows that are read, for each dataset.
+        order: (rows,) in which they are met; they are numbered dataset after dataset.
+    """
+
+    spans: list[list[slice]]
+    order: np.ndarray
+    starts: np.ndarray = field(init=False)
+    """Number of the first row of each dataset, and that of all rows."""
+
+    def __post_init__(self) -> None:
+        counts = [sum(each.stop - each.start for each in spans) for spans in self.spans]
+        object.__setattr__(self, "starts", np.cumsum([0, *counts]))
+
+    def rows(self, dataset: int) -> np.ndarray:
+        """Numbers, in its split, of the rows of one dataset."""
+        parts = [np.arange(each.start, each.stop) for each in self.spans[dataset]]
+        return np.concatenate(parts) if parts else np.arange(0)
+
+
+def batch_count(count: int, batch_size: int) -> int:
+    """Batches in an epoch: of about `batch_size`, but never of one sample, which batch norm cannot take."""
+    return max(1, min(-(-count // batch_size), count // 2))
+
+
+def shuffled_batches(datasets: Sequence[Fed], batch_size: int, *, seed: int, epoch: int) -> Iterator[list[Piece]]:
+    """An epoch: every sample of every dataset once, shuffled together.
+
+    Args:
+        datasets: in step within themselves, mixed with one another.
+        batch_size: about that many samples make a batch, over all datasets.
+        seed: of the run.
+        epoch: from 0; stored views follow it.
+
+    Yields:
+        For each batch a piece of each dataset, some perhaps without rows.
+    """
+    count = sum(each.tables[0].rows for each in datasets)
+    stream = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch, count])))
+    windows = shuffled_windows([_weights(each) for each in datasets], stream)
+    batches = batch_count(count, batch_size)
+    sizes = [len(each) for each in np.array_split(np.empty(count, np.int8), batches)]
+    return _batches(datasets, windows, sizes, epoch)
+
+
+def ordered_batches(dataset: Fed, batch_size: int, epoch: int | None = None) -> Iterator[Piece]:
+    """Every sample of a dataset in the order of its rows; of the first view unless an epoch is given."""
+    rows, block, row_bytes = _weights(dataset)
+    step = block * max(1, WINDOW_BYTES // (block * row_bytes))
+    windows = [Window([[part]], np.arange(part.stop - part.start)) for part in spans(rows, step)]
+    sizes = [part.stop - part.start for part in spans(rows, batch_size)]
+    return (pieces[0] for pieces in _batches([dataset], windows, sizes, epoch))
+
+
+def _weights(dataset: Fed) -> tuple[int, int, int]:
+    """Rows, rows in a block, and bytes of a row."""
+    tables = dataset.tables
+    return tables[0].rows, max(table.block for table in tables), sum(table.row_bytes for table in tables)
+
+
+def shuffled_windows(weights: Sequence[tuple[int, int, int]], stream: np.random.Generator) -> list[Window]:
+    """Cut an epoch into windows.
+
+    Args:
+        weights: of each dataset: rows, rows in a block, bytes of a row.
+        stream: of random numbers.
+    """
+    blocks = [
+        (number, part, (part.stop - part.start) * row_bytes)
+        for number, (rows, block, row_bytes) in enumerate(weights)
+        for part in spans(rows, block)
+    ]
+    windows: list[Window] = []
+    filling: list[list[slice]] = [[] for _ in weights]
+    weight = 0
+    for chosen in stream.permutation(len(blocks)):
+        number, part, size = blocks[chosen]
+        if weight and weight + size > WINDOW_BYTES:
+            windows.append(_window(filling, stream))
+            filling, weight = [[] for _ in weights], 0
+        filling[number].append(part)
+        weight += size
+    return [*windows, _window(filling, stream)]
+
+
+def _window(parts: list[list[slice]], stream: np.random.Generator) -> Window:
+    count = sum(each.stop - each.start for spans in parts for each in spans)
+    return Window([sorted(each, key=lambda part: part.start) for each in parts], stream.permutation(count))
+
+
+def _batches(
+    datasets: Sequence[Fed], windows: Sequence[Window], sizes: Sequence[int], epoch: int | None
+) -> Iterator[list[Piece]]:
+    """Cut the rows of consecutive windows into batches; the next window is read meanwhile."""
+
+    def load(window: Window) -> list[list[Loaded]]:
+        return [
+            [table.load(spans, epoch) for table in each.tables]
+            for each, spans in zip(datasets, window.spans, strict=True)
+        ]
+
+    begun: list[Piece] | None = None
+    missing = iter(sizes)
+    want = next(missing)
+    with ThreadPoolExecutor(1) as reader:
+        ahead = reader.submit(load, windows[0])
+        for number, window in enumerate(windows):
+            loaded = ahead.result()
+            if number + 1 < len(windows):
+                ahead = reader.submit(load, windows[number + 1])
+            rows = [window.rows(dataset) for dataset in range(len(datasets))]
+            start = 0
+            while start < len(window.order):
+                chosen = window.order[start : start + want]
+                start, want = start + len(chosen), want - len(chosen)
+                pieces = _take(chosen, window, rows, loaded)
+                begun = pieces if begun is None else _join(begun, pieces)
+                if want == 0:
+                    yield begun
+                    begun, want = None, next(missing, 0)
+
+
+def _take(chosen: np.ndarray, window: Window, rows: list[np.ndarray], loaded: list[list[Loaded]]) -> list[Piece]:
+    pieces = []
+    for dataset, tables in enumerate(loaded):
+        low, high = window.starts[dataset : dataset + 2]
+        positions = chosen[(chosen >= low) & (chosen < high)] - low
+        numbers = rows[dataset][positions]
+        pieces.append(Piece(numbers, [table.take(numbers, positions) for table in tables]))
+    return pieces
+
+
+def _join(first: list[Piece], second: list[Piece]) -> list[Piece]:
+    """A batch that reaches from one window into the next."""
+    return [
+        Piece(
+            np.concatenate([one.rows, other.rows]),
+            [
+                {name: torch.cat([value, more[name]]) for name, value in table.items()}
+                for table, more in zip(one.values, other.values, strict=True)
+            ],
+        )
+        for one, other in zip(first, second, strict=True)
+    ]

@@ -1,0 +1,138 @@
+"""Between float tensors and what is on disk: precision, scales, resolution."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import numpy as np
+import torch
+import zarr
+from torch import Tensor
+from torch.nn import functional
+
+from kd.data.storage import RowArray, create_rows, open_rows
+from kd.embeddings.options import STORED_DTYPES, CacheOptions, Dtype
+from kd.jobs.errors import UserError
+from kd.models.spec import Level
+
+IN_MEMORY = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.float16}
+INT8_RANGE = 127
+
+
+def reduce_map(maps: Tensor, level: Level, options: CacheOptions) -> Tensor:
+    """(B, C, h, w) at the resolution that is stored, see `CacheOptions.shape`; vectors stay as they are."""
+    if level == "L1":
+        return maps
+    cells, stride = options.pool.get(level, 1), options.stride.get(level, 1)
+    if cells > 1:
+        maps = functional.avg_pool2d(maps, cells, ceil_mode=True, count_include_pad=False)
+    return maps[..., ::stride, ::stride] if stride > 1 else maps
+
+
+class EncodedArray:
+    """One named array of a store, as floats: (views, rows, ...) in some precision.
+
+    int8 has `NAME_scale` beside it, float32 (views, chunks, C): the stored integer times the scale of its
+    chunk and channel (the first axis of a row) is the value. So a value is off by half a scale at most, which
+    is 1/254 of the largest value of the channel in the chunk.
+    """
+
+    def __init__(self, name: str, dtype: Dtype, array: RowArray, scales: RowArray | None) -> None:
+        self.name, self.dtype, self.array, self.scales = name, dtype, array, scales
+        self.rows, self.views, self.chunk, self.row_shape = array.rows, array.views, array.chunk, array.row_shape
+        self.row_bytes = math.prod(array.row_shape) * IN_MEMORY[dtype].itemsize
+
+    @classmethod
+    def create(
+        cls, group: zarr.Group, name: str, dtype: Dtype, views: int, rows: int, shape: tuple[int, ...]
+    ) -> EncodedArray:
+        """An array to be filled by `write`; what an interrupted writer left stays."""
+        attributes = {"precision": dtype}
+        array = create_rows(group, name, rows, shape, STORED_DTYPES[dtype], views=views, attributes=attributes)
+        scales = None
+        if dtype == "int8":
+            chunks = -(-rows // array.chunk)
+            scales = create_rows(group, f"{name}_scale", chunks, shape[:1], "float32", views=views, chunk=1)
+        return cls(name, dtype, array, scales)
+
+    @classmethod
+    def open(cls, group: zarr.Group, name: str) -> EncodedArray:
+        """An array for reading.
+
+        Raises:
+            UserError: there is none.
+        """
+        array = open_rows(group, name, views=True)
+        dtype = cast("Dtype", array.attributes["precision"])
+        scales = open_rows(group, f"{name}_scale", views=True) if dtype == "int8" else None
+        return cls(name, dtype, array, scales)
+
+    def has(self, rows: slice, view: int) -> bool:
+        """Whether whole chunks are there and undamaged."""
+        return self.array.has(rows, view) and (self.scales is None or self.scales.has(self._chunks(rows), view))
+
+    def write(self, rows: slice, values: Tensor, view: int) -> None:
+        """Store whole chunks of (rows, ...) float values.
+
+        Raises:
+            UserError: a value is not finite, or too large for the precision.
+        """
+        if self.scales is None:
+            self.array.write(rows, _bits(self._cast(values)), view)
+            return
+        for part in self.array.chunks(rows):
+            chunk = self._cast(values[part.start - rows.start : part.stop - rows.start].float()).float()
+            scale = chunk.abs().amax(dim=[axis for axis in range(chunk.ndim) if axis != 1]) / INT8_RANGE
+            integers = (chunk / _per_channel(scale.clamp(min=1e-30), chunk.ndim)).round().to(torch.int8)
+            # The scale first: a chunk that is there has its scale.
+            self.scales.write(self._chunks(part), scale[None].cpu().numpy(), view)
+            self.array.write(part, integers.cpu().numpy(), view)
+
+    def _cast(self, values: Tensor) -> Tensor:
+        converted = values.to(IN_MEMORY[self.dtype])
+        if not torch.isfinite(converted).all():
+            largest = values.abs().max().item()
+            limit = torch.finfo(converted.dtype).max
+            raise UserError(
+                f"embeddings {self.name}: largest value {largest:g} does not fit {self.dtype} ({limit:g});"
+                " take another caches dtype, such as bfloat16"
+            )
+        return converted
+
+    def _chunks(self, rows: slice) -> slice:
+        return slice(rows.start // self.chunk, -(-rows.stop // self.chunk))
+
+    def empty(self, rows: int) -> Tensor:
+        """Uninitialised, (rows, ...) of the precision that values have in memory."""
+        if self.dtype == "float16":  # numpy's memory, so that files are read straight into it
+            return torch.from_numpy(np.empty((rows, *self.row_shape), np.float16))
+        return torch.empty((rows, *self.row_shape), dtype=IN_MEMORY[self.dtype])
+
+    def read(self, rows: slice, view: int) -> Tensor:
+        """Consecutive rows of a view."""
+        out = self.empty(rows.stop - rows.start)
+        self.fill(out, rows, view)
+        return out
+
+    def fill(self, out: Tensor, rows: slice, view: int) -> None:
+        """Read consecutive rows of a view into `out`."""
+        if self.scales is None:
+            stored = out.view(torch.uint16) if self.dtype == "bfloat16" else out
+            self.array.read(rows, view, stored.numpy())
+            return
+        integers = torch.from_numpy(self.array.read(rows, view))
+        for chunk in self.array.chunks(rows):
+            scale = torch.from_numpy(self.scales.read(self._chunks(chunk), view)[0])
+            part = slice(chunk.start - rows.start, chunk.stop - rows.start)
+            torch.mul(integers[part], _per_channel(scale, integers.ndim).half(), out=out[part])
+
+
+def _per_channel(scale: Tensor, ndim: int) -> Tensor:
+    """(C,) so that it multiplies (rows, C, ...)."""
+    return scale.view(1, -1, *[1] * (ndim - 2))
+
+
+def _bits(values: Tensor) -> np.ndarray:
+    values = values.detach().cpu()
+    return (values.view(torch.uint16) if values.dtype == torch.bfloat16 else values).numpy()

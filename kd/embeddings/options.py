@@ -1,0 +1,54 @@
+"""How embeddings are stored: what they weigh and what is lost. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated, Literal
+
+from annotated_types import Gt
+
+from kd.models.spec import Level
+from kd.options import BaseOptions
+
+Dtype = Literal["float32", "float16", "bfloat16", "int8"]
+MapLevel = Literal["L2", "L3", "L4"]
+Cells = Annotated[int, Gt(1)]
+
+STORED_DTYPES: dict[Dtype, str] = {"float32": "float32", "float16": "float16", "bfloat16": "uint16", "int8": "int8"}
+"""numpy's type of what is on disk; numpy knows no bfloat16, so that is stored as its 16 bits."""
+
+
+def target_dtype(name: str, dtype: Dtype) -> Dtype:
+    """Precision of an array of targets: logits are small and decide the loss, so they have float16 at least."""
+    return dtype if name != "logits" or dtype == "float32" else "float16"
+
+
+class CacheOptions(BaseOptions):
+    """Precision and resolution of stored embeddings and targets."""
+
+    dtype: Dtype = "float16"
+    """float32, float16, bfloat16, or int8 with a scale for each channel of each chunk."""
+    pool: dict[MapLevel, Cells] = {}
+    """Maps of a level are averaged over cells of n x n."""
+    stride: dict[MapLevel, Cells] = {}
+    """Of the maps of a level, every n-th row and column is kept."""
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
+    def for_levels(self, levels: Collection[str]) -> CacheOptions:
+        """The part that concerns some levels."""
+        return CacheOptions(
+            dtype=self.dtype,
+            pool={level: cells for level, cells in self.pool.items() if level in levels},
+            stride={level: cells for level, cells in self.stride.items() if level in levels},
+        )
+
+    def shape(self, level: Level, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape that (D,) or (C, h, w) is stored with."""
+        if level == "L1":
+            return shape
+        channels, *grid = shape
+        for cells in (self.pool.get(level, 1), self.stride.get(level, 1)):
+            grid = [-(-size // cells) for size in grid]
+        return (channels, *grid)

@@ -1,0 +1,75 @@
+"""Cache what a joint teacher makes of every view of one dataset: the targets of its students."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kd.data.options import Augmentation
+from kd.embeddings.options import CacheOptions
+from kd.jobs.run import Context, Outcome, stage_main
+from kd.models.spec import Level
+from kd.options import BaseOptions
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BATCH = 256
+
+
+class Spec(BaseOptions):
+    """What the targets depend on, beside the joint teacher, the dataset and the embeddings of its views."""
+
+    dataset: str
+    level: Level
+    """Of the joint teacher: what it reads of the embeddings."""
+    teachers: list[str]
+    """Individual teachers, in the order that the joint teacher takes their embeddings in."""
+    arrays: list[str]
+    """What is stored beside `logits`: `vector`, and distilled maps by level."""
+    views: int
+    """Stored views of the train split; students need no others."""
+    augmentation: Augmentation | None
+    cache: CacheOptions
+    seed: int
+
+
+def build(context: Context[Spec]) -> Outcome:
+    """Run the joint teacher over the embeddings of every view; go on where an earlier attempt was stopped."""
+    import torch
+
+    from kd.data.packed import open_split
+    from kd.embeddings.options import target_dtype
+    from kd.embeddings.store import Layout, StoreReader, create_store, write_split
+    from kd.models.network import freeze
+    from kd.training.fusion import load_joint_teacher
+    from kd.training.loop import make_fabric
+    from kd.training.targets import named_targets
+
+    spec = context.spec
+    fabric = make_fabric("32")
+    joint = freeze(load_joint_teacher(context.upstream["joint_teacher"]))
+    fabric.to_device(joint)
+    split = open_split(context.upstream["dataset"], "train")
+    stores = [
+        StoreReader(context.upstream[f"embeddings:{teacher}"], [spec.level]).columns("train", split.ids)[spec.level]
+        for teacher in spec.teachers
+    ]
+
+    def make(rows: slice, view: int) -> dict[str, Tensor]:
+        embeddings: list[dict[str, Tensor]] = [
+            {spec.level: fabric.to_device(store.read(rows, view)).float()} for store in stores
+        ]
+        with torch.inference_mode():
+            targets = joint.make_targets(embeddings, spec.dataset)
+        return named_targets(targets, spec.arrays)
+
+    layouts = {
+        name: Layout(tuple(value.shape[1:]), target_dtype(name, spec.cache.dtype))
+        for name, value in make(slice(0, 1), 0).items()
+    }
+    write_split(create_store(context.directory), split, layouts, spec.views, make, BATCH)
+    return Outcome({}, str(fabric.device))
+
+
+if __name__ == "__main__":
+    stage_main(Spec, build)

@@ -1,0 +1,148 @@
+"""What joint teachers and students want to read from caches: who sees which views, in which precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from kd.config import Config, JointTeacherConfig, StudentConfig, Views
+from kd.data.options import Augmentation
+from kd.distillers.base import target_names
+from kd.distillers.registry import load_distiller
+from kd.embeddings.options import CacheOptions
+from kd.models.spec import Level, cached_levels
+from kd.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Viewing:
+    """What somebody sees of the training pictures.
+
+    Attributes:
+        count: stored views; None: live, a new one in each epoch.
+        recipe: how it is trained; its augmentation makes the views.
+        cache: how what teachers see is stored; where they are live, only its resolution counts.
+    """
+
+    count: int | None
+    recipe: Recipe
+    cache: CacheOptions
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """What makes the views."""
+        return self.recipe.augmentation
+
+
+@dataclass(frozen=True)
+class EmbeddingWish:
+    """Embeddings by one teacher of one dataset's views, whatever levels and however many views."""
+
+    teacher: str
+    dataset: str
+    seed: int
+    augmentation: Augmentation | None
+    cache: CacheOptions
+
+
+@dataclass(frozen=True)
+class TargetWish:
+    """Targets by one joint teacher for one dataset's views."""
+
+    joint: str
+    dataset: str
+    seed: int
+    augmentation: Augmentation | None
+    cache: CacheOptions
+
+
+@dataclass
+class Demand:
+    """What all readers of a store want together."""
+
+    names: set[str] = field(default_factory=set)
+    views: int = 1
+
+
+class Wishes:
+    """All stores that a config needs, with what their readers want of them.
+
+    Attributes:
+        embeddings, targets: demands by wish, in the order of the config.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.embeddings: dict[EmbeddingWish, Demand] = {}
+        self.targets: dict[TargetWish, Demand] = {}
+        for seed in config.seeds:
+            for name, joint in config.joint_teachers.items():
+                for target in config.joint_targets(joint):
+                    self._embeddings(self.joint_embeddings(name, target, seed), (joint.level,), self.of_joint(joint))
+            for student in config.students.values():
+                for target in config.student_targets(student):
+                    self._student(student, target, seed)
+
+    def _student(self, student: StudentConfig, target: str, seed: int) -> None:
+        viewing = self.of_student(student)
+        teacher = self.config.student_teacher(student, target)
+        joint = self.config.joint_teachers.get(teacher)
+        if joint is None:
+            assert student.level is not None
+            levels = cached_levels(student.level, individual=True)
+            self._embeddings([self.embedding_wish(teacher, target, seed, viewing)], levels, viewing)
+        elif viewing.count is not None:
+            names = student_arrays(student, joint.level)
+            demand = self.targets.setdefault(self.target_wish(teacher, target, seed, viewing), Demand())
+            demand.names.update(names)
+            demand.views = max(demand.views, viewing.count)
+            self._embeddings(self.joint_embeddings(teacher, target, seed, viewing), (joint.level,), viewing)
+
+    def _embeddings(self, wishes: list[EmbeddingWish], levels: tuple[Level, ...], viewing: Viewing) -> None:
+        for wish in wishes if viewing.count is not None else ():
+            demand = self.embeddings.setdefault(wish, Demand())
+            demand.names.update(levels)
+            demand.views = max(demand.views, viewing.count or 1)
+
+    def of_joint(self, joint: JointTeacherConfig) -> Viewing:
+        """What a joint teacher is trained on."""
+        return self._viewing(joint.views, joint.recipe, joint.cache)
+
+    def of_student(self, student: StudentConfig) -> Viewing:
+        """What a student is trained on; by default views and precision are those of its joint teacher."""
+        joint = self.config.joint_teachers.get(student.teacher) if isinstance(student.teacher, str) else None
+        views, cache = student.views, student.cache
+        if joint is not None:
+            views, cache = views or joint.views, cache or joint.cache
+        return self._viewing(views or 1, student.recipe, cache)
+
+    def _viewing(self, views: Views, recipe_name: str, cache: str | None) -> Viewing:
+        recipe = self.config.recipe(recipe_name)
+        if views == "none":  # everybody sees the pictures themselves
+            recipe = recipe.model_copy(update={"augmentation": None})
+        options = CacheOptions() if cache is None else self.config.caches[cache]
+        if views == "live":
+            return Viewing(None, recipe, options)
+        # Without augmentation all views are the same, and one is enough.
+        return Viewing(1 if views == "none" or recipe.augmentation is None else views, recipe, options)
+
+    def joint_embeddings(
+        self, joint: str, target: str, seed: int, viewing: Viewing | None = None
+    ) -> list[EmbeddingWish]:
+        """What a joint teacher reads of a target, by the teachers in its order; of its own views unless given."""
+        options = self.config.joint_teachers[joint]
+        viewing = viewing or self.of_joint(options)
+        return [self.embedding_wish(teacher, target, seed, viewing) for teacher in self.config.joint_members(options)]
+
+    def embedding_wish(self, teacher: str, dataset: str, seed: int, viewing: Viewing) -> EmbeddingWish:
+        """Embeddings for somebody's views."""
+        return EmbeddingWish(teacher, dataset, seed, viewing.augmentation, viewing.cache)
+
+    def target_wish(self, joint: str, dataset: str, seed: int, viewing: Viewing) -> TargetWish:
+        """Targets for somebody's views."""
+        return TargetWish(joint, dataset, seed, viewing.augmentation, viewing.cache)
+
+
+def student_arrays(student: StudentConfig, level: Level) -> list[str]:
+    """What a student reads of the targets of a joint teacher."""
+    method = load_distiller(student.distiller["name"])
+    return target_names(level, method, method.Options.model_validate(student.distiller))
