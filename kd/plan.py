@@ -10,10 +10,10 @@ from kd.config import Config, Views
 from kd.data.options import Augmentation
 from kd.data.sources.listing import listing_digest
 from kd.data.sources.registry import parse_source, source_module
-from kd.digest import code_digest
+from kd.digest import code_digests
 from kd.distillers.registry import distiller_module
 from kd.jobs.errors import UserError
-from kd.jobs.job import Job, Upstream, artefact_key
+from kd.jobs.job import Job
 from kd.models.spec import LEVELS, Checkpoint, Level, ModelSpec, cached_levels
 from kd.options import BaseOptions
 from kd.stages import (
@@ -34,6 +34,10 @@ STAGES = (
     "distill_student",
     "train_baseline",
 )
+# Fields of a spec that readers of the artefact do not depend on. They read the levels and as many views as
+# their own spec says: so a joint teacher at another level, or a student with more views, enlarges a store
+# and leaves valid everything that was trained on it.
+UNREAD = {"cache_embeddings": ("levels", "views")}
 
 
 @dataclass(frozen=True)
@@ -111,24 +115,15 @@ class Plan:
         *,
         stage: str,
         modules: tuple[str, ...] = (),
-        identities: dict[str, str] | None = None,
     ) -> Job:
-        """Add one artefact; `identities` replaces keys of upstreams of which only a part is read."""
-        dumped = spec.model_dump(mode="json")
-        code = code_digest(f"kd.stages.{stage}", *modules)
-        keys = {role: job.key for role, job in upstream.items()} | (identities or {})
-        key = artefact_key(stage, dumped, keys, code)
-        job = Job(
-            stage=stage,
-            name=name,
-            key=key,
-            directory=self.config.results / stage / name / key,
-            code=code,
-            spec=dumped,
-            upstream={
-                role: Upstream(stage=up.stage, name=up.name, key=up.key, directory=up.directory)
-                for role, up in upstream.items()
-            },
+        """Add one artefact, made by its stage and by further `modules` that its spec names."""
+        job = Job.make(
+            self.config.results,
+            stage,
+            name,
+            spec=spec.model_dump(mode="json"),
+            code=code_digests(f"kd.stages.{stage}", *modules),
+            upstream={role: up.as_upstream(UNREAD.get(up.stage, ())) for role, up in upstream.items()},
         )
         self.jobs[job.directory] = self._named[stage, name] = job
         return job
@@ -220,20 +215,6 @@ class Plan:
             "dataset": self._named["prepare_dataset", wish.dataset],
         }
 
-    def _identity(self, wish: _Wish, levels: tuple[Level, ...]) -> str:
-        """Identity of what a reader takes from a store: not its other levels, and not how many views it has.
-
-        So a joint teacher at another level, or a student with more views, enlarges the store and leaves
-        everything that was trained on it valid.
-        """
-        spec = {
-            "levels": list(levels),
-            "augmentation": None if wish.augmentation is None else wish.augmentation.model_dump(mode="json"),
-            "seed": wish.seed,
-        }
-        keys = {role: job.key for role, job in self._embedding_upstream(wish).items()}
-        return artefact_key("cache_embeddings", spec, keys, code_digest("kd.stages.cache_embeddings"))
-
     def _joint_teacher(self, name: str, seed: int) -> None:
         joint = self.config.joint_teachers[name]
         targets = self.config.joint_targets(joint)
@@ -260,15 +241,12 @@ class Plan:
             seed=seed,
         )
         upstream = {f"dataset:{target}": self._named["prepare_dataset", target] for target in targets}
-        identities = {}
         for target in targets:
             for teacher in teachers:
                 wish = _Wish(teacher, target, seed, recipe.augmentation)
-                role = f"embeddings:{teacher}:{target}"
-                upstream[role] = self._stores[wish]
-                identities[role] = self._identity(wish, (joint.level,))
+                upstream[f"embeddings:{teacher}:{target}"] = self._stores[wish]
         label = self._joint_name(name, targets[0], seed)
-        job = self._add(label, spec, upstream, stage="train_joint_teacher", identities=identities)
+        job = self._add(label, spec, upstream, stage="train_joint_teacher")
         experiment = joint.experiment or config.experiment
         self.rows += [Row(experiment, target, "joint_teacher", joint.level, seed, job) for target in targets]
 
@@ -296,19 +274,14 @@ class Plan:
             "dataset": self._named["prepare_dataset", target],
             "teacher": self._teacher_job(config.student_teacher(student, target), target, seed),
         }
-        identities = {}
         for teacher in teachers:
-            wish = _Wish(teacher, target, seed, recipe.augmentation)
-            role = f"embeddings:{teacher}"
-            upstream[role] = self._stores[wish]
-            identities[role] = self._identity(wish, cached_levels(level, individual=individual))
+            upstream[f"embeddings:{teacher}"] = self._stores[_Wish(teacher, target, seed, recipe.augmentation)]
         job = self._add(
             f"{name}-for-{target}-seed{seed}",
             spec,
             upstream,
             stage="distill_student",
             modules=(distiller_module(student.distiller["name"]),),
-            identities=identities,
         )
         row = "student"
         if individual:
