@@ -1,6 +1,6 @@
-"""Digest of the code that makes an artefact: syntax trees, so that comments and layout do not count.
+"""Digests of the code that makes an artefact: syntax trees, so that comments and layout do not count.
 
-A stage's digest covers its own module and every module of this package that it imports, directly or not.
+Those of a stage cover its own module and every module of this package that it imports, directly or not.
 Left out is `kd.jobs`, the frame around the stages, which cannot change what they compute. Members of a
 registry (sources, distillers) are loaded by name and so are not imported by any stage: the plan adds the one
 that a spec names.
@@ -18,16 +18,13 @@ PACKAGE = Path(__file__).parent
 NEUTRAL = "kd.jobs"
 
 
+def code_digests(*modules: str) -> dict[str, str]:
+    """16 hex digits for each module in the import closure of some modules of this package."""
+    return {name: _module_digest(name) for name in sorted(_closure(modules))}
+
+
 @cache
-def code_digest(*modules: str) -> str:
-    """16 hex digits for the import closure of some modules of this package."""
-    digest = hashlib.sha256()
-    for name in sorted(_closure(modules)):
-        digest.update(f"{name}={_module_digest(name)}\n".encode())
-    return digest.hexdigest()[:16]
-
-
-def _closure(modules: tuple[str, ...]) -> set[str]:
+def _closure(modules: tuple[str, ...]) -> frozenset[str]:
     found: set[str] = set()
     waiting = list(modules)
     while waiting:
@@ -35,7 +32,7 @@ def _closure(modules: tuple[str, ...]) -> set[str]:
         if name not in found and not name.startswith(NEUTRAL):
             found.add(name)
             waiting += _imports(name)
-    return found
+    return frozenset(found)
 
 
 def _path(module: str) -> Path | None:
@@ -55,7 +52,7 @@ def _tree(module: str) -> ast.Module:
 
 @cache
 def _module_digest(module: str) -> str:
-    return hashlib.sha256("".join(_dump(_tree(module))).encode()).hexdigest()
+    return hashlib.sha256("".join(_dump(_tree(module))).encode()).hexdigest()[:16]
 
 
 def _dump(node: object) -> Iterator[str]:

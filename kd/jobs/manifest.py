@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
-import os
+import logging
 import platform
+import socket
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from kd.jobs.differences import job_differences
 from kd.jobs.errors import UserError
+from kd.jobs.files import damage, file_records, replacing
 from kd.jobs.job import MANIFEST, Job, Upstream
 
-FORMAT = 1
-# Snakemake deletes a declared output before it starts a job. This undeclared copy survives, so that a job
-# that is started again on a whole artefact notices and does not do the work twice.
+FORMAT = 2
+# Snakemake deletes the declared output of a job that failed or was stopped, even one that another controller
+# has finished meanwhile. This undeclared copy survives, and counts where the declared one is missing.
 KEPT = ".manifest.json"
 LIBRARIES = ("torch", "torchvision", "timm", "zarr", "numcodecs", "numpy", "pandas", "lightning-fabric")
+DESCRIBING = ("stage", "name", "key", "config_key", "spec", "upstream", "code", "files")
 
 
-def file_digest(path: Path) -> str:
-    """The sha256 of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+log = logging.getLogger("kd")
 
 
-def file_records(directory: Path) -> list[dict[str, Any]]:
-    """Relative path, size in bytes and sha256 of every file below `directory`, hidden ones left out."""
-    records = []
-    for path in sorted(directory.rglob("*")):
-        relative = path.relative_to(directory)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if hidden or relative.name == MANIFEST or not path.is_file():
-            continue
-        records.append({"path": str(relative), "bytes": path.stat().st_size, "sha256": file_digest(path)})
-    return records
+class NewerFormatError(UserError):
+    """A manifest of a format that only a later version of this program knows."""
 
 
 def git_commit() -> str | None:
@@ -55,51 +48,72 @@ def library_versions() -> dict[str, str]:
     return versions | {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
+def job_record(job: Job) -> dict[str, Any]:
+    """The part of a manifest that says what an artefact is made by; each upstream with what counts of it."""
+    return job.model_dump(
+        mode="json", exclude={"directory": True, "upstream": {role: {"directory"} for role in job.upstream}}
+    )
+
+
 def write_manifest(job: Job, *, result: dict[str, Any], seconds: float, device: str) -> None:
-    """Record a finished artefact. Written last and by rename: its presence means that all else is there."""
+    """Record a finished artefact. Written last and by rename: its presence means that all else is there.
+
+    Raises:
+        UserError: a file was damaged while it was written.
+    """
     files = file_records(job.directory)
-    manifest = {
+    manifest = job_record(job) | {
         "format": FORMAT,
-        "stage": job.stage,
-        "name": job.name,
-        "key": job.key,
-        "spec": job.spec,
-        "upstream": {role: up.key for role, up in job.upstream.items()},
-        "code": job.code,
         "git_commit": git_commit(),
         "versions": library_versions(),
+        "host": socket.gethostname(),
         "device": device,
         "seconds": round(seconds, 3),
         "bytes": sum(record["bytes"] for record in files),
         "result": result,
+        "adopted": None,
         "files": files,
     }
+    publish_manifest(manifest, job.directory)
+
+
+def publish_manifest(manifest: dict[str, Any], directory: Path) -> None:
+    """Declare an artefact complete."""
     text = json.dumps(manifest, indent=1, sort_keys=True)
-    write_atomically(job.directory / KEPT, text)
-    write_atomically(job.manifest, text)
+    for name in (KEPT, MANIFEST):
+        with replacing(directory / name) as path:
+            path.write_text(text)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that it is either wholly there or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+def load_manifest(directory: Path) -> dict[str, Any] | None:
+    """The manifest in a directory, or its kept copy, or None; its files are not checked.
 
-
-def restore_manifest(job: Job) -> bool:
-    """Declare a whole artefact complete again; False when there is work to do."""
-    kept = job.directory / KEPT
-    if not kept.is_file():
-        return False
+    Raises:
+        UserError: it is not a manifest of this format.
+    """
+    path = next((path for path in (directory / MANIFEST, directory / KEPT) if path.is_file()), None)
+    if path is None:
+        return None
     try:
-        check_manifest(json.loads(kept.read_text()), job.directory, job.key, chunks=True)
-    except (UserError, ValueError):
-        return False
-    write_atomically(job.manifest, kept.read_text())
-    return True
+        manifest = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"{path}: is not valid JSON ({error}); delete it and run again") from error
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    if not isinstance(found, int):
+        raise UserError(f"{path}: format: found {found!r}, expected {FORMAT}; delete it and run again")
+    if found > FORMAT:
+        raise NewerFormatError(
+            f"{path}: format: written by a newer version of kd ({found}, this one knows {FORMAT}); update kd"
+        )
+    if found < FORMAT:
+        raise UserError(
+            f"{path}: format: written by an older version of kd ({found}, this one has {FORMAT});"
+            f" delete {directory} and run again"
+        )
+    for field in DESCRIBING:
+        if field not in manifest:
+            raise UserError(f"{path}: {field}: is missing; delete {directory} and run again")
+    return dict(manifest)
 
 
 def read_manifest(artefact: Upstream | Job) -> dict[str, Any]:
@@ -108,36 +122,67 @@ def read_manifest(artefact: Upstream | Job) -> dict[str, Any]:
     Raises:
         UserError: the artefact is missing, is of another key, or its files are not those recorded.
     """
-    path = artefact.directory / MANIFEST
-    if not path.is_file():
+    manifest = load_manifest(artefact.directory)
+    if manifest is None:
         raise UserError(f"{artefact.directory}: not a finished artefact, {MANIFEST} is missing")
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path}: is not valid JSON ({error}); delete it and run again") from error
-    check_manifest(manifest, artefact.directory, artefact.key)
+    check_manifest(manifest, artefact)
     return manifest
 
 
-def check_manifest(manifest: dict[str, Any], directory: Path, key: str, *, chunks: bool = False) -> None:
-    """Compare a manifest with the wanted key and with the files that lie in `directory`.
+def check_manifest(manifest: dict[str, Any], artefact: Upstream | Job, *, chunks: bool = False) -> None:
+    """Compare a manifest with the artefact that is wanted and with the files that lie there.
 
-    Sizes of all files and checksums of all but the Zarr chunks, which carry their own and are checked when
-    they are read; `chunks`: those, too.
+    Args:
+        manifest: as loaded.
+        artefact: that is wanted.
+        chunks: read Zarr chunks whole, instead of their last bytes only.
+
+    Raises:
+        UserError: naming the first field, or the first file and what of it, that differs.
     """
-    if manifest.get("format") != FORMAT:
-        raise UserError(f"{directory}: manifest format {manifest.get('format')!r}, this version reads {FORMAT}")
-    if manifest["key"] != key:
-        raise UserError(f"{directory}: manifest has key {manifest['key']}, expected {key}")
+    directory = artefact.directory
+    for field in ("stage", "name", "key"):
+        if manifest[field] != getattr(artefact, field):
+            why = "; ".join(job_differences(manifest, artefact)) if isinstance(artefact, Job) else ""
+            raise UserError(
+                f"{directory}: {field}: found {manifest[field]}, expected {getattr(artefact, field)}"
+                f"{f' ({why})' if why else ''}; delete {directory} and run again"
+            )
     for record in manifest["files"]:
-        path = directory / record["path"]
-        size = path.stat().st_size if path.is_file() else None
-        found = "is missing" if size is None else f"has {size} bytes"
-        if size == record["bytes"]:
-            if (".zarr/" in record["path"] and not chunks) or file_digest(path) == record["sha256"]:
-                continue
-            found = "has other content"
-        raise UserError(
-            f"{path}: {found}, its manifest says {record['bytes']} bytes, sha256 {record['sha256'][:12]};"
-            f" delete {directory} and run again"
-        )
+        wrong = damage(directory, record, chunks=chunks)
+        if wrong:
+            raise UserError(f"{wrong}; delete {directory} and run again")
+
+
+def restore_manifest(job: Job) -> bool:
+    """Declare a whole artefact complete again, every byte of it checked; False when there is work to do.
+
+    Then what is damaged is removed, so that no stage takes it for its own work and goes on from it.
+
+    Raises:
+        NewerFormatError: a later version of this program made it.
+    """
+    try:
+        manifest = load_manifest(job.directory)
+        if manifest is None:
+            return False
+        check_manifest(manifest, job, chunks=True)
+    except NewerFormatError:
+        raise
+    except UserError as error:
+        log.info("to be made anew: %s", error)
+        _discard(job.directory)
+        return False
+    if not (job.manifest.is_file() and (job.directory / KEPT).is_file()):
+        publish_manifest(manifest, job.directory)
+    return True
+
+
+def _discard(directory: Path) -> None:
+    """Declare an artefact incomplete, and remove what does not fit its manifest."""
+    with suppress(UserError):
+        for record in (load_manifest(directory) or {"files": []})["files"]:
+            if damage(directory, record, chunks=True):
+                (directory / record["path"]).unlink(missing_ok=True)
+    for name in (MANIFEST, KEPT):
+        (directory / name).unlink(missing_ok=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +16,16 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from kd.jobs.disk import disk_errors
 from kd.jobs.errors import UserError
-from kd.jobs.job import Job
+from kd.jobs.files import replacing
+from kd.jobs.job import JOB, Job
 from kd.jobs.lock import writing
 from kd.jobs.manifest import read_manifest, restore_manifest, write_manifest
 
 SpecT = TypeVar("SpecT", bound=BaseModel)
+
+JOB_LOG = ".job.log"
 
 log = logging.getLogger("kd")
 
@@ -65,12 +71,15 @@ def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome]) -
     """Build one artefact in its directory, or find that it is already whole.
 
     Raises:
-        UserError: an upstream artefact is missing or damaged, or the stage met a user's mistake.
+        UserError: an upstream artefact is missing or damaged, the stage met a user's mistake, or the disk
+            cannot be written.
     """
-    with writing(job.directory):
+    with disk_errors(job.directory), writing(job.directory), _logged_in(job.directory):
         if restore_manifest(job):
             log.info("%s %s: already built, %s", job.stage, job.name, job.directory)
             return
+        with replacing(job.directory / JOB) as path:
+            path.write_text(job.model_dump_json())
         for upstream in job.upstream.values():
             read_manifest(upstream)
         log.info("%s %s: building %s", job.stage, job.name, job.directory)
@@ -83,12 +92,26 @@ def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome]) -
 
 
 @contextmanager
+def _logged_in(directory: Path) -> Iterator[None]:
+    """Keep the log of every attempt in the directory, too: Snakemake deletes its own before each."""
+    handler = logging.FileHandler(directory / JOB_LOG)
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {socket.gethostname()} {os.getpid()} %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn a `UserError` into one last line on stderr and exit status 1."""
+    """Turn a `UserError`, or a disk that fails, into one last line on stderr and exit status 1."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)  # of other packages, warnings are enough
     try:
-        yield
+        with disk_errors(Path.cwd()):
+            yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -25,7 +25,7 @@ VALUES = {
 
 
 def job(name: str) -> Job:
-    return Job(stage="s", name=name, key="0" * 16, directory=Path(name), code="", spec={})
+    return Job.make(Path(), "s", name, spec={}, code={}, upstream={})
 
 
 @pytest.fixture

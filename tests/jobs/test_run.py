@@ -1,50 +1,20 @@
-"""The frame around stages: complete or not, checked on opening, one writer, errors in one line."""
+"""The frame around stages: complete or not, checked on opening, errors in one line."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from kd.jobs.errors import UserError
-from kd.jobs.job import Job, Upstream, artefact_key
-from kd.jobs.lock import writing
+from kd.jobs.job import Job, artefact_key
 from kd.jobs.manifest import read_manifest
 from kd.jobs.run import Context, Outcome, run_job
-from kd.options import BaseOptions
 from tests.conftest import ROOT
-
-
-class Spec(BaseOptions):
-    text: str
-
-
-def job(root: Path, name: str = "a", **upstream: Job) -> Job:
-    spec = {"text": name}
-    keys = {role: up.key for role, up in upstream.items()}
-    key = artefact_key("stage", spec, keys, "code")
-    ups = {
-        role: Upstream(stage=up.stage, name=up.name, key=up.key, directory=up.directory)
-        for role, up in upstream.items()
-    }
-    directory = root / name / key
-    return Job(stage="stage", name=name, key=key, directory=directory, code="code", spec=spec, upstream=ups)
-
-
-def write(context: Context[Spec]) -> Outcome:
-    (context.directory / "content.txt").write_text(context.spec.text)
-    return Outcome({"length": len(context.spec.text)})
-
-
-def refuse(_: Context[Spec]) -> Outcome:
-    raise AssertionError("there was nothing to do")
+from tests.jobs.building import Spec, job, refuse, write
 
 
 def test_run_job__builds_records_and_does_nothing_twice(tmp_path: Path) -> None:
@@ -63,7 +33,7 @@ def test_run_job__builds_anew_what_is_damaged(tmp_path: Path) -> None:
     made = job(tmp_path)
     run_job(made, Spec(text="hello"), write)
     (made.directory / "content.txt").write_text("jello")  # of the same size
-    with pytest.raises(UserError, match=r"content\.txt: has other content"):
+    with pytest.raises(UserError, match=r"content\.txt: sha256: found \w+, its manifest says \w+; delete"):
         read_manifest(made)
     made.manifest.unlink()
     run_job(made, Spec(text="hello"), write)
@@ -77,21 +47,22 @@ def test_run_job__refuses_damaged_or_foreign_upstreams(tmp_path: Path) -> None:
         run_job(second, Spec(text="x"), refuse)
     run_job(first, Spec(text="hello"), write)
     (first.directory / "content.txt").write_text("he")
-    with pytest.raises(UserError, match=r"content\.txt: has 2 bytes, its manifest says 5 bytes"):
+    with pytest.raises(UserError, match=r"content\.txt: bytes: found 2, its manifest says 5"):
         run_job(second, Spec(text="x"), refuse)
     (first.directory / "content.txt").unlink()
     with pytest.raises(UserError, match=r"content\.txt: is missing"):
         run_job(second, Spec(text="x"), refuse)
     manifest = json.loads(first.manifest.read_text())
     first.manifest.write_text(json.dumps(manifest | {"key": "f" * 16}))
-    with pytest.raises(UserError, match=f"has key {'f' * 16}, expected {first.key}"):
+    with pytest.raises(UserError, match=f"key: found {'f' * 16}, expected {first.key}"):
         read_manifest(first)
     first.manifest.write_text("{")
     with pytest.raises(UserError, match="is not valid JSON"):
         read_manifest(first)
 
 
-def test_run_job__a_failed_build_is_not_complete(tmp_path: Path) -> None:
+def test_run_job__a_failed_build_is_not_complete(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "kd")
     made = job(tmp_path)
 
     def fail(context: Context[Spec]) -> Outcome:
@@ -101,32 +72,11 @@ def test_run_job__a_failed_build_is_not_complete(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no"):
         run_job(made, Spec(text="hello"), fail)
     assert not made.manifest.exists()
+    # What it was to become, and what was said, stays.
+    assert Job.model_validate_json((made.directory / ".job.json").read_text()) == made
+    assert "stage a: building" in (made.directory / ".job.log").read_text()
     run_job(made, Spec(text="hello"), write)
     assert made.manifest.exists()
-
-
-def hold(directory: Path, held: multiprocessing.synchronize.Event) -> None:
-    with writing(directory):
-        held.set()
-        time.sleep(60)
-
-
-def test_writing__one_at_a_time_and_freed_by_kill(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    held = context.Event()
-    holder = context.Process(target=hold, args=(tmp_path, held))
-    holder.start()
-    assert held.wait(30)
-    assert str(holder.pid) in (tmp_path / ".lock").read_text()
-    command = [sys.executable, "-c", "import sys; from pathlib import Path; from kd.jobs.lock import writing"]
-    command[-1] += "\nwith writing(Path(sys.argv[1])): print('mine')"
-    waiter = subprocess.Popen([*command, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    with pytest.raises(subprocess.TimeoutExpired):
-        waiter.wait(timeout=2)
-    assert holder.pid is not None
-    os.kill(holder.pid, signal.SIGKILL)
-    assert waiter.communicate(timeout=30)[0] == "mine\n"
-    holder.join()
 
 
 def test_stage__a_mistake_is_the_last_line_of_its_output(tmp_path: Path) -> None:
@@ -143,13 +93,14 @@ def test_stage__a_mistake_is_the_last_line_of_its_output(tmp_path: Path) -> None
 
 
 def test_artefact_key__depends_on_all_it_is_told() -> None:
-    base = artefact_key("s", {"lr": 0.1, "wd": 0.2}, {"a": "1"}, "c")
-    assert base == artefact_key("s", {"wd": 0.2, "lr": 0.1}, {"a": "1"}, "c")
+    base = artefact_key("s", {"lr": 0.1, "wd": 0.2}, {"a": "1"}, {"c": "1"})
+    assert base == artefact_key("s", {"wd": 0.2, "lr": 0.1}, {"a": "1"}, {"c": "1"})
     others = [
-        artefact_key("s", {"lr": 0.2, "wd": 0.1}, {"a": "1"}, "c"),
-        artefact_key("t", {"lr": 0.1, "wd": 0.2}, {"a": "1"}, "c"),
-        artefact_key("s", {"lr": 0.1, "wd": 0.2}, {"a": "2"}, "c"),
-        artefact_key("s", {"lr": 0.1, "wd": 0.2}, {"b": "1"}, "c"),
-        artefact_key("s", {"lr": 0.1, "wd": 0.2}, {"a": "1"}, "d"),
+        artefact_key("s", {"lr": 0.2, "wd": 0.1}, {"a": "1"}, {"c": "1"}),
+        artefact_key("t", {"lr": 0.1, "wd": 0.2}, {"a": "1"}, {"c": "1"}),
+        artefact_key("s", {"lr": 0.1, "wd": 0.2}, {"a": "2"}, {"c": "1"}),
+        artefact_key("s", {"lr": 0.1, "wd": 0.2}, {"b": "1"}, {"c": "1"}),
+        artefact_key("s", {"lr": 0.1, "wd": 0.2}, {"a": "1"}, {"c": "2"}),
+        artefact_key("s", {"lr": 0.1, "wd": 0.2}, {"a": "1"}, {"d": "1"}),
     ]
-    assert len({base, *others}) == 6
+    assert len({base, *others}) == 7

@@ -7,7 +7,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.io import ancient
 
 from kd.config import load_config
-from kd.digest import code_digest
+from kd.digest import code_digests
 from kd.jobs.environment import give_memory, gpu_count, prefer_this_python
 from kd.jobs.errors import UserError
 from kd.jobs.job import artefact_key, canonical_json
@@ -84,7 +84,7 @@ def key_file(folder, stage):
     """
     keys = [job.key for job in PLAN.jobs.values()]
     key = artefact_key(
-        stage, [CONFIG_JSON, keys], {}, code_digest(f"kd.stages.{stage}")
+        stage, [CONFIG_JSON, keys], {}, code_digests(f"kd.stages.{stage}")
     )
     return RESULTS / folder / f"{key}.key"
 

@@ -1,0 +1,130 @@
+"""Files that are wholly there or not at all, and what a manifest records of each."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import Any
+
+import google_crc32c
+
+from kd.jobs.errors import UserError
+from kd.jobs.job import MANIFEST
+
+PARTIAL = ".partial"
+CHECKSUM_BYTES = 4
+BLOCK = 1 << 20
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A hidden path beside `path` to write to; it takes the place of `path` when all went well.
+
+    Nothing partial is ever visible under the final name, and a file that was there stays until the new one
+    is on disk. Whatever writes to a finished name must use this: artefacts may share files by hard links.
+    """
+    partial = path.with_name(f".{path.name}{PARTIAL}")
+    try:
+        yield partial
+        with partial.open("rb") as stream:
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, wholly or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(text)
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def stored_checksum(path: Path) -> str:
+    """The CRC32C that a chunk of Zarr's crc32c codec carries in its last four bytes, as 8 hex digits."""
+    with path.open("rb") as stream:
+        stream.seek(-CHECKSUM_BYTES, os.SEEK_END)
+        return f"{int.from_bytes(stream.read(), 'little'):08x}"
+
+
+def computed_checksum(path: Path) -> str:
+    """The CRC32C of a chunk without its last four bytes, which should be just that."""
+    left, value = path.stat().st_size - CHECKSUM_BYTES, 0
+    with path.open("rb") as stream:
+        while left > 0 and (block := stream.read(min(BLOCK, left))):
+            value = google_crc32c.extend(value, block)
+            left -= len(block)
+    return f"{value:08x}"
+
+
+def file_records(directory: Path) -> list[dict[str, Any]]:
+    """Relative path, size in bytes and checksum of every file below `directory`, hidden ones left out.
+
+    The checksum is the sha256, but for Zarr chunks the CRC32C that they end with: it can be compared later
+    without reading them.
+
+    Raises:
+        UserError: a chunk does not fit its own checksum.
+    """
+    records: list[dict[str, Any]] = []
+    with_checksum: dict[PurePath, bool] = {}
+    for path in sorted(directory.rglob("*")):
+        relative = path.relative_to(directory)
+        hidden = any(part.startswith(".") for part in relative.parts)
+        if hidden or relative == PurePath(MANIFEST) or not path.is_file():
+            continue
+        record = {"path": str(relative), "bytes": path.stat().st_size}
+        array = chunk_array(relative)
+        if array is not None and array not in with_checksum:
+            with_checksum[array] = _ends_with_checksum(directory / array)
+        if array is not None and with_checksum[array]:
+            record["crc32c"] = stored_checksum(path)
+            if record["crc32c"] != computed_checksum(path):
+                raise UserError(f"{path}: damaged while it was written (its CRC32C differs); check the disk, run again")
+        else:
+            record["sha256"] = file_digest(path)
+        records.append(record)
+    return records
+
+
+def chunk_array(path: PurePath) -> PurePath | None:
+    """The Zarr array that a file is a chunk of, or None: below an array, chunks lie in the folder `c`."""
+    parts = path.parts
+    store = next((place for place, part in enumerate(parts) if part.endswith(".zarr")), len(parts))
+    if "c" not in parts[store + 1 : -1] or path.name == "zarr.json":
+        return None
+    return PurePath(*parts[: parts.index("c", store + 1)])
+
+
+def _ends_with_checksum(array: Path) -> bool:
+    codecs = json.loads((array / "zarr.json").read_text())["codecs"]
+    return bool(codecs[-1]["name"] == "crc32c")
+
+
+def damage(directory: Path, record: dict[str, Any], *, chunks: bool = False) -> str | None:
+    """What is wrong with a recorded file, or None.
+
+    Of chunks only the size and the last four bytes are read, so that a missing, cut, swapped or replaced one
+    is noticed at once; `chunks`: they are read whole. (Whoever reads their data checks it anyway.)
+    """
+    path = directory / record["path"]
+    if not path.is_file():
+        return f"{path}: is missing"
+    size = path.stat().st_size
+    if size != record["bytes"]:
+        return f"{path}: bytes: found {size}, its manifest says {record['bytes']}"
+    field = "crc32c" if "crc32c" in record else "sha256"
+    found = {stored_checksum(path)} if field == "crc32c" else {file_digest(path)}
+    if field == "crc32c" and chunks:
+        found.add(computed_checksum(path))
+    wrong = found - {record[field]}
+    return f"{path}: {field}: found {min(wrong)}, its manifest says {record[field]}" if wrong else None
