@@ -16,10 +16,12 @@ from torch.nn import functional
 from kd.data.draws import draw
 from kd.data.options import Augmentation
 from kd.data.packed import DatasetInfo
+from kd.data.policies import Policy
 
 if TYPE_CHECKING:
     import numpy as np
 
+POLICY_COLUMN = 13  # of the draws
 PADDING = {"black": "zeros", "edge": "border", "reflect": "reflection"}
 
 
@@ -35,9 +37,10 @@ class Views:
     def __init__(self, dataset: DatasetInfo, seed: int, augmentation: Augmentation | None) -> None:
         self.augmentation = augmentation
         self._dataset, self._seed = dataset.name, seed
+        self._policy = None if augmentation is None or augmentation.policy is None else Policy(augmentation)
 
     def __call__(self, images: Tensor, ids: np.ndarray, view: int) -> Tensor:
-        """One view of a batch, computed where the images are.
+        """One view of a batch, computed where the images are; a policy, however, on the CPU.
 
         Args:
             images: (B, H, W, C) uint8, C is 1 or 3.
@@ -50,6 +53,8 @@ class Views:
         if self.augmentation is None:
             return to_float(images)
         drawn = draw(self._dataset, self._seed, view, ids)
+        if self._policy is not None:
+            images = self._policy(images, drawn[:, POLICY_COLUMN])
         draws = torch.from_numpy(drawn).to(images.device)
         return jitter(warp(to_float(images), draws, self.augmentation), draws, self.augmentation)
 
