@@ -11,6 +11,7 @@ from kd.options import BaseOptions
 
 Resize = Literal["squash", "crop"]
 Task = Literal["single_label", "multi_label"]
+PolicyName = Literal["autoaugment_imagenet", "autoaugment_cifar10", "autoaugment_svhn", "randaugment", "trivialaugment"]
 Size = Annotated[int, Gt(0)] | Annotated[float, Gt(0), Lt(1)]
 Fraction = Annotated[float, Ge(0), Le(1)]
 
@@ -40,6 +41,12 @@ class Augmentation(BaseOptions):
     """Saturation is multiplied by 1 - x .. 1 + x."""
     fill: Literal["black", "edge", "reflect"] = Field(default="black")
     """What shows where the picture ends."""
+    policy: PolicyName | None = None
+    """torchvision's AutoAugment, RandAugment or TrivialAugment, ahead of all the above; what it uncovers is black."""
+    operations: Annotated[int, Gt(0)] = 2
+    """Of randaugment, one after another; not used by the other policies."""
+    magnitude: Annotated[int, Ge(0), Le(30)] = 9
+    """Of each operation of randaugment, 30 is the most; not used by the other policies."""
 
 
 class SplitOptions(BaseOptions):

@@ -6,18 +6,22 @@ belongs exactly to what a student sees in view v, in whatever batch it meets the
 
 from __future__ import annotations
 
-import hashlib
 import math
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kd.data.draws import draw
 from kd.data.options import Augmentation
 from kd.data.packed import DatasetInfo
+from kd.data.policies import Policy
 
-DRAWS = 16  # uniform numbers per sample and view; new operations take unused columns
+if TYPE_CHECKING:
+    import numpy as np
+
+POLICY_COLUMN = 13  # of the draws
 PADDING = {"black": "zeros", "edge": "border", "reflect": "reflection"}
 
 
@@ -32,12 +36,11 @@ class Views:
 
     def __init__(self, dataset: DatasetInfo, seed: int, augmentation: Augmentation | None) -> None:
         self.augmentation = augmentation
-        self._entropy = [int.from_bytes(hashlib.sha256(dataset.name.encode()).digest()[:8], "big"), seed]
-        self._samples = sum(dataset.sizes.values())
-        self._drawn: tuple[int, np.ndarray] | None = None
+        self._dataset, self._seed = dataset.name, seed
+        self._policy = None if augmentation is None or augmentation.policy is None else Policy(augmentation)
 
     def __call__(self, images: Tensor, ids: np.ndarray, view: int) -> Tensor:
-        """One view of a batch, computed where the images are.
+        """One view of a batch, computed where the images are; a policy, however, on the CPU.
 
         Args:
             images: (B, H, W, C) uint8, C is 1 or 3.
@@ -47,20 +50,13 @@ class Views:
         Returns:
             (B, 3, H, W) float32 RGB in 0..1.
         """
-        pixels = to_float(images)
         if self.augmentation is None:
-            return pixels
-        draws = torch.from_numpy(self._draw(ids, view)).to(images.device)
-        return jitter(warp(pixels, draws, self.augmentation), draws, self.augmentation)
-
-    def _draw(self, ids: np.ndarray, view: int) -> np.ndarray:
-        """(B, DRAWS) float32 uniform in [0, 1): rows `ids` of the view's own Philox stream."""
-        if self._drawn is None or self._drawn[0] != view:
-            stream = np.random.Philox(np.random.SeedSequence([*self._entropy, view]))
-            draws = np.random.Generator(stream).random((self._samples, DRAWS), dtype=np.float32)
-            self._drawn = view, draws
-        chosen: np.ndarray = self._drawn[1][ids]
-        return chosen
+            return to_float(images)
+        drawn = draw(self._dataset, self._seed, view, ids)
+        if self._policy is not None:
+            images = self._policy(images, drawn[:, POLICY_COLUMN])
+        draws = torch.from_numpy(drawn).to(images.device)
+        return jitter(warp(to_float(images), draws, self.augmentation), draws, self.augmentation)
 
 
 def to_float(images: Tensor) -> Tensor:

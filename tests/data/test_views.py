@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kd.data.draws import DRAWS
 from kd.data.options import Augmentation
 from kd.data.packed import DatasetInfo
-from kd.data.views import DRAWS, Views, to_float, warp
+from kd.data.views import Views, to_float, warp
 
 INFO = DatasetInfo("toy", ("a", "b"), (16, 16), "squash", (0.5,) * 3, (0.5,) * 3, {"train": 40, "val": 5, "test": 5})
 ALL = Augmentation(
