@@ -11,10 +11,11 @@ import torch
 import zarr
 
 from kd.data.options import Augmentation
-from kd.data.packed import read_info, read_split
-from kd.data.storage import missing_shards
+from kd.data.packed import open_split, read_info
 from kd.data.views import Views, to_float
-from kd.embeddings.store import EmbeddingReader, create_store, write_split
+from kd.embeddings.encoding import reduce_map
+from kd.embeddings.options import CacheOptions
+from kd.embeddings.store import STORE, Layout, StoreReader, create_store, write_split
 from kd.jobs.errors import UserError
 from kd.jobs.run import Context
 from kd.models.network import freeze
@@ -38,67 +39,145 @@ def test_cache__equals_the_live_teacher(
     torch.manual_seed(0)
     info = read_info(dataset)
     model = ModelSpec(architecture=architecture, kwargs=kwargs, latent_dim=12)
-    teacher = tmp_path / "teacher"
-    teacher.mkdir()
+    teacher, store = tmp_path / "teacher", tmp_path / "store"
+    for path in (teacher, store):
+        path.mkdir()
     save_network(new_network(model, [info], statistics=info), teacher)
-    spec = cache_embeddings.Spec(levels=list(LEVELS), views=3, augmentation=SHAKE, seed=4)
-    store = tmp_path / "store"
-    store.mkdir()
+    options = CacheOptions(pool={"L4": 2}, stride={"L3": 2})
+    spec = cache_embeddings.Spec(levels=list(LEVELS), views=3, augmentation=SHAKE, cache=options, seed=4)
     cache_embeddings.build(Context(spec, {"teacher": teacher, "dataset": dataset}, store))
 
     live = freeze(load_network(teacher))
-    reader = EmbeddingReader(store, LEVELS)
+    reader = StoreReader(store, LEVELS)
     views = Views(info, 4, SHAKE)
     for name, view in (("train", 0), ("train", 2), ("val", 0), ("test", 0)):
-        split = read_split(dataset, name)
+        split = open_split(dataset, name)
         rows = np.random.default_rng(0).permutation(len(split.ids))[:7]  # other batch, other order
-        images = torch.from_numpy(split.images[rows])
+        images = torch.from_numpy(split.images.read()[rows])
         pixels = views(images, split.ids[rows], view) if name == "train" else to_float(images)
         features = live(pixels, LEVELS)
-        cached = reader.view(name, view, split.ids)
+        cached = reader.columns(name, split.ids)
         for level in LEVELS:
-            torch.testing.assert_close(cached[level][rows].float(), features.at(level), rtol=2e-3, atol=2e-3)
+            found = cached[level].read(slice(0, len(split.ids)), view)[rows].float()
+            expected = reduce_map(features.at(level), level, options)
+            torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
 
 
-def fill(directory: Path, dataset: Path, rows: float = 1.0) -> None:
-    split = read_split(dataset, "train")
-    root = create_store(directory)
+class Source:
+    """Stands in for a teacher: values that say where they belong; counts its calls, and may stop."""
 
-    def tap(images: np.ndarray, ids: np.ndarray, view: int) -> dict[str, torch.Tensor]:
-        return {"L1": torch.from_numpy(ids[:, None] + 1000.0 * view) * rows, "L2": torch.zeros(len(images), 2, 3, 3)}
+    def __init__(self, ids: np.ndarray, stop_after: int = 10**9, scale: float = 1.0) -> None:
+        self.ids, self.stop_after, self.scale, self.calls = ids, stop_after, scale, 0
 
-    write_split(root, "train", split, {"L1": (1,), "L2": (2, 3, 3)}, 2, tap, batch_size=7)
+    def __call__(self, rows: slice, view: int) -> dict[str, torch.Tensor]:
+        if self.calls == self.stop_after:
+            raise KeyboardInterrupt
+        self.calls += 1
+        ids = torch.from_numpy(self.ids[rows])
+        maps = ids[:, None, None, None] + 100 * view + torch.arange(8).reshape(1, 2, 2, 2) / 8
+        return {"L1": (ids[:, None] + 1000.0 * view) * self.scale, "L2": maps.float()}
 
 
-def test_write_split__every_row_in_its_place(tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kd.data.storage.SHARD_BYTES", 36 * 16)  # several shards
-    monkeypatch.setattr("kd.data.storage.CHUNK_BYTES", 36 * 4)
+def fill(directory: Path, dataset: Path, dtype: Any = "float32", **options: Any) -> Source:
+    split = open_split(dataset, "train")
+    source = Source(split.ids, **options)
+    layouts = {"L1": Layout((1,), dtype), "L2": Layout((2, 2, 2), dtype)}
+    write_split(create_store(directory), split, layouts, 2, source, batch_size=7)
+    return source
+
+
+@pytest.fixture
+def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kd.data.storage.CHUNK_ROWS", 16)
+
+
+def files(directory: Path) -> dict[str, bytes]:
+    found = sorted(path for path in (directory / STORE).rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): path.read_bytes() for path in found}
+
+
+@pytest.mark.usefixtures("_small_chunks")
+def test_write_split__every_row_in_its_place(tmp_path: Path, dataset: Path) -> None:
     fill(tmp_path, dataset)
-    ids = read_split(dataset, "train").ids
-    reader = EmbeddingReader(tmp_path, ("L1", "L2"))
+    ids = open_split(dataset, "train").ids
+    columns = StoreReader(tmp_path, ("L1", "L2")).columns("train", ids)
+    assert columns["L1"].chunk == 16
     for view in (0, 1):
-        assert reader.view("train", view, ids)["L1"][:, 0].tolist() == (ids + 1000.0 * view).tolist()
-    array = zarr.open_group(tmp_path / "embeddings.zarr", mode="r")["train/L2"]
-    assert isinstance(array, zarr.Array)
-    assert array.shards == (1, 16, 2, 3, 3)
-    assert missing_shards(array) == 0  # all-zero shards are written, too
-    next(path for path in (tmp_path / "embeddings.zarr/train/L2/c/0").rglob("*") if path.is_file()).unlink()
-    assert missing_shards(array) == 1
+        assert columns["L1"].read(slice(0, 60), view)[:, 0].tolist() == (ids + 1000.0 * view).tolist()
+        middle = columns["L2"].read(slice(5, 41), view)  # begins and ends within chunks
+        assert middle[:, 0, 0, 0].tolist() == (ids[5:41] + 100.0 * view).tolist()
 
 
-def test_reader__refuses_other_samples_and_lost_chunks(tmp_path: Path, dataset: Path) -> None:
+@pytest.mark.usefixtures("_small_chunks")
+@pytest.mark.parametrize("stop_after", [0, 1, 5, 13, 17])
+def test_write_split__goes_on_at_the_last_whole_chunk(tmp_path: Path, dataset: Path, stop_after: int) -> None:
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    calls = fill(whole, dataset, "int8").calls
+    with pytest.raises(KeyboardInterrupt):
+        fill(cut, dataset, "int8", stop_after=stop_after)
+    (cut / STORE / "train/L2/c/1").mkdir(parents=True, exist_ok=True)
+    (cut / STORE / "train/L2/c/1/0.123.partial").write_bytes(b"half a chunk")
+    again = fill(cut, dataset, "int8").calls
+    whole_chunks = [0, 3, 6, 9, 11, 14, 17, 20, 22]  # batches of 7 after each chunk of 16 rows; 60 rows, two views
+    assert again == calls - max(done for done in whole_chunks if done <= stop_after)
+    assert files(cut) == files(whole)
+
+
+@pytest.mark.usefixtures("_small_chunks")
+def test_write_split__writes_a_damaged_chunk_anew(tmp_path: Path, dataset: Path) -> None:
     fill(tmp_path, dataset)
-    ids = read_split(dataset, "train").ids
-    reader = EmbeddingReader(tmp_path, ("L1",))
-    with pytest.raises(UserError, match="other samples"):
-        reader.view("train", 0, ids[::-1].copy())
-    for path in (tmp_path / "embeddings.zarr/train/L1/c/1").rglob("*"):
-        if path.is_file():
-            path.unlink()
-    with pytest.raises(UserError, match="1 shards are missing"):
-        reader.view("train", 0, ids)
+    before = files(tmp_path)
+    damaged = tmp_path / STORE / "train/L2/c/1/2/0/0/0"
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    assert fill(tmp_path, dataset).calls == 3
+    assert files(tmp_path) == before
 
 
-def test_write_split__refuses_what_float16_cannot_hold(tmp_path: Path, dataset: Path) -> None:
-    with pytest.raises(UserError, match=r"L1: largest value [\d.]+e\+07 does not fit float16"):
-        fill(tmp_path, dataset, rows=1e6)
+@pytest.mark.usefixtures("_small_chunks")
+def test_reader__refuses_other_samples_and_bad_chunks(tmp_path: Path, dataset: Path) -> None:
+    fill(tmp_path, dataset)
+    ids = open_split(dataset, "train").ids
+    reader = StoreReader(tmp_path, ("L1",))
+    with pytest.raises(UserError, match="ids of split train are those of 60 other samples"):
+        reader.columns("train", ids[::-1].copy())
+    with pytest.raises(UserError, match="holds no array L7"):
+        StoreReader(tmp_path, ("L7",)).columns("train", ids)
+    column = reader.columns("train", ids)["L1"]
+    chunk = tmp_path / STORE / "train/L1/c/1/2/0"
+    content = chunk.read_bytes()
+    flipped = bytearray(content)
+    flipped[3] ^= 4
+    for wrong, message in ((bytes(flipped), "CRC32C"), (content[:-1], "67 bytes, expected 68"), (b"", "0 bytes")):
+        chunk.write_bytes(wrong)
+        assert column.read(slice(0, 32), 1) is not None
+        with pytest.raises(UserError, match=message):
+            column.read(slice(0, 60), 1)
+    chunk.unlink()
+    with pytest.raises(UserError, match="chunk is missing"):
+        column.read(slice(0, 60), 1)
+
+
+@pytest.mark.parametrize(("dtype", "largest"), [("float16", 65504), ("int8", 65504)])
+def test_write_split__refuses_what_the_precision_cannot_hold(
+    tmp_path: Path, dataset: Path, dtype: str, largest: int
+) -> None:
+    with pytest.raises(UserError, match=rf"L1: largest value [\d.]+e\+07 does not fit {dtype} \({largest}\)"):
+        fill(tmp_path, dataset, dtype, scale=1e6)
+    fill(tmp_path / "wide", dataset, "bfloat16", scale=1e6)
+
+
+def test_store__read_by_zarr_alone_as_documented(tmp_path: Path, dataset: Path) -> None:
+    """What config/README.md promises to people who have zarr and numpy, and not this package."""
+    ids = open_split(dataset, "train").ids
+    expected = ids[:, None] + 1000.0
+    for dtype, tolerance in (("float32", 0.0), ("float16", 0.5), ("bfloat16", 4.0), ("int8", 5.0)):
+        fill(tmp_path / dtype, dataset, dtype)
+        train: Any = zarr.open_group(tmp_path / dtype / STORE, mode="r")["train"]
+        assert train["ids"][:].tolist() == ids.tolist()
+        stored, precision = train["L1"][1], train["L1"].attrs["precision"]
+        if precision == "bfloat16":
+            stored = (stored.astype(np.uint32) << 16).view(np.float32)
+        if precision == "int8":
+            scale = train["L1_scale"][1]  # (chunks, C)
+            stored = stored * scale[np.arange(len(stored)) // train["L1"].chunks[1]]
+        np.testing.assert_allclose(stored, expected, atol=tolerance, rtol=0)

@@ -342,7 +342,7 @@ def test_distillation__gradients_reach_only_the_student(
 
 
 def live_targets(teachers: dict[str, Path], fused: Path, level: Level) -> Any:
-    def make(split: Any, fabric: Any, memory: Any) -> live.LiveTargets:
+    def make(split: Any, fabric: Any, _: Any) -> live.LiveTargets:
         networks = live.LiveTeachers(list(teachers.values()), (level,), CacheOptions(), fabric)
         return live.LiveTargets(networks, fused, split.info.name, fabric, individual=False)
 
@@ -387,7 +387,7 @@ def test_pairing__a_store_of_other_samples_is_refused(
     tmp_path: Path, dataset: Path, stores: dict[tuple[str, str], Path]
 ) -> None:
     mixed = [stores["digits", "digits"], stores["other", "other"]]
-    with pytest.raises(UserError, match="ids of split (train|val) are those of .* other samples"):
+    with pytest.raises(UserError, match=r"ids of split (train|val) are those of .* other samples"):
         joint(tmp_path / "joint", [dataset], [mixed], "L1")
     shutil.rmtree(tmp_path / "joint")
 
