@@ -111,11 +111,22 @@ def _joint_teachers(config: Config) -> Iterator[str]:
         yield from _known(f"{key}.student_model", joint.student_model, config.models, "model")
         yield from _known(f"{key}.cache", joint.cache, config.caches, "cache")
         yield from _known(f"{key}.recipe", joint.recipe, config.recipes, "recipe")
+        yield from _mixes_nothing(config, f"{key}.recipe", joint.recipe)
         if joint.scope == "shared" and joint.student_model is not None:
             yield f"{key}.student_model: given, but scope is shared, whose maps fit no single student; leave it out"
         if joint.student_model is None and joint.scope == "per_target" and joint.level != "L1":
             for target in config.joint_targets(joint):
                 yield from _has_individual(config, f"{key}.student_model", target)
+
+
+def _mixes_nothing(config: Config, key: str, name: str) -> Iterator[str]:
+    recipe = config.recipes.get(name)
+    for option in ("mixup", "cutmix"):
+        if recipe is not None and (alpha := getattr(recipe, option)) > 0:
+            yield (
+                f"{key}: recipe {name!r} has {option} {alpha:g}, which needs pictures; a joint teacher is trained on"
+                " embeddings; leave it out or take another recipe"
+            )
 
 
 def _has_individual(config: Config, key: str, target: str) -> Iterator[str]:

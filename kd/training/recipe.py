@@ -33,6 +33,10 @@ class RecipeOptions(BaseOptions):
     """Images in a step; at least two, as batch norm needs."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Of the cross-entropy with labels; not used in distillation."""
+    mixup: Annotated[float, Ge(0)] = 0.0
+    """Blend every picture with another of the batch: alpha of the weight's distribution Beta(alpha, alpha); 0: off."""
+    cutmix: Annotated[float, Ge(0)] = 0.0
+    """Paste a box of another picture of the batch: alpha as above; 0: off. With mixup: one of both in each batch."""
     clip_grad: Positive | None = None
     """Largest norm of the gradient."""
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"

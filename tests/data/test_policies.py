@@ -152,3 +152,15 @@ def test_policy__a_process_started_anew_sees_the_same() -> None:
     content = pickle.dumps((views, images, IDS))
     seen = subprocess.run([sys.executable, "-c", ANEW], cwd=ROOT, input=content, capture_output=True, check=True)
     assert seen.stdout.decode().strip() == expected
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and there is none")
+def test_policy__pictures_on_the_gpu_become_what_they_become_on_the_cpu() -> None:
+    before = torch.cuda.get_rng_state()
+    policy = Policy(Augmentation(policy="autoaugment_imagenet"))
+    draws = np.linspace(0, 0.99, 24, dtype=np.float32)
+    seen = policy(IMAGES.cuda(), draws)
+    assert seen.is_cuda
+    assert torch.equal(seen.cpu(), policy(IMAGES, draws))
+    assert torch.equal(torch.cuda.get_rng_state(), before)
