@@ -47,6 +47,8 @@ def test_plan__builds_what_the_config_names(tiny: Tiny) -> None:
         "train_joint_teacher/joint_l1-for-digits-seed0",
         "train_joint_teacher/joint_l1-for-mnist5k-seed0",
         "train_joint_teacher/joint_l2-seed0",
+        "cache_targets/joint_l1-on-digits-seed0",
+        "cache_targets/joint_l2-on-digits-seed0",
         "distill_student/mlfd_l1-for-digits-seed0",
         "distill_student/mlfd_l2-for-digits-seed0",
         "distill_student/kd-for-digits-seed0",
@@ -69,7 +71,11 @@ def test_plan__student_options_touch_students_only(tiny: Tiny) -> None:
 
 def test_plan__joint_width_touches_it_and_its_students(tiny: Tiny) -> None:
     touched = changed(tiny, lambda config: config["joint_teachers"]["joint_l2"].update(width=8))
-    assert touched == {"train_joint_teacher/joint_l2-seed0", "distill_student/mlfd_l2-for-digits-seed0"}
+    assert touched == {
+        "train_joint_teacher/joint_l2-seed0",
+        "cache_targets/joint_l2-on-digits-seed0",
+        "distill_student/mlfd_l2-for-digits-seed0",
+    }
 
 
 def test_plan__swapped_values_are_noticed(tiny: Tiny) -> None:
@@ -103,22 +109,53 @@ def test_plan__views_none_means_no_augmentation_for_anybody(tiny: Tiny) -> None:
     tiny["joint_teachers"]["joint_l1"]["views"] = "none"
     plan = Plan(load_config(tiny))
     by_name = {job.name: job for job in plan.jobs.values()}
-    for name in ("joint_l1-for-digits-seed0", "mlfd_l1-for-digits-seed0"):
+    for name, count in (("joint_l1-for-digits-seed0", 2), ("mlfd_l1-for-digits-seed0", 1)):
         job = by_name[name]
-        stores = [plan.jobs[up.directory] for up in job.upstream.values() if up.stage == "cache_embeddings"]
-        assert len(stores) == 2
+        stores = [plan.jobs[up.directory] for up in job.upstream.values() if up.stage.startswith("cache_")]
+        assert len(stores) == count
         assert job.spec["views"] == 1
         assert job.spec["recipe"]["augmentation"] is None
         assert all(store.spec["augmentation"] is None for store in stores)
 
 
+def test_plan__live_views_need_no_cache(tiny: Tiny) -> None:
+    """Live teachers are upstream themselves, and the code that runs them counts only there."""
+    for joint in tiny["joint_teachers"].values():
+        joint["views"] = "live"
+    tiny["students"]["kd"]["views"] = "live"
+    plan = Plan(load_config(tiny))
+    assert not plan.stage("cache_embeddings")
+    assert not plan.stage("cache_targets")
+    by_name = {job.name: job for job in plan.jobs.values()}
+    student, joint = by_name["mlfd_l1-for-digits-seed0"], by_name["joint_l1-for-digits-seed0"]
+    assert set(student.upstream) == {"dataset", "teacher", "teacher:digits_resnet", "teacher:mnist5k_byobnet"}
+    assert student.upstream["teacher"].key == joint.key
+    assert student.spec["views"] is joint.spec["views"] is None
+    assert "kd.training.live" in student.code
+    assert "kd.training.live" not in by_name["digits_resnet-seed0"].code
+
+
+def test_plan__a_student_may_have_views_and_precision_of_its_own(tiny: Tiny) -> None:
+    tiny["caches"] = {"small": {"dtype": "int8"}}
+    tiny["students"]["mlfd_l2"] |= {"views": 4, "cache": "small"}
+    plan = Plan(load_config(tiny))
+    (targets,) = [job for job in plan.stage("cache_targets") if job.name == "joint_l2-on-digits-seed0"]
+    assert (targets.spec["views"], targets.spec["cache"]["dtype"]) == (4, "int8")
+    behind = [plan.jobs[up.directory] for up in targets.upstream.values() if up.stage == "cache_embeddings"]
+    assert [(job.spec["views"], job.spec["cache"]["dtype"]) for job in behind] == [(4, "int8")] * 2
+    joint = plan.jobs[targets.upstream["joint_teacher"].directory]
+    own = [plan.jobs[up.directory] for up in joint.upstream.values() if up.stage == "cache_embeddings"]
+    assert {job.spec["cache"]["dtype"] for job in own} == {"float16"}
+
+
 def test_plan__students_see_the_views_that_are_cached(tiny: Tiny) -> None:
     plan = Plan(load_config(tiny))
-    for job in plan.stage("distill_student") + plan.stage("train_joint_teacher"):
+    for job in plan.stage("distill_student") + plan.stage("cache_targets") + plan.stage("train_joint_teacher"):
         for up in job.upstream.values():
-            if up.stage == "cache_embeddings":
+            if up.stage.startswith("cache_"):
                 store = plan.jobs[up.directory]
-                assert store.spec["augmentation"] == job.spec["recipe"]["augmentation"]
+                seen = job.spec.get("recipe", job.spec)
+                assert store.spec["augmentation"] == seen["augmentation"]
                 assert store.spec["views"] >= job.spec["views"]
                 assert store.spec["seed"] == job.spec["seed"]
 

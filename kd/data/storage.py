@@ -65,7 +65,8 @@ class RowArray:
 
     def __init__(self, array: zarr.Array[Any], *, views: bool) -> None:
         assert isinstance(array.store, LocalStore)
-        self._array, self._lead = array, views
+        self._array = array.with_config({"write_empty_chunks": True})  # else a chunk of fill values is not written
+        self._lead = views
         self.path = array.store.root / array.path
         codecs: Any = getattr(array.metadata, "codecs", ())
         raw = len(codecs) == 2 and isinstance(codecs[0], BytesCodec) and isinstance(codecs[1], Crc32cCodec)
@@ -189,7 +190,6 @@ def create_rows(
             compressors=[Crc32cCodec()],
             fill_value=_fill_value(np.dtype(dtype)),
             attributes=attributes,
-            config={"write_empty_chunks": True},
         )
     return open_rows(group, name, views=views > 0)
 

@@ -27,6 +27,11 @@ class Targets:
     vector: Tensor | None = None
     maps: dict[str, Tensor] = field(default_factory=dict)
 
+    def flip(self) -> Targets:
+        """In reversed order: those of each sample's partner, where samples are mixed."""
+        vector = None if self.vector is None else self.vector.flip(0)
+        return Targets(self.logits.flip(0), vector, {level: value.flip(0) for level, value in self.maps.items()})
+
 
 class TargetMaker(Protocol):
     """A frozen teacher that works on cached embeddings."""

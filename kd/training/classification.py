@@ -7,7 +7,7 @@ joint teacher for a module and embeddings for images, a joint teacher.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from kd.data.feed import batch_count, ordered_batches, shuffled_batches
 from kd.models.network import Features
 from kd.training.loop import Fit
 from kd.training.metrics import accuracies, topk_accuracy
+from kd.training.mixing import Mix, draw_mix, mix_images, mixed_loss
 from kd.training.recipe import Recipe
 from kd.training.samples import Samples
 
@@ -33,6 +34,7 @@ class Batch:
     inputs: Any
     labels: Tensor
     rows: dict[str, slice]
+    mix: Mix | None = None
 
 
 class Classification:
@@ -63,20 +65,39 @@ class Classification:
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """All samples of all datasets, shuffled together."""
-        for pieces in shuffled_batches(self.train, self.recipe.batch_size, seed=self.seed, epoch=epoch):
+        epoch_pieces = shuffled_batches(self.train, self.recipe.batch_size, seed=self.seed, epoch=epoch)
+        for step, pieces in enumerate(epoch_pieces):
             present = [(samples, piece) for samples, piece in zip(self.train, pieces, strict=True) if len(piece.rows)]
             labels = np.concatenate([samples.labels[piece.rows] for samples, piece in present])
             ends = np.cumsum([len(piece.rows) for _, piece in present]).tolist()
             slices = zip([0, *ends], ends, strict=False)
+            inputs, mix = self._mixed([samples.inputs(piece, epoch) for samples, piece in present], epoch, step)
             yield Batch(
-                self.join([samples.inputs(piece, epoch) for samples, piece in present]),
+                self.join(inputs),
                 self.fabric.to_device(torch.from_numpy(labels)),
                 {samples.dataset: slice(*ends) for (samples, _), ends in zip(present, slices, strict=True)},
+                mix,
             )
+
+    def _mixed(self, inputs: list[Any], epoch: int, step: int) -> tuple[list[Any], Mix | None]:
+        """Pictures of each dataset mixed with one another, if the recipe says so."""
+        if not self.recipe.mixup and not self.recipe.cutmix:
+            return inputs, None
+        size = (inputs[0].shape[2], inputs[0].shape[3])
+        mix = draw_mix(self.recipe.mixup, self.recipe.cutmix, size, self.seed, epoch, step)
+        return inputs if mix is None else [mix_images(each, each.flip(0), mix) for each in inputs], mix
 
     def loss(self, module: nn.Module, batch: Batch) -> Tensor:
         """Mean cross-entropy of the batch."""
-        return classification_loss(module(batch.inputs), batch, self.recipe.label_smoothing)
+        features = module(batch.inputs)
+        loss = classification_loss(features, batch, self.recipe.label_smoothing)
+        if batch.mix is None:
+            return loss
+        labels = batch.labels.clone()
+        for rows in batch.rows.values():
+            labels[rows] = batch.labels[rows].flip(0)
+        partner = classification_loss(features, replace(batch, labels=labels), self.recipe.label_smoothing)
+        return mixed_loss(loss, partner, batch.mix)
 
     def validate(self) -> float:
         """Mean acc@1 on val over the datasets."""

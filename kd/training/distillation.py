@@ -15,6 +15,7 @@ from kd.models.alignment import AlignedStudent
 from kd.models.targets import Targets
 from kd.training.classification import predict
 from kd.training.metrics import topk_accuracy
+from kd.training.mixing import Mix, draw_mix, mix_images, mixed_loss
 from kd.training.recipe import Recipe
 from kd.training.samples import ImageSamples
 from kd.training.targets import TargetSource
@@ -27,6 +28,7 @@ class DistillationBatch:
     images: Tensor
     targets: Targets
     labels: Tensor
+    mix: Mix | None
 
 
 @dataclass(frozen=True)
@@ -69,16 +71,25 @@ class Distillation:
     def batches(self, epoch: int) -> Iterator[DistillationBatch]:
         """All samples, shuffled, in the view that belongs to the epoch."""
         together = _Together([*self.images.tables, *self.source.tables])
-        for (piece,) in shuffled_batches([together], self.recipe.batch_size, seed=self.seed, epoch=epoch):
+        pieces = shuffled_batches([together], self.recipe.batch_size, seed=self.seed, epoch=epoch)
+        for step, (piece,) in enumerate(pieces):
             own = len(self.images.tables)
             seen = self.images.inputs(Piece(piece.rows, piece.values[:own]), epoch)
             targets = self.source.targets(Piece(piece.rows, piece.values[own:]), seen)
             labels = self.fabric.to_device(torch.from_numpy(self.images.labels[piece.rows]))
-            yield DistillationBatch(seen, targets, labels)
+            mix = draw_mix(
+                self.recipe.mixup, self.recipe.cutmix, (seen.shape[2], seen.shape[3]), self.seed, epoch, step
+            )
+            yield DistillationBatch(seen if mix is None else mix_images(seen, seen.flip(0), mix), targets, labels, mix)
 
     def loss(self, module: nn.Module, batch: DistillationBatch) -> Tensor:
         """The distiller's loss."""
-        return self.distiller.loss(module(batch.images), batch.targets, batch.labels, self.options)
+        output = module(batch.images)
+        loss = self.distiller.loss(output, batch.targets, batch.labels, self.options)
+        if batch.mix is None:
+            return loss
+        partner = self.distiller.loss(output, batch.targets.flip(), batch.labels.flip(0), self.options)
+        return mixed_loss(loss, partner, batch.mix)
 
     def validate(self) -> float:
         """acc@1 on val."""

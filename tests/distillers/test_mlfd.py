@@ -34,7 +34,7 @@ def slow_loss(student: AlignedOutputs, targets: Targets, labels: list[int], opti
         hard -= math.log(max(softmax(own)[labels[row]], 1e-300)) / batch
     soft *= temperature**2
     pairs = [(student.maps[level], targets.maps[level]) for level in student.maps]
-    if student.vector is not None:
+    if student.vector is not None and targets.vector is not None:
         pairs.append((student.vector, targets.vector))
     errors: list[float] = []
     for left, right in pairs:

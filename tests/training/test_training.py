@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from kd.models.spec import LEVELS, Level, ModelSpec, cached_levels
 from kd.models.weights import load_network, new_network
 from kd.stages import cache_embeddings, cache_targets
 from kd.training import live, loop
-from kd.training.classification import Batch, classification_loss
+from kd.training.classification import Batch, Classification, classification_loss
 from kd.training.distillation import Distillation
 from kd.training.fusion import cached_embeddings, load_joint_teacher, train_joint_teacher
 from kd.training.loop import make_fabric
@@ -366,6 +367,43 @@ def test_distillation__stored_targets_are_those_of_live_teachers(
             assert list(one.targets.maps) == list(other.targets.maps)
             for name, value in one.targets.maps.items():
                 torch.testing.assert_close(value, other.targets.maps[name], rtol=0.02, atol=0.02)
+
+
+MIXED = RECIPE.model_copy(update={"mixup": 0.5, "cutmix": 0.5})
+
+
+def test_mixing__networks_and_students_train_on_mixed_pictures(
+    tmp_path: Path, dataset: Path, other_dataset: Path, teachers: dict[str, Path], stores: dict[tuple[str, str], Path]
+) -> None:
+    """Every second batch is blended, every other one pasted, on average; the same in each run."""
+    for name in ("a", "b"):
+        train_network(folder(tmp_path / name), [dataset, other_dataset], MODEL, MIXED, 0)
+    assert losses(tmp_path / "a")[-1] < losses(tmp_path / "a")[0]
+    assert same_weights(tmp_path / "a/network.safetensors", tmp_path / "b/network.safetensors")
+    source = of_individual(teachers["digits"], stores["digits", "digits"], "L2")
+    taught = student(tmp_path / "student", dataset, source, recipe=MIXED)
+    assert losses(taught)[-1] < losses(taught)[0]
+    assert losses(taught) != losses(student(tmp_path / "plain", dataset, source))
+
+
+def test_mixing__partners_are_of_the_same_dataset(tmp_path: Path, dataset: Path, other_dataset: Path) -> None:
+    """Their labels belong to the same head: a mixture of a sample with itself is the sample."""
+    fabric = make_fabric("32")
+    splits = [open_split(path, "train") for path in (dataset, other_dataset)]
+    samples = [ImageSamples(split, Views(split.info, 0, None), fabric, None) for split in splits]
+    network = new_network(MODEL, [split.info for split in splits], statistics=splits[0].info)
+    task = Classification(network, samples, samples, MIXED, 0, fabric)
+    batch = next(task.batches(0))
+    assert batch.mix is not None
+    whole = replace(batch, mix=replace(batch.mix, coefficient=1.0))
+    network.eval()
+    unmixed = classification_loss(network(batch.inputs), batch)
+    torch.testing.assert_close(task.loss(network, whole), unmixed)
+    partners = replace(batch, mix=replace(batch.mix, coefficient=0.0))
+    labels = torch.cat([batch.labels[rows].flip(0) for rows in batch.rows.values()])
+    torch.testing.assert_close(
+        task.loss(network, partners), classification_loss(network(batch.inputs), replace(batch, labels=labels))
+    )
 
 
 def test_chain__live_from_end_to_end(tmp_path: Path, dataset: Path, teachers: dict[str, Path]) -> None:
