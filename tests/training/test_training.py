@@ -386,7 +386,7 @@ def test_mixing__networks_and_students_train_on_mixed_pictures(
     assert losses(taught) != losses(student(tmp_path / "plain", dataset, source))
 
 
-def test_mixing__partners_are_of_the_same_dataset(tmp_path: Path, dataset: Path, other_dataset: Path) -> None:
+def test_mixing__partners_are_of_the_same_dataset(dataset: Path, other_dataset: Path) -> None:
     """Their labels belong to the same head: a mixture of a sample with itself is the sample."""
     fabric = make_fabric("32")
     splits = [open_split(path, "train") for path in (dataset, other_dataset)]
