@@ -58,8 +58,12 @@ def job_json(stage):
 
 
 def manifest(stage):
-    """The one declared output of a stage: written last, so all else is there when it is."""
-    return str(RESULTS / stage / "{name}" / "{key}" / "manifest.json")
+    """The one declared output of a stage: written last, so all else is there when it is.
+
+    update() keeps Snakemake from deleting it before the job starts: another controller on the same results
+    folder may have made it since this one looked, and be reading it now. The job finds that it is whole.
+    """
+    return update(str(RESULTS / stage / "{name}" / "{key}" / "manifest.json"))
 
 
 def log_of(stage):
@@ -72,7 +76,12 @@ def manifests(stage):
 
 
 def figure(name):
-    return RESULTS / "figures" / f"{name}.{PLAN.config.reports.format}"
+    return update(RESULTS / "figures" / f"{name}.{PLAN.config.reports.format}")
+
+
+def table(name):
+    """Replaced file by file, and so never missing for a controller that reads it."""
+    return update(RESULTS / "tables" / name)
 
 
 def key_file(folder, stage):
