@@ -1,6 +1,7 @@
 # What the rules share: the plan of the whole run, and functions from wildcards to jobs.
 import json
 import shlex
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -39,7 +40,12 @@ wildcard_constraints:
 
 def job_of(stage):
     """The job that a rule's wildcards stand for."""
-    return lambda wildcards: PLAN.jobs[RESULTS / stage / wildcards.name / wildcards.key]
+    return lambda wildcards: as_made(RESULTS / stage / wildcards.name / wildcards.key)
+
+
+@cache
+def as_made(directory):
+    return PLAN.jobs[directory].as_made()
 
 
 def upstream(stage):
