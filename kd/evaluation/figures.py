@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
+from kd.jobs.files import replacing
 from kd.plan import Row
 
 COLOURS = {
@@ -109,5 +110,7 @@ def cost_figure(table: pd.DataFrame, title: str) -> Figure:
 def save(figure: Figure, path: Path) -> None:
     """Write a figure; the format is that of the file name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
+    suffix = path.suffix.removeprefix(".")
+    with replacing(path) as partial:
+        figure.savefig(partial, format=suffix, metadata={"Date": None} if suffix == "svg" else None, dpi=150)
     plt.close(figure)

@@ -67,7 +67,7 @@ def computed_checksum(path: Path) -> str:
 
 
 def file_records(directory: Path) -> list[dict[str, Any]]:
-    """Relative path, size in bytes and checksum of every file below `directory`, hidden ones left out.
+    """Relative path, size in bytes and checksum of every file below `directory`, without hidden and partial ones.
 
     The checksum is the sha256, but for Zarr chunks the CRC32C that they end with: it can be compared later
     without reading them.
@@ -79,7 +79,7 @@ def file_records(directory: Path) -> list[dict[str, Any]]:
     with_checksum: dict[PurePath, bool] = {}
     for path in sorted(directory.rglob("*")):
         relative = path.relative_to(directory)
-        hidden = any(part.startswith(".") for part in relative.parts)
+        hidden = any(part.startswith(".") for part in relative.parts) or path.name.endswith(PARTIAL)
         if hidden or relative == PurePath(MANIFEST) or not path.is_file():
             continue
         record = {"path": str(relative), "bytes": path.stat().st_size}

@@ -80,6 +80,26 @@ class Job(BaseModel):
         """The one declared output; its presence means that the artefact is complete."""
         return self.directory / MANIFEST
 
+    def as_made(self) -> Job:
+        """This job as it was when its artefact was made; itself, if that is not there.
+
+        A reader may have been made from a smaller store than is wanted by now. For its key that is the same,
+        but to Snakemake another input, and so a reason to start it again.
+        """
+        if not self.manifest.is_file():
+            return self
+        try:
+            told = Job.model_validate_json((self.directory / JOB).read_text())
+        except (FileNotFoundError, ValueError):
+            return self
+        results = self.directory.parents[2]
+        upstream = {
+            role: up.model_copy(update={"directory": results / up.stage / up.name / up.key})
+            for role, up in told.upstream.items()
+        }
+        there = all((up.directory / MANIFEST).is_file() for up in upstream.values())
+        return told.model_copy(update={"directory": self.directory, "upstream": upstream}) if there else self
+
     def as_upstream(self, unread: Collection[str] = ()) -> Upstream:
         """This artefact for a reader that does not depend on some fields of its spec."""
         identity, config_identity = self.key, self.config_key

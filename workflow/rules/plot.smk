@@ -9,7 +9,7 @@ rule plot:
         RESULTS / "tables" / "summary.csv",
         RESULTS / "tables" / "cost.csv",
     output:
-        key=touch(FIGURES_KEY),
+        key=update(FIGURES_KEY),
         accuracy=report(
             figure("accuracy"), caption="../report/accuracy.rst", category="Figures"
         ),
@@ -26,7 +26,8 @@ rule plot:
     params:
         config=CONFIG_JSON,
     shell:
-        "exec python -m kd.stages.plot --config {params.config:q} > {log:q} 2>&1"
+        "exec python -m kd.stages.plot --config {params.config:q}"
+        " --key {output.key:q} > {log:q} 2>&1"
 
 
 rule figures:
