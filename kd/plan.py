@@ -38,10 +38,7 @@ STAGES = (
     "distill_student",
     "train_baseline",
 )
-# Fields of a spec that readers of the artefact do not depend on. They read the arrays and as many views as
-# their own spec says: so a joint teacher at another level, or a student with more views, enlarges a store
-# and leaves valid everything that was trained on it.
-UNREAD = {"cache_embeddings": ("levels", "views"), "cache_targets": ("arrays", "views")}
+UNREAD = {"cache_embeddings": cache_embeddings.UNREAD, "cache_targets": cache_targets.UNREAD}
 
 
 @dataclass(frozen=True)

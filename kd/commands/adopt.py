@@ -13,8 +13,7 @@ from typing import Any
 from kd.commands.stored import Stored, stored_at, stored_in
 from kd.jobs.differences import code_differences
 from kd.jobs.disk import disk_errors
-from kd.jobs.errors import UserError
-from kd.jobs.files import damage, replacing
+from kd.jobs.files import damage, link_or_copy, replacing
 from kd.jobs.job import JOB, Job
 from kd.jobs.lock import LOCK, WRITER, writing
 from kd.jobs.manifest import job_record, publish_manifest
@@ -83,7 +82,7 @@ def take_over(found: Stored, job: Job) -> None:
             return
         _empty(directory)
         for record in manifest["files"]:
-            _link(found.directory / record["path"], directory / STAGING / record["path"])
+            link_or_copy(found.directory / record["path"], directory / STAGING / record["path"])
         with replacing(directory / JOB) as path:
             path.write_text(job.model_dump_json())
         for path in sorted((directory / STAGING).glob("*")):
@@ -113,13 +112,3 @@ def _empty(directory: Path) -> None:
             shutil.rmtree(path)
         elif path.name not in (LOCK, WRITER, JOB_LOG):
             path.unlink()
-
-
-def _link(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except FileNotFoundError as error:
-        raise UserError(f"{source}: vanished while it was adopted; run the same command again") from error
-    except OSError:  # no hard links on this file system, or not to files of another user
-        shutil.copy2(source, target)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.storage import LocalStore
 
 from kd.jobs.errors import UserError
+from kd.jobs.files import link_or_copy
 
 FORMAT = 2  # of packed datasets and stores of embeddings and targets, as config/README.md describes it
 CHUNK_BYTES = 8 << 20
@@ -96,6 +98,15 @@ class RowArray:
             self._array[view, rows] = values
         else:
             self._array[rows] = values
+
+    def take_chunks(self, other: Path) -> None:
+        """Take the chunks of an array of the same rows, by hard links where the file system has them."""
+        for view, part in product(range(self.views), range(-(-self.rows // self.chunk))):
+            target = self.file(part, view)
+            source = other / target.relative_to(self.path)
+            if source.is_file() and not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                link_or_copy(source, target)
 
     def has(self, rows: slice, view: int = 0) -> bool:
         """Whether all chunks of some rows are there, and whole."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
@@ -41,6 +42,22 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, wholly or not at all."""
     with replacing(path) as partial:
         partial.write_text(text)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where hard links do not go.
+
+    Raises:
+        UserError: somebody removed it.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except FileNotFoundError as error:
+        raise UserError(f"{source}: vanished while it was taken over; run the same command again") from error
+    except OSError:  # no hard links on this file system, or not to files of another user
+        with replacing(target) as partial:
+            shutil.copy2(source, partial)
 
 
 def file_digest(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,19 @@ class Job(BaseModel):
         }
         there = all((up.directory / MANIFEST).is_file() for up in upstream.values())
         return told.model_copy(update={"directory": self.directory, "upstream": upstream}) if there else self
+
+    def kin(self, unread: Collection[str]) -> tuple[Path, ...]:
+        """Directories of finished artefacts of this name that differ only in some fields of their specs."""
+        if not unread:
+            return ()
+        found = []
+        for path in sorted(self.directory.parent.glob(f"*/{JOB}")):
+            with suppress(ValueError):
+                told = Job.model_validate_json(path.read_text())
+                same = told.as_upstream(unread).identity == self.as_upstream(unread).identity
+                if same and path.parent != self.directory and (path.parent / MANIFEST).is_file():
+                    found.append(path.parent)
+        return tuple(found)
 
     def as_upstream(self, unread: Collection[str] = ()) -> Upstream:
         """This artefact for a reader that does not depend on some fields of its spec."""

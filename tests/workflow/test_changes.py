@@ -168,6 +168,25 @@ def another_level(config: Raw) -> None:
     config["joint_teachers"]["vectors"] = {"level": "L1", "views": 2, "recipe": "fusion"}
 
 
+def cache_dtype(config: Raw) -> None:
+    config["caches"] = {"small": {"dtype": "int8"}}
+    config["joint_teachers"]["fused"]["cache"] = "small"
+
+
+def targets_dtype(config: Raw) -> None:
+    """Only of the students' targets: the joint teachers keep what they were trained on."""
+    config["caches"] = {"small": {"dtype": "int8"}}
+    config["students"]["mlfd"]["cache"] = "small"
+
+
+def live_students(config: Raw) -> None:
+    config["students"]["mlfd"]["views"] = "live"
+
+
+def memory_budget(config: Raw) -> None:
+    config["memory"] = {"ram_gib": 0.5}
+
+
 def report_title(config: Raw) -> None:
     config["reports"] = {"title": "Another"}
 
@@ -178,24 +197,29 @@ def unused_momentum(config: Raw) -> None:
 
 # Rules by what they make; tables and figures follow whatever changes.
 DATA, TEACHER, CACHE = "prepare_dataset", "train_teacher", "cache_embeddings"
-JOINT, STUDENT, BASELINE = "train_joint_teacher", "distill_student", "train_baseline"
+JOINT, TARGETS, STUDENT = "train_joint_teacher", "cache_targets", "distill_student"
+BASELINE = "train_baseline"
 PAGES = {"tabulate": 1, "plot": 1}
 
 CONFIG_CHANGES: list[tuple[Callable[[Raw], None], dict[str, int]]] = [
     (student_lr, {STUDENT: 2}),
     (swapped_values, {STUDENT: 2}),
-    (joint_width, {JOINT: 2, STUDENT: 2}),
-    (joint_scope, {JOINT: 1, STUDENT: 2}),
-    (teacher_epochs, {TEACHER: 1, CACHE: 2, JOINT: 2, STUDENT: 2}),
-    (teacher_architecture, {TEACHER: 1, CACHE: 2, JOINT: 2, STUDENT: 2}),
-    (image_size, {DATA: 1, TEACHER: 2, CACHE: 5, JOINT: 2, STUDENT: 2, BASELINE: 1}),
-    (split_seed, {DATA: 1, TEACHER: 1, CACHE: 4, JOINT: 2, STUDENT: 2, BASELINE: 1}),
-    (new_dataset, {DATA: 1, TEACHER: 1, CACHE: 6, JOINT: 3, STUDENT: 3, BASELINE: 1}),
-    (new_teacher, {TEACHER: 1, CACHE: 2, JOINT: 2, STUDENT: 2}),
-    (removed_teacher, {JOINT: 2, STUDENT: 2}),
-    (more_views, {CACHE: 6, JOINT: 2, STUDENT: 2}),
-    (new_seed, {TEACHER: 3, CACHE: 6, JOINT: 2, STUDENT: 2, BASELINE: 1}),
+    (joint_width, {JOINT: 2, TARGETS: 2, STUDENT: 2}),
+    (joint_scope, {JOINT: 1, TARGETS: 2, STUDENT: 2}),
+    (teacher_epochs, {TEACHER: 1, CACHE: 2, JOINT: 2, TARGETS: 2, STUDENT: 2}),
+    (teacher_architecture, {TEACHER: 1, CACHE: 2, JOINT: 2, TARGETS: 2, STUDENT: 2}),
+    (image_size, {DATA: 1, TEACHER: 2, CACHE: 5, JOINT: 2, TARGETS: 2, STUDENT: 2, BASELINE: 1}),
+    (split_seed, {DATA: 1, TEACHER: 1, CACHE: 4, JOINT: 2, TARGETS: 2, STUDENT: 2, BASELINE: 1}),
+    (new_dataset, {DATA: 1, TEACHER: 1, CACHE: 6, JOINT: 3, TARGETS: 3, STUDENT: 3, BASELINE: 1}),
+    (new_teacher, {TEACHER: 1, CACHE: 2, JOINT: 2, TARGETS: 2, STUDENT: 2}),
+    (removed_teacher, {JOINT: 2, TARGETS: 2, STUDENT: 2}),
+    (more_views, {CACHE: 6, JOINT: 2, TARGETS: 2, STUDENT: 2}),
+    (new_seed, {TEACHER: 3, CACHE: 6, JOINT: 2, TARGETS: 2, STUDENT: 2, BASELINE: 1}),
     (another_level, {CACHE: 6, JOINT: 2}),
+    (cache_dtype, {CACHE: 6, JOINT: 2, TARGETS: 2, STUDENT: 2}),
+    (targets_dtype, {CACHE: 6, TARGETS: 2, STUDENT: 2}),
+    (live_students, {STUDENT: 2}),
+    (memory_budget, {}),
     (report_title, {}),
     (unused_momentum, {}),
 ]
@@ -225,8 +249,8 @@ def coded(text: str) -> str:
 
 CODE_CHANGES: list[tuple[str, Callable[[str], str], dict[str, int]]] = [
     ("kd/distillers/mlfd.py", coded, {STUDENT: 2} | PAGES),
-    ("kd/models/joint.py", coded, {JOINT: 2, STUDENT: 2} | PAGES),
-    ("kd/data/views.py", coded, {TEACHER: 3, CACHE: 6, JOINT: 2, STUDENT: 2, BASELINE: 1} | PAGES),
+    ("kd/models/joint.py", coded, {JOINT: 2, TARGETS: 2, STUDENT: 2} | PAGES),
+    ("kd/data/views.py", coded, {TEACHER: 3, CACHE: 6, JOINT: 2, TARGETS: 2, STUDENT: 2, BASELINE: 1} | PAGES),
     ("kd/evaluation/tables.py", coded, PAGES),
     ("kd/evaluation/figures.py", coded, {"plot": 1}),
     ("kd/jobs/progress.py", replaced("LINE_EVERY_SECONDS = 5.0", "LINE_EVERY_SECONDS = 9.0"), {}),
@@ -264,7 +288,7 @@ def test_change__of_one_picture(finished: Finished) -> None:
     path = finished.pictures / "dark" / "3.png"
     content, status = path.read_bytes(), path.stat()
     Image.new("RGB", (20, 20), "red").save(path)
-    expected = {DATA: 1, TEACHER: 1, CACHE: 4, JOINT: 2, STUDENT: 2, BASELINE: 1} | PAGES
+    expected = {DATA: 1, TEACHER: 1, CACHE: 4, JOINT: 2, TARGETS: 2, STUDENT: 2, BASELINE: 1} | PAGES
     assert finished.planned() == expected
     path.write_bytes(content)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
