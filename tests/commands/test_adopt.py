@@ -32,6 +32,7 @@ def test_adopt__takes_a_chain_at_once(config: Tiny, edit: Edit) -> None:
     assert {job.stage for job in changed} == {
         "train_teacher",
         "cache_embeddings",
+        "cache_targets",
         "train_joint_teacher",
         "distill_student",
         "train_baseline",
