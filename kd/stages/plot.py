@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kd.evaluation.figures import accuracy_figure, cost_figure, curves_figure, save
+from kd.evaluation.figures import accuracy_figure, cache_figure, cost_figure, curves_figure, save
 from kd.jobs.run import user_errors
 from kd.plan import Plan
 from kd.stages.tabulate import options_from_command_line, plainly_named
@@ -16,7 +16,7 @@ log = logging.getLogger("kd")
 
 
 def draw_figures(plan: Plan, key: Path) -> None:
-    """Write accuracy, training curves and cost; then `key`, which says that they are of this run."""
+    """Write accuracy, training curves, cost and caches; then `key`, which says that they are of this run."""
     config = plan.config
     tables, figures = config.results / "tables", config.results / "figures"
     table = pd.read_csv(tables / "summary.csv", dtype={"level": str}).fillna({"level": ""})
@@ -25,6 +25,7 @@ def draw_figures(plan: Plan, key: Path) -> None:
         "accuracy": accuracy_figure(table, title, config.reports.selection),
         "training_curves": curves_figure(plan.rows, title),
         "cost": cost_figure(pd.read_csv(tables / "cost.csv"), title),
+        "cache": cache_figure(pd.read_csv(tables / "cache.csv", dtype={"views": str}), title),
     }
     with plainly_named(figures, key):
         for name, figure in drawn.items():

@@ -16,6 +16,7 @@ import pandas as pd
 import yaml
 
 from kd.config import load_config
+from kd.evaluation.caches import cache_table
 from kd.evaluation.tables import cost, markdown, measurements, readable, summary
 from kd.jobs.files import replacing
 from kd.jobs.job import Job
@@ -30,7 +31,7 @@ STYLE = "<style>body{font-family:sans-serif} td,th{padding:2px 8px} table{border
 
 
 def write_tables(plan: Plan, key: Path) -> None:
-    """Write summary, single measurements, cost and the index of artefacts; then `key`, of this run."""
+    """Write summary, single measurements, cost, caches and the index of artefacts; then `key`, of this run."""
 
     @cache
     def by_directory(directory: Path) -> dict[str, Any]:
@@ -44,6 +45,7 @@ def write_tables(plan: Plan, key: Path) -> None:
     short = readable(table, plan.config.reports.selection)
     title = f"test acc@1 in percent, mean ± std over seeds (gain), weights: {plan.config.reports.selection}"
     costs = cost(plan, read)
+    caches = cache_table(plan, measured, plan.config.reports.selection, read)
     whole = table.to_html(index=False, na_rep="")
     page = f"<p>{title}</p>{short.to_html(index=False)}<p>All of it, gains with their standard errors:</p>{whole}"
     index = [{"stage": job.stage, "name": job.name, "directory": str(job.directory)} for job in plan.jobs.values()]
@@ -54,6 +56,8 @@ def write_tables(plan: Plan, key: Path) -> None:
         "tables/summary.html": STYLE + page,
         "tables/cost.csv": costs.to_csv(index=False),
         "tables/cost.html": STYLE + costs.to_html(index=False, na_rep=""),
+        "tables/cache.csv": caches.to_csv(index=False),
+        "tables/cache.html": STYLE + caches.to_html(index=False, na_rep=""),
         "tables/run.html": _run_page(plan),
         "index.csv": pd.DataFrame(index).to_csv(index=False),
     }

@@ -8,6 +8,7 @@ rule plot:
         TABLES_KEY,
         RESULTS / "tables" / "summary.csv",
         RESULTS / "tables" / "cost.csv",
+        RESULTS / "tables" / "cache.csv",
     output:
         key=update(FIGURES_KEY),
         accuracy=report(
@@ -19,6 +20,7 @@ rule plot:
             category="Figures",
         ),
         cost=report(figure("cost"), caption="../report/cost.rst", category="Figures"),
+        cache=report(figure("cache"), caption="../report/cache.rst", category="Figures"),
     log:
         RESULTS / "logs" / "plot.log",
     conda:

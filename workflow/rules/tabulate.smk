@@ -22,6 +22,12 @@ rule tabulate:
             caption="../report/cost_table.rst",
             category="Tables",
         ),
+        cache=table("cache.csv"),
+        cache_html=report(
+            table("cache.html"),
+            caption="../report/cache_table.rst",
+            category="Tables",
+        ),
         run=report(
             table("run.html"),
             caption="../report/run.rst",
