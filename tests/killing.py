@@ -1,0 +1,154 @@
+"""Jobs that are killed, by SIGKILL, and started again: the machinery of the tests and of the soak run.
+
+`python -m tests.killing CONFIG --at 3,5` makes every artefact of a config; each job is killed before its 3rd rename,
+started again and killed before its 5th, and then left alone. `--kills 200` kills at random moments instead. Jobs are
+forked from one process that has imported everything, so that kills meet work and not imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+
+from kd.config import load_config
+from kd.jobs.job import Job
+from kd.jobs.run import run_job, user_errors
+from kd.plan import Plan
+from kd.training import loop
+
+
+def build(job: Job) -> None:
+    """Run a job in this process."""
+    stage = importlib.import_module(f"kd.stages.{job.stage}")
+    run_job(job, stage.Spec.model_validate(job.spec), stage.build, getattr(stage, "UNREAD", ()))
+
+
+def start(job: Job, die_at: int = 0) -> int:
+    """Run a job in a child; it kills itself before its `die_at`-th rename, if that is not 0."""
+    child = os.fork()
+    if child:
+        return child
+    torch.set_num_threads(1)
+    loop.CHECKPOINT_EVERY_SECONDS = 0.0
+    if die_at:
+        _die_before_rename(die_at)
+    with user_errors():
+        build(job)
+    os._exit(0)
+
+
+def _die_before_rename(number: int) -> None:
+    replace, done = os.replace, 0
+
+    def counted(*arguments: Any, **options: Any) -> None:
+        nonlocal done
+        done += 1
+        if done == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(*arguments, **options)
+
+    os.replace = counted
+
+
+def finished(child: int) -> bool:
+    """Wait for a child: whether it came to its end; False: it was killed."""
+    status = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+        return False
+    if status:
+        raise SystemExit(f"a job failed with status {status}")
+    return True
+
+
+def run_with_kills_at(plan: Plan, renames: list[int]) -> int:
+    """Make everything; kill each job before some of its renames. Returns the number of kills."""
+    kills = 0
+    for job in plan.jobs.values():
+        for rename in renames:
+            kills += not finished(start(job, rename))
+        assert finished(start(job))
+    return kills
+
+
+def run_with_random_kills(plan: Plan, wanted: int, seconds: dict[str, float], seed: int) -> int:
+    """Make everything; spread `wanted` kills over the time that jobs take, at random moments."""
+    moments = random.Random(seed)
+    kills, jobs = 0, list(plan.jobs.values())
+    total = sum(seconds[job.name] for job in jobs)
+    owed = 0.0
+    for job in jobs:
+        owed += wanted * seconds[job.name] / total
+        while kills < round(owed):
+            child = start(job)
+            time.sleep(moments.uniform(0, seconds[job.name]))
+            os.kill(child, signal.SIGKILL)
+            kills += 1
+            if finished(child):
+                kills -= 1
+                break
+        assert finished(start(job))
+    return kills
+
+
+def contents(results: Path) -> dict[str, str]:
+    """What was computed: digest of every visible file of every artefact, by path; wall-clock times left out."""
+    found = {}
+    for path in sorted(results.rglob("*")):
+        relative = path.relative_to(results)
+        if not path.is_file() or any(part.startswith(".") for part in relative.parts):
+            continue
+        if path.name == "manifest.json":
+            manifest = json.loads(path.read_text())
+            content = json.dumps([manifest["key"], manifest["spec"], manifest["result"]]).encode()
+        elif path.name == "history.csv":
+            content = pd.read_csv(path).drop(columns="seconds").to_csv().encode()
+        else:
+            content = path.read_bytes()
+        found[str(relative)] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def main() -> None:
+    """Make everything twice, undisturbed and killed, and compare."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--folder", type=Path, required=True, help="for both results folders")
+    parser.add_argument("--at", default="", help="renames before which each job is killed, with commas")
+    parser.add_argument("--kills", type=int, default=0, help="random kills, over all jobs")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    raw = yaml.safe_load(options.config.read_text())
+    plans = {
+        name: Plan(load_config(raw | {"results": str(options.folder / name)})) for name in ("undisturbed", "killed")
+    }
+    seconds = {}
+    for job in plans["undisturbed"].jobs.values():
+        started = time.monotonic()
+        assert finished(start(job))
+        seconds[job.name] = time.monotonic() - started
+    if options.kills:
+        kills = run_with_random_kills(plans["killed"], options.kills, seconds, options.seed)
+    else:
+        kills = run_with_kills_at(plans["killed"], [int(each) for each in options.at.split(",")])
+    expected, found = (contents(options.folder / name) for name in plans)
+    differing = sorted(path for path in {*expected, *found} if expected.get(path) != found.get(path))
+    sys.stdout.write(f"{kills} kills, {len(expected)} files, {len(differing)} differ\n")
+    sys.stdout.writelines(f"{path}\n" for path in differing)
+    raise SystemExit(bool(differing))
+
+
+if __name__ == "__main__":
+    main()
