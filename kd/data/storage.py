@@ -188,13 +188,14 @@ def create_rows(
             dtype=dtype,
             chunks=((1,) if views else ()) + (chunk, *row_shape),
             compressors=[Crc32cCodec()],
-            fill_value=_fill_value(np.dtype(dtype)),
+            fill_value=fill_value(np.dtype(dtype)),
             attributes=attributes,
         )
     return open_rows(group, name, views=views > 0)
 
 
-def _fill_value(dtype: np.dtype[Any]) -> float | int:
+def fill_value(dtype: np.dtype[Any]) -> float | int:
+    """What Zarr gives for chunks that are missing: nothing that a value could be."""
     if dtype.kind == "f":
         return math.nan
     return np.iinfo(dtype).max if dtype.kind == "u" else np.iinfo(dtype).min

@@ -1,0 +1,1 @@
+"""Commands for people, about what lies in the results folder. Each gives the lines to print."""

@@ -1,0 +1,47 @@
+"""What a config wants, and which of it a name means."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import yaml
+
+from kd.config import load_config
+from kd.jobs.errors import UserError
+from kd.jobs.job import Job
+from kd.plan import Plan
+
+
+def plan_of(configfile: Path) -> Plan:
+    """The plan of a config file, of the results folder as seen from the working directory.
+
+    Raises:
+        UserError: the file cannot be read, or the config is wrong.
+    """
+    try:
+        raw = yaml.safe_load(configfile.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"--configfile: {configfile}: no such file") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"--configfile: {configfile}: is not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"--configfile: {configfile}: holds {type(raw).__name__}, expected the keys of a config")
+    return Plan(load_config(raw))
+
+
+def find_job(plan: Plan, name: str) -> Job:
+    """The job of that name, as in results/index.csv: NAME, or STAGE/NAME where several stages have it.
+
+    Raises:
+        UserError: the config has none, or several.
+    """
+    names = {f"{job.stage}/{job.name}": job for job in plan.jobs.values()}
+    found = [job for full, job in names.items() if name in (full, job.name)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"{name}: is the name of several: {', '.join(f'{job.stage}/{name}' for job in found)}")
+    close = difflib.get_close_matches(name, [*names, *(job.name for job in names.values())], n=1)
+    hint = f"; did you mean {close[0]}?" if close else ""
+    raise UserError(f"{name}: the config has no artefact of this name{hint} (results/index.csv lists all)")
