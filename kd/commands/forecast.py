@@ -155,10 +155,9 @@ def demand_lines(expected: list[Expected], free: Free) -> Iterator[str]:
     left = sum(not each.there for each in expected)
     needed = demand(expected, free.block)
     inodes = "" if free.inodes is None else f" and {free.inodes:,} files"
-    yield (
-        f"still to be made: {left} of {len(expected)}, {readable(needed.bytes)} in {needed.inodes:,} files and folders;"
-        f" at most {readable(needed.transient)} more for the checkpoints of one training"
-    )
+    transient = f", and {readable(needed.transient)} for checkpoints of a training" if needed.transient else ""
+    size = f"{readable(needed.bytes)} in {needed.inodes:,} files and folders"
+    yield f"still to be made: {left} of {len(expected)}, {size}{transient}"
     yield f"free in {free.folder}: {readable(free.bytes)}{inodes}"
 
 

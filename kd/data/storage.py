@@ -9,6 +9,7 @@ about a millisecond and several copies on every chunk.
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.storage import LocalStore
 
+from kd.data.origin import MADE_FROM, begun_origin, check_origin
 from kd.jobs.errors import UserError
 
 FORMAT = 2  # of packed datasets and stores of embeddings and targets, as config/README.md describes it
@@ -214,25 +216,41 @@ def open_rows(group: zarr.Group, name: str, *, views: bool = False) -> RowArray:
 
 
 def create_group(path: Path, attributes: dict[str, Any]) -> zarr.Group:
-    """The store at a path, made if it is not there; what a killed writer left half written is removed."""
+    """The store at a path, made if it is not there.
+
+    Removed is what a killed writer left half written, and a store that is another artefact's.
+    """
+    origin = begun_origin(path.parent)
+    if path.is_dir() and _attributes(path).get(MADE_FROM) != origin:
+        shutil.rmtree(path)
     for partial in path.rglob("*.partial"):
         partial.unlink()
     root = zarr.open_group(path, mode="a")
-    root.attrs.update({"format": FORMAT} | attributes)
+    root.attrs.update({"format": FORMAT} | attributes | ({} if origin is None else {MADE_FROM: origin}))
     return root
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    try:
+        return zarr.open_group(path, mode="r").attrs.asdict()
+    except (FileNotFoundError, ValueError):  # not there, or cut short
+        return {}
 
 
 def open_group(path: Path) -> zarr.Group:
     """Open a store for reading.
 
     Raises:
-        UserError: there is none, or it was written by a newer version of this program.
+        UserError: there is none, it was written by a newer version of this program, or it is another
+            artefact's than the manifest beside it says.
     """
     try:
         root = zarr.open_group(path, mode="r")
     except FileNotFoundError as error:
         raise UserError(f"{path}: no Zarr store here; delete {path.parent} and run again") from error
-    found = root.attrs.get("format")
+    attributes: dict[str, Any] = root.attrs.asdict()
+    found = attributes.get("format")
     if found != FORMAT:
         raise UserError(f"{path}: has format {found!r}, this version of kd reads format {FORMAT}")
+    check_origin(attributes.get(MADE_FROM), path)
     return root

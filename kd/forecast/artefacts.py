@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, cast
 
+from kd.data.origin import MADE_FROM, origin_of
 from kd.data.sources.base import SPLITS
 from kd.data.storage import FORMAT, chunk_rows, row_size
 from kd.distillers.base import target_names
@@ -93,6 +94,7 @@ class Forecaster:
         facts = self.facts(job)
         attributes = {
             "format": FORMAT,
+            MADE_FROM: origin_of(job),
             "task": "single_label",
             "name": facts.name,
             "classes": facts.classes,
@@ -237,7 +239,7 @@ class Forecaster:
 
     def _store_size(self, job: Job, arrays: Arrays, splits: Collection[str]) -> Size:
         (facts,) = self._datasets(job)
-        size = group_size({"format": FORMAT})
+        size = group_size({"format": FORMAT, MADE_FROM: origin_of(job)})
         for split in splits:
             rows, views = facts.sizes[split], job.spec["views"] if split == "train" else 1
             size += group_size({}) + array_size(rows, (), "int64", chunk=rows)
