@@ -91,7 +91,8 @@ def _file_problems(manifest: dict[str, Any], directory: Path) -> Iterator[str]:
             yield f"{store}: is not a Zarr store that can be read ({error})"
             continue
         yield from (f"{path}: is missing, and its manifest does not list it" for path in missing if path not in listed)
-        other = origin_difference(root.attrs.asdict().get(MADE_FROM), manifest)
+        attributes: dict[str, Any] = root.attrs.asdict()
+        other = origin_difference(attributes.get(MADE_FROM), manifest)
         if other is not None:
             yield f"{store}/zarr.json: is the store of another artefact than its manifest says: {other}"
 
