@@ -45,18 +45,18 @@ def measure_network(model: dict[str, Any], datasets: list[dict[str, Any]]) -> di
         in `problems` why not.
 
     Raises:
-        UserError: timm cannot build it.
+        UserError: timm cannot build it, or it does not take pictures of this size.
     """
-    network = _without_storage(lambda: _build(model, datasets))
-    taps: dict[str, tuple[int, ...]] = {}
-    problems: dict[str, str] = {}
-    for level in LEVELS:
-        try:
-            taps[level] = _tap(network, model, datasets, level)
-        except UserError as error:
-            problems[level] = str(error)
-    config = len(network.config.model_dump_json(indent=1))
-    return _measured(network) | {"config": config, "taps": taps, "problems": problems}
+
+    def measure() -> dict[str, Any]:
+        network = _build(model, datasets)
+        taps, problems = _taps(network)
+        if "L1" in problems:
+            raise UserError(f"models: {network.config.architecture}: {problems['L1']}")
+        config = len(network.config.model_dump_json(indent=1))
+        return _measured(network) | {"config": config, "taps": taps, "problems": problems}
+
+    return _without_storage(measure)
 
 
 def measure_export(model: dict[str, Any], dataset: dict[str, Any]) -> dict[str, Any]:
@@ -120,14 +120,21 @@ def _build(model: dict[str, Any], datasets: list[dict[str, Any]]) -> Network:
     return new_network(spec, infos, statistics=infos[0])
 
 
-def _tap(network: Network, model: dict[str, Any], datasets: list[dict[str, Any]], level: Level) -> tuple[int, ...]:
-    try:
-        with torch.device("meta"):
-            return tap_shapes(network, [level])[level]
-    except UserError:
-        raise
-    except Exception:  # noqa: BLE001 - as below
-        return tap_shapes(_build(model, datasets), [level])[level]
+def _taps(network: Network) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Shape of each level, or why there is none."""
+    taps: dict[str, tuple[int, ...]] = {}
+    problems: dict[str, str] = {}
+    for level in LEVELS:
+        try:
+            taps[level] = tap_shapes(network, [level])[level]
+        except UserError as error:
+            problems[level] = str(error)
+        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+            if network.mean.is_meta:
+                raise
+            rows, columns = network.config.input_size
+            problems[level] = f"level {level}: fails on a picture of {rows} x {columns} pixels: {error}"
+    return taps, problems
 
 
 def _without_storage(make: Callable[[], T]) -> T:

@@ -128,6 +128,10 @@ def no_export(config: Config) -> None:
     config["students"]["mlfd_l1"]["model"] = "folded"
 
 
+def wrong_size(config: Config) -> None:
+    config["models"]["byobnet"] = {"architecture": "test_vit", "input_size": [40, 40]}
+
+
 def too_few_pictures(config: Config) -> None:
     config["datasets"]["mnist5k"]["split"] = {"train": 5001}
 
@@ -141,6 +145,7 @@ IMPOSSIBLE: list[tuple[Callable[[Config], None], str]] = [
     (level_of_single_dataset_distillation, r"students\.kd\.level: models\.byobnet: level L2: the tokens"),
     (wrong_argument, r"^models\.byobnet: timm cannot build test_byobnet with \{'depth': 3\}"),
     (no_export, r"^models\.folded: levit_128s has no single linear classifier, cannot be exported"),
+    (wrong_size, r"^models\.byobnet: test_vit: level L1: fails on a picture of 40 x 40 pixels: Input height"),
     (too_few_pictures, r"^datasets\.mnist5k: split\.train: 5001 asks for 5001 images"),
 ]
 
