@@ -12,6 +12,7 @@ from typing import Any
 from kd.data.sources.base import SPLITS
 from kd.data.sources.registry import load_source
 from kd.forecast.memory import Memory
+from kd.jobs.errors import UserError
 from kd.jobs.job import Job
 from kd.jobs.manifest import load_manifest
 from kd.stages.prepare_dataset import Spec, select
@@ -62,16 +63,20 @@ def dataset_facts(job: Job, memory: Memory) -> DatasetFacts:
 
 
 def _packed(job: Job) -> dict[str, Any] | None:
-    manifest = load_manifest(job.directory)
-    if manifest is None:
+    """From a finished artefact; None: there is none, or the stage will make it anew."""
+    try:
+        manifest = load_manifest(job.directory)
+        if manifest is None:
+            return None
+        records = {record["path"]: record["bytes"] for record in manifest["files"]}
+        document = json.loads((job.directory / STORE / "zarr.json").read_text())
+        return {
+            "classes": document["attributes"]["classes"],
+            "sizes": manifest["result"]["sizes"],
+            "listing_bytes": records[SAMPLES],
+        }
+    except (UserError, OSError, ValueError, KeyError):
         return None
-    records = {record["path"]: record["bytes"] for record in manifest["files"]}
-    document = json.loads((job.directory / STORE / "zarr.json").read_text())
-    return {
-        "classes": document["attributes"]["classes"],
-        "sizes": manifest["result"]["sizes"],
-        "listing_bytes": records[SAMPLES],
-    }
 
 
 def _listed(spec: Spec) -> dict[str, Any]:

@@ -9,7 +9,9 @@ from snakemake.logging import logger
 def to_be_made():
     """Directories of the artefacts that this run will make."""
     outputs = (path for job in workflow.dag.needrun_jobs() for path in job.output)
-    return [each for each in {Path(path).parent for path in outputs} if each in PLAN.jobs]
+    return [
+        each for each in {Path(path).parent for path in outputs} if each in PLAN.jobs
+    ]
 
 
 def preflight(directories):
