@@ -4,84 +4,139 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from kd.jobs.run import user_errors
 
 CONFIG = Path("config/config.yaml")
 
+Options = argparse.Namespace
 
-def predict(options: argparse.Namespace) -> None:
+
+def predict(options: Options) -> Iterator[str]:
     """Print the most probable classes of each picture."""
     from kd.evaluation.prediction import predict_images
 
     for path, classes in predict_images(options.student, options.pictures, options.top):
-        print(path, *(f"{name} {100 * probability:.1f}%" for name, probability in classes), sep="\t")
+        yield "\t".join([str(path), *(f"{name} {100 * probability:.1f}%" for name, probability in classes)])
 
 
-def forecast(options: argparse.Namespace) -> None:
+def schema(options: Options) -> Iterator[str]:  # noqa: ARG001
+    """Print the JSON schema of the config."""
+    from kd.config import Config
+
+    yield json.dumps(Config.model_json_schema(), indent=1)
+
+
+def why(options: Options) -> Iterator[str]:
+    """Say whether an artefact is there; if not, in what it differs from what is there."""
+    from kd.commands.planned import find_job, plan_of
+    from kd.commands.why import why
+
+    plan = plan_of(options.configfile)
+    yield from why(plan, find_job(plan, options.name))
+
+
+def adopt(options: Options) -> Iterator[str]:
+    """Take over finished artefacts that differ from the wanted ones only in the code that made them."""
+    from kd.commands.adopt import adopt
+    from kd.commands.planned import find_job, plan_of
+
+    plan = plan_of(options.configfile)
+    named = [find_job(plan, name) for name in options.names]
+    jobs = [job for job in plan.jobs.values() if not named or job in named]
+    yield from adopt(plan, jobs, yes=options.yes)
+
+
+def invalidate(options: Options) -> Iterator[str]:
+    """Drop an artefact and everything that was made from it."""
+    from kd.commands.invalidate import invalidate
+    from kd.commands.planned import find_job, plan_of
+
+    plan = plan_of(options.configfile)
+    yield from invalidate(plan, find_job(plan, options.name), only=options.only, yes=options.yes)
+
+
+def gc(options: Options) -> Iterator[str]:
+    """List, and with --yes remove, what none of the given configs needs. Give every config that is in use."""
+    from kd.commands.gc import collect
+    from kd.commands.planned import plan_of
+
+    yield from collect([plan_of(path) for path in options.configfile or [CONFIG]], yes=options.yes)
+
+
+def forecast(options: Options) -> Iterator[str]:
     """Say what every artefact of a config will weigh, what is there, and what is free."""
     from kd.commands.forecast import forecast_json, forecast_table
     from kd.commands.planned import plan_of
 
     plan = plan_of(options.configfile)
-    for line in forecast_json(plan) if options.json else forecast_table(plan):
-        print(line)
+    yield from forecast_json(plan) if options.json else forecast_table(plan)
 
 
-def verify(options: argparse.Namespace) -> None:
+def verify(options: Options) -> Iterator[str]:
     """Read finished artefacts whole, and compute a sample of what is stored in caches again."""
     from kd.commands.planned import plan_of
     from kd.commands.verify import verify
 
-    for line in verify(plan_of(options.configfile), options.names, options.rows):
-        print(line, flush=True)
+    yield from verify(plan_of(options.configfile), options.names, options.rows)
 
 
-def schema(options: argparse.Namespace) -> None:  # noqa: ARG001
-    """Print the JSON schema of the config."""
-    from kd.config import Config
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(prog="python -m kd", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="command")
 
-    print(json.dumps(Config.model_json_schema(), indent=1))
+    def add(run: Callable[[Options], Iterator[str]], help_: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(run.__name__, help=help_, description=run.__doc__)
+        command.set_defaults(run=run)
+        return command
+
+    command = add(predict, "classify pictures with a student")
+    command.add_argument("student", type=Path, help="directory of a student (results/index.csv lists them)")
+    command.add_argument("pictures", type=Path, help="an image, or a folder of images")
+    command.add_argument("--top", type=int, default=5, choices=range(1, 101), metavar="K", help="(default: 5)")
+    add(schema, "print the JSON schema of the config")
+    name = "NAME as in results/index.csv, or STAGE/NAME"
+    command = add(why, "is it there, and why not")
+    command.add_argument("name", help=name)
+    _configured(command)
+    command = add(adopt, "keep what was made by code that differs harmlessly")
+    command.add_argument("names", nargs="*", metavar="name", help=f"{name} (default: all that is missing)")
+    _configured(command, changes=True)
+    command = add(invalidate, "drop an artefact and what was made from it")
+    command.add_argument("name", help=name)
+    command.add_argument("--only", action="store_true", help="keep what was made from it")
+    _configured(command, changes=True)
+    command = add(gc, "remove what no config needs")
+    command.add_argument("--configfile", type=Path, action="append", help=f"repeatable (default: {CONFIG})")
+    command.add_argument("--yes", action="store_true", help="do it; else only say what would be done")
+    command = add(forecast, "bytes and files, before anything is made")
+    command.add_argument("--json", action="store_true", help="for machines, in bytes")
+    _configured(command)
+    command = add(verify, "is what is there undamaged and right")
+    command.add_argument(
+        "names", nargs="*", metavar="name", help=f"{name}, or a directory (default: all that is there)"
+    )
+    rows = "of each split and view, computed again (default: %(default)s)"
+    command.add_argument("--rows", type=int, default=32, metavar="N", help=rows)
+    _configured(command)
+    return top
+
+
+def _configured(command: argparse.ArgumentParser, *, changes: bool = False) -> None:
+    command.add_argument("--configfile", type=Path, default=CONFIG, help="(default: %(default)s)")
+    if changes:
+        command.add_argument("--yes", action="store_true", help="do it; else only say what would be done")
 
 
 def main() -> None:
     """Parse the command line and run a command."""
-    parser = argparse.ArgumentParser(prog="python -m kd", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="command")
-    command = commands.add_parser("predict", help="classify pictures with a student", description=predict.__doc__)
-    command.add_argument("student", type=Path, help="directory of a student (results/index.csv lists them)")
-    command.add_argument("pictures", type=Path, help="an image, or a folder of images")
-    command.add_argument("--top", type=int, default=5, choices=range(1, 101), metavar="K", help="(default: 5)")
-    command.set_defaults(run=predict)
-    command = commands.add_parser("schema", help="print the JSON schema of the config", description=schema.__doc__)
-    command.set_defaults(run=schema)
-    command = commands.add_parser(
-        "forecast", help="bytes and files, before anything is made", description=forecast.__doc__
-    )
-    command.add_argument("--configfile", type=Path, default=CONFIG, help="(default: %(default)s)")
-    command.add_argument("--json", action="store_true", help="for machines, in bytes")
-    command.set_defaults(run=forecast)
-    command = commands.add_parser("verify", help="is what is there undamaged and right", description=verify.__doc__)
-    command.add_argument(
-        "names",
-        nargs="*",
-        metavar="name",
-        help="NAME or STAGE/NAME as in results/index.csv, or a directory (default: all)",
-    )
-    command.add_argument("--configfile", type=Path, default=CONFIG, help="(default: %(default)s)")
-    command.add_argument(
-        "--rows",
-        type=int,
-        default=32,
-        choices=range(1, 10**6),
-        metavar="N",
-        help="of each split and view, computed again (default: 32)",
-    )
-    command.set_defaults(run=verify)
-    options = parser.parse_args()
+    options = parser().parse_args()
     with user_errors():
-        options.run(options)
+        for line in options.run(options):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -190,8 +190,15 @@ class Config(BaseOptions):
     reports: ReportConfig = ReportConfig()
 
     def recipe(self, name: str) -> Recipe:
-        """A recipe with its augmentation put in."""
+        """A recipe with its augmentation put in, and without what its optimiser and schedule do not use.
+
+        So a change of those numbers changes no key.
+        """
         options = self.recipes[name].model_dump()
+        if options["optimizer"] != "sgd":
+            del options["momentum"]
+        if options["schedule"] == "constant":
+            del options["warmup"]
         augmentation = options.pop("augmentation")
         return Recipe(**options, augmentation=None if augmentation is None else self.augmentations[augmentation])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,7 @@ STAGES = (
     "distill_student",
     "train_baseline",
 )
-# Fields of a spec that readers of the artefact do not depend on. They read the arrays and as many views as
-# their own spec says: so a joint teacher at another level, or a student with more views, enlarges a store
-# and leaves valid everything that was trained on it.
-UNREAD = {"cache_embeddings": ("levels", "views"), "cache_targets": ("arrays", "views")}
+UNREAD = {"cache_embeddings": cache_embeddings.UNREAD, "cache_targets": cache_targets.UNREAD}
 
 
 @dataclass(frozen=True)
@@ -208,7 +206,7 @@ class Plan:
         student = None
         if joint.scope == "per_target" and joint.level != "L1":
             model = self._student_model(joint.student_model, targets[0])
-            student = model.model_copy(update={"weights": "scratch"})  # only its shapes matter
+            student = model.model_copy(update={"weights": "scratch", "registry": None})  # only its shapes matter
         spec = train_joint_teacher.Spec(
             level=joint.level,
             teachers=teachers,
@@ -295,6 +293,8 @@ class Plan:
     def _model(self, name: str) -> ModelSpec:
         """A model, with what identifies the weights that it brings."""
         model = self.config.models[name]
+        if model.weights == "pretrained":
+            return model.model_copy(update={"registry": f"timm=={version('timm')}"})
         if not isinstance(model.weights, Checkpoint):
             return model
         path = model.weights.path

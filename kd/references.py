@@ -61,6 +61,8 @@ def _model(key: str, model: ModelSpec) -> Iterator[str]:
     yield from _known(f"{key}.architecture", model.architecture.split(".")[0], _architectures(), "timm model")
     if model.std is not None and min(model.std) <= 0:
         yield f"{key}.std: given {model.std}; each number must be greater than 0"
+    if model.registry is not None:
+        yield f"{key}.registry: is filled in by the program; leave it out"
     if isinstance(model.weights, Checkpoint):
         if not model.weights.path.is_file():
             yield f"{key}.weights.path: {model.weights.path} is not a file"

@@ -182,6 +182,32 @@ def test_plan__one_row_of_the_tables_for_two_students_is_a_mistake(tiny: Tiny) -
     assert {("hot", "student"), ("hot", "individual"), ("tiny", "student")} <= experiments
 
 
+def test_plan__timms_version_counts_for_its_weights_only(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny["models"]["resnet"]["weights"] = "pretrained"
+    before = Plan(load_config(tiny))
+    monkeypatch.setattr("kd.plan.version", lambda _: "0.0.0")
+    after = Plan(load_config(tiny))
+    same = {job.name for job in before.jobs.values()} - {
+        job.name for job in after.jobs.values() if job.directory not in before.jobs
+    }
+    assert same == {
+        "digits",
+        "mnist5k",
+        "mnist5k_byobnet-seed0",
+        "mnist5k_byobnet-on-digits-seed0",
+        "mnist5k_byobnet-on-mnist5k-seed0",
+    }
+    teacher = next(job for job in after.stage("train_teacher") if job.name == "digits_resnet-seed0")
+    assert teacher.spec["model"]["registry"] == "timm==0.0.0"
+
+
+def test_plan__numbers_that_are_not_used_change_no_key(tiny: Tiny) -> None:
+    assert changed(tiny, lambda config: config["recipes"]["network"].update(momentum=0.5)) == set()
+    tiny["recipes"]["network"].update(optimizer="sgd", schedule="constant")
+    assert changed(tiny, lambda config: config["recipes"]["network"].update(warmup=0.3)) == set()
+    assert changed(tiny, lambda config: config["recipes"]["network"].update(momentum=0.5))
+
+
 def test_plan__a_missing_source_names_the_dataset(tiny: Tiny) -> None:
     tiny["datasets"]["digits"]["source"] = {"type": "image_folder", "root": "/nowhere"}
     with pytest.raises(UserError, match=r"datasets\.digits: source\.root: /nowhere is not a folder"):

@@ -9,7 +9,7 @@ streamed changes nothing but speed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,7 +19,8 @@ from torch import Tensor
 
 from kd.data.storage import RowArray, spans
 
-WINDOW_BYTES = 256 << 20
+WINDOW_BYTES = 128 << 20
+READERS = 4  # threads; also where there are fewer processors, to keep a disk busy
 
 
 class Column(Protocol):
@@ -96,27 +97,52 @@ class Table:
         self.row_bytes = sum(column.row_bytes for column in columns.values())
         self._keep = memory.reserve(self.rows * self.row_bytes * self.views) if memory else None
         self._kept: dict[int, dict[str, Tensor]] = {}
+        self._buffers: list[dict[str, Tensor]] = [{}, {}]
 
-    def load(self, wanted: Sequence[slice], epoch: int | None) -> Loaded:
-        """Some blocks of the view that belongs to an epoch; None: the first view."""
+    def load(self, wanted: Sequence[slice], epoch: int | None, readers: Executor) -> Callable[[], Loaded]:
+        """Begin to read some blocks of the view that belongs to an epoch; None: the first view.
+
+        Returns:
+            What waits for them and gives them. They are there until the next but one call.
+        """
         view = 0 if epoch is None else epoch % self.views
-        if self._keep is None:
-            return Loaded(self._read(wanted, view), whole=False)
+        keep = self._keep
+        if keep is None:
+            # Two buffers in turn: one is read into while the rows of the other are being taken. They are
+            # kept, since fresh memory costs as much as reading.
+            self._buffers.reverse()
+            begun = self._read(wanted, view, self._buffers[0], readers)
+            return lambda: Loaded(begun(), whole=False)
         if view not in self._kept:
-            values = self._read([slice(0, self.rows)], view)
-            self._kept[view] = {name: self._keep(value) for name, value in values.items()}
-        return Loaded(self._kept[view], whole=True)
+            whole = self._read([slice(0, self.rows)], view, {}, readers)
+            self._kept[view] = {name: keep(value) for name, value in whole().items()}
+        return lambda: Loaded(self._kept[view], whole=True)
 
-    def _read(self, wanted: Sequence[slice], view: int) -> dict[str, Tensor]:
+    def _read(
+        self, wanted: Sequence[slice], view: int, buffer: dict[str, Tensor], readers: Executor
+    ) -> Callable[[], dict[str, Tensor]]:
+        """Begin to read into a buffer, which grows where it is too small."""
         count = sum(each.stop - each.start for each in wanted)
-        values = {name: column.empty(count) for name, column in self.columns.items()}
-        start = 0
-        for each in wanted:
-            stop = start + each.stop - each.start
-            for name, column in self.columns.items():
-                column.fill(values[name][start:stop], each, view)
-            start = stop
-        return values
+        for name, column in self.columns.items():
+            if name not in buffer or len(buffer[name]) < count:
+                buffer[name] = column.empty(count)
+        values = {name: buffer[name][:count] for name in self.columns}
+        reads = []
+        for name, column in self.columns.items():
+            start = 0
+            for each in wanted:
+                for part in spans(each.stop - each.start, column.chunk):
+                    rows = slice(each.start + part.start, each.start + part.stop)
+                    stop = start + part.stop - part.start
+                    reads.append(readers.submit(column.fill, values[name][start:stop], rows, view))
+                    start = stop
+
+        def finish() -> dict[str, Tensor]:
+            for read in reads:
+                read.result()
+            return values
+
+        return finish
 
 
 @dataclass(frozen=True)
@@ -129,7 +155,7 @@ class Loaded:
     def take(self, rows: np.ndarray, positions: np.ndarray) -> dict[str, Tensor]:
         """Chosen rows; `rows` are their numbers in the table, `positions` those in the window."""
         chosen = torch.from_numpy(rows if self.whole else positions)
-        return {name: value[chosen.to(value.device)] for name, value in self.values.items()}
+        return {name: value.index_select(0, chosen.to(value.device)) for name, value in self.values.items()}
 
 
 class Fed(Protocol):
@@ -252,21 +278,21 @@ def _batches(
 ) -> Iterator[list[Piece]]:
     """Cut the rows of consecutive windows into batches; the next window is read meanwhile."""
 
-    def load(window: Window) -> list[list[Loaded]]:
+    def load(window: Window) -> list[list[Callable[[], Loaded]]]:
         return [
-            [table.load(spans, epoch) for table in each.tables]
+            [table.load(spans, epoch, readers) for table in each.tables]
             for each, spans in zip(datasets, window.spans, strict=True)
         ]
 
     begun: list[Piece] | None = None
     missing = iter(sizes)
     want = next(missing)
-    with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(load, windows[0])
+    with ThreadPoolExecutor(READERS) as readers:
+        ahead = load(windows[0])
         for number, window in enumerate(windows):
-            loaded = ahead.result()
+            loaded = [[finish() for finish in tables] for tables in ahead]
             if number + 1 < len(windows):
-                ahead = reader.submit(load, windows[number + 1])
+                ahead = load(windows[number + 1])
             rows = [window.rows(dataset) for dataset in range(len(datasets))]
             start = 0
             while start < len(window.order):

@@ -61,7 +61,7 @@ class Views:
 
 def to_float(images: Tensor) -> Tensor:
     """(B, H, W, C) uint8 to (B, 3, H, W) float32 in 0..1; grey becomes RGB."""
-    pixels = images.permute(0, 3, 1, 2).float() / 255
+    pixels = images.permute(0, 3, 1, 2).contiguous().float() / 255  # contiguous, as grid_sample likes it
     return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
 
 
@@ -89,20 +89,20 @@ def warp(pixels: Tensor, draws: Tensor, options: Augmentation) -> Tensor:
     shift_y = _between(draws[:, 7], -1, 1) * (1 - height) + _between(draws[:, 8], -2, 2) * options.translate
     mirror = torch.where(draws[:, 9] < options.flip, -1.0, 1.0)
 
+    # Where in the picture to look for the point (x, y) of the view: shear, then turn and zoom, then mirror,
+    # cut and shift. As matrix, one row for each coordinate: (of x, of y, offset), each (B,).
+    cos, sin = rotation.cos() / zoom, rotation.sin() / zoom
+    look_x = (mirror * width * cos, mirror * width * (cos * shear - sin), mirror * shift_x)
+    look_y = (height * sin, height * (sin * shear + cos), shift_y)
     rows, columns = pixels.shape[-2:]
-    y = (torch.arange(rows, device=pixels.device) * 2 + 1) / rows - 1
     x = (torch.arange(columns, device=pixels.device) * 2 + 1) / columns - 1
-    y, x = y[None, :, None], x[None, None, :]
+    y = (torch.arange(rows, device=pixels.device) * 2 + 1) / rows - 1
 
-    def per_sample(values: Tensor) -> Tensor:
-        return values[:, None, None]
+    def coordinate(of_x: Tensor, of_y: Tensor, offset: Tensor) -> Tensor:
+        """(B, H, W), as the sum of what depends on the column and what depends on the row."""
+        return (of_x[:, None] * x + offset[:, None])[:, None, :] + (of_y[:, None] * y)[:, :, None]
 
-    cos, sin = per_sample(rotation.cos() / zoom), per_sample(rotation.sin() / zoom)
-    x, y = x + per_sample(shear) * y, y.expand(len(pixels), -1, columns)
-    x, y = cos * x - sin * y, sin * x + cos * y
-    x = per_sample(mirror) * (per_sample(width) * x + per_sample(shift_x))
-    y = per_sample(height) * y + per_sample(shift_y)
-    grid = torch.stack([x, y], dim=-1)  # (B, H, W, 2)
+    grid = torch.stack([coordinate(*look_x), coordinate(*look_y)], dim=-1)  # (B, H, W, 2)
     return functional.grid_sample(
         pixels, grid, mode="bilinear", padding_mode=PADDING[options.fill], align_corners=False
     )

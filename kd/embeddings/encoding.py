@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -67,6 +68,11 @@ class EncodedArray:
         dtype = cast("Dtype", array.attributes["precision"])
         scales = open_rows(group, f"{name}_scale", views=True) if dtype == "int8" else None
         return cls(name, dtype, array, scales)
+
+    def take_chunks(self, other: Path) -> None:
+        """Take the chunks of the same array in another store, by hard links where the file system has them."""
+        for array in filter(None, (self.array, self.scales)):
+            array.take_chunks(other.with_name(array.path.name))
 
     def has(self, rows: slice, view: int) -> bool:
         """Whether whole chunks are there and undamaged."""

@@ -43,7 +43,13 @@ def create_store(directory: Path) -> zarr.Group:
 
 
 def write_split(
-    root: zarr.Group, split: Split, layouts: dict[str, Layout], views: int, make: Make, batch_size: int
+    root: zarr.Group,
+    split: Split,
+    layouts: dict[str, Layout],
+    views: int,
+    make: Make,
+    batch_size: int,
+    kin: Sequence[Path] = (),
 ) -> None:
     """Fill every view of a split; chunks that an interrupted attempt stored are kept.
 
@@ -57,6 +63,7 @@ def write_split(
         views: number of views.
         make: computes consecutive rows of a view.
         batch_size: rows that are computed together, at most.
+        kin: directories of stores that have other arrays or views of the very same; what they have is taken.
 
     Raises:
         UserError: a value is not finite, or too large for its precision.
@@ -67,6 +74,9 @@ def write_split(
     arrays = [
         EncodedArray.create(group, name, layout.dtype, views, rows, layout.shape) for name, layout in layouts.items()
     ]
+    for array in arrays:
+        for directory in kin:
+            array.take_chunks(directory / STORE / split.name / array.name)
     block = max(array.chunk for array in arrays)
     progress = Progress(views * rows, "image")
     for view in range(views):

@@ -11,7 +11,9 @@ mpl.use("agg")
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
+from kd.jobs.files import replacing
 from kd.plan import Row
 
 COLOURS = {
@@ -22,6 +24,7 @@ COLOURS = {
     "joint_teacher": "#1f77b4",
     "student": "#d62728",
 }
+MARKERS = {"L1": "o", "L2": "s", "L3": "^", "L4": "D"}
 STYLES = {"": "-", "L1": "--", "L2": "-", "L3": "-.", "L4": ":"}
 
 
@@ -106,8 +109,46 @@ def cost_figure(table: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
+def cache_figure(table: pd.DataFrame, title: str) -> Figure:
+    """acc@1 of students against what is stored of a training picture, a panel per dataset.
+
+    Points are labelled with the number of stored views and the precision; lines across are live teachers, which
+    store nothing. Error bars and bands are one standard deviation over seeds.
+    """
+    datasets = list(dict.fromkeys(table["dataset"]))
+    columns = max(1, len(datasets))
+    figure, axes = plt.subplots(1, columns, figsize=(3.6 * columns + 1.5, 4), squeeze=False)
+    for axis, dataset in zip(axes[0], datasets, strict=False):
+        lines = table[table["dataset"] == dataset]
+        for (row, level), group in lines.groupby(["row", "level"], sort=False):
+            label = f"{str(row).replace('_', ' ')} {level}"
+            style = {"color": COLOURS[str(row)], "marker": MARKERS[str(level)]}
+            stored = group[group["views"] != "live"].sort_values("bytes_per_image")
+            spread = stored["std"].fillna(0)
+            axis.errorbar(
+                stored["bytes_per_image"], stored["mean"], spread, label=label, linestyle="", capsize=3, **style
+            )
+            for size, mean, views, dtype in stored[["bytes_per_image", "mean", "views", "dtype"]].to_numpy():
+                text = views if dtype == "float16" else f"{views} {dtype}"
+                axis.annotate(text, (size, mean), xytext=(4, 4), textcoords="offset points", fontsize=7)
+            for mean, deviation in group.loc[group["views"] == "live", ["mean", "std"]].fillna(0).to_numpy():
+                axis.axhline(mean, color=COLOURS[str(row)], linestyle=":", label=f"{label} live")
+                axis.axhspan(mean - deviation, mean + deviation, color=COLOURS[str(row)], alpha=0.1)
+        axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_formatter(EngFormatter(unit="B"))
+        axis.set(title=dataset, xlabel="stored per training picture", ylabel="test acc@1 (%)")
+        axis.grid(alpha=0.3)
+    handles = {name: handle for axis in axes[0] for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncol=4, fontsize=7, frameon=False)
+    figure.suptitle(title)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    return figure
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write a figure; the format is that of the file name."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=150)
+    suffix = path.suffix.removeprefix(".")
+    with replacing(path) as partial:
+        figure.savefig(partial, format=suffix, metadata={"Date": None} if suffix == "svg" else None, dpi=150)
     plt.close(figure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
@@ -43,6 +44,22 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where hard links do not go.
+
+    Raises:
+        UserError: somebody removed it.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except FileNotFoundError as error:
+        raise UserError(f"{source}: vanished while it was taken over; run the same command again") from error
+    except OSError:  # no hard links on this file system, or not to files of another user
+        with replacing(target) as partial:
+            shutil.copy2(source, partial)
+
+
 def file_digest(path: Path) -> str:
     """The sha256 of a file."""
     with path.open("rb") as stream:
@@ -67,7 +84,7 @@ def computed_checksum(path: Path) -> str:
 
 
 def file_records(directory: Path) -> list[dict[str, Any]]:
-    """Relative path, size in bytes and checksum of every file below `directory`, hidden ones left out.
+    """Relative path, size in bytes and checksum of every file below `directory`, without hidden and partial ones.
 
     The checksum is the sha256, but for Zarr chunks the CRC32C that they end with: it can be compared later
     without reading them.
@@ -79,7 +96,7 @@ def file_records(directory: Path) -> list[dict[str, Any]]:
     with_checksum: dict[PurePath, bool] = {}
     for path in sorted(directory.rglob("*")):
         relative = path.relative_to(directory)
-        hidden = any(part.startswith(".") for part in relative.parts)
+        hidden = any(part.startswith(".") for part in relative.parts) or path.name.endswith(PARTIAL)
         if hidden or relative == PurePath(MANIFEST) or not path.is_file():
             continue
         record = {"path": str(relative), "bytes": path.stat().st_size}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,39 @@ class Job(BaseModel):
     def manifest(self) -> Path:
         """The one declared output; its presence means that the artefact is complete."""
         return self.directory / MANIFEST
+
+    def as_made(self) -> Job:
+        """This job as it was when its artefact was made; itself, if that is not there.
+
+        A reader may have been made from a smaller store than is wanted by now. For its key that is the same,
+        but to Snakemake another input, and so a reason to start it again.
+        """
+        if not self.manifest.is_file():
+            return self
+        try:
+            told = Job.model_validate_json((self.directory / JOB).read_text())
+        except (FileNotFoundError, ValueError):
+            return self
+        results = self.directory.parents[2]
+        upstream = {
+            role: up.model_copy(update={"directory": results / up.stage / up.name / up.key})
+            for role, up in told.upstream.items()
+        }
+        there = all((up.directory / MANIFEST).is_file() for up in upstream.values())
+        return told.model_copy(update={"directory": self.directory, "upstream": upstream}) if there else self
+
+    def kin(self, unread: Collection[str]) -> tuple[Path, ...]:
+        """Directories of finished artefacts of this name that differ only in some fields of their specs."""
+        if not unread:
+            return ()
+        found = []
+        for path in sorted(self.directory.parent.glob(f"*/{JOB}")):
+            with suppress(ValueError):
+                told = Job.model_validate_json(path.read_text())
+                same = told.as_upstream(unread).identity == self.as_upstream(unread).identity
+                if same and path.parent != self.directory and (path.parent / MANIFEST).is_file():
+                    found.append(path.parent)
+        return tuple(found)
 
     def as_upstream(self, unread: Collection[str] = ()) -> Upstream:
         """This artefact for a reader that does not depend on some fields of its spec."""

@@ -12,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import shutil
 import socket
 import tempfile
 import threading
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import IO
 
 from kd.jobs.errors import UserError
+from kd.jobs.files import PARTIAL
 
 LOCK = ".lock"
 WRITER = ".writer"
@@ -80,14 +82,7 @@ def writing(directory: Path, *, wait: bool = True) -> Iterator[None]:
     """
     with _flocked(directory, wait=wait) as exclusive:
         path = directory / WRITER
-        mine = Writer(
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            slurm_job=os.environ.get("SLURM_JOB_ID"),
-            since=time.strftime("%Y-%m-%d %H:%M:%S"),
-            token=uuid.uuid4().hex,
-        )
-        _claim(path, mine, exclusive=exclusive, wait=wait)
+        mine = _claim(path, exclusive=exclusive, wait=wait)
         done = threading.Event()
         heart = threading.Thread(target=_beat, args=(path, mine, done), daemon=True)
         heart.start()
@@ -98,6 +93,19 @@ def writing(directory: Path, *, wait: bool = True) -> Iterator[None]:
             heart.join()
             if _is_held_by(path, mine):
                 path.unlink(missing_ok=True)
+
+
+def remove_directory(directory: Path) -> None:
+    """Remove a directory with all that is in it; it is gone from its name at once.
+
+    Raises:
+        BeingWrittenError: another process holds it.
+    """
+    removed = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}{PARTIAL}")
+    with _flocked(directory, wait=False) as exclusive:
+        _claim(directory / WRITER, exclusive=exclusive, wait=False)
+        directory.rename(removed)
+    shutil.rmtree(removed)
 
 
 def current_writer(directory: Path) -> str | None:
@@ -158,8 +166,15 @@ def _say_who_writes(directory: Path, claim: _Claim | None, *, wait: bool) -> Non
     log.info("waiting: %s is being written by %s", directory, who)
 
 
-def _claim(path: Path, mine: Writer, *, exclusive: bool, wait: bool) -> None:
+def _claim(path: Path, *, exclusive: bool, wait: bool) -> Writer:
     """Create `.writer`, taking it over from a writer that is dead."""
+    mine = Writer(
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        slurm_job=os.environ.get("SLURM_JOB_ID"),
+        since=time.strftime("%Y-%m-%d %H:%M:%S"),
+        token=uuid.uuid4().hex,
+    )
     told = False
     while not _create(path, json.dumps(vars(mine))):
         found = _read(path)
@@ -174,6 +189,7 @@ def _claim(path: Path, mine: Writer, *, exclusive: bool, wait: bool) -> None:
             _say_who_writes(path.parent, found, wait=wait)
             told = True
         time.sleep(POLL_SECONDS)
+    return mine
 
 
 def _create(path: Path, text: str) -> bool:

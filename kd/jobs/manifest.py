@@ -22,7 +22,7 @@ FORMAT = 2
 # has finished meanwhile. This undeclared copy survives, and counts where the declared one is missing.
 KEPT = ".manifest.json"
 LIBRARIES = ("torch", "torchvision", "timm", "zarr", "numcodecs", "numpy", "pandas", "lightning-fabric")
-DESCRIBING = ("stage", "name", "key", "config_key", "spec", "upstream", "code", "files")
+DESCRIBING = ("stage", "name", "key", "config_key", "spec", "upstream", "code", "versions", "files")
 
 
 log = logging.getLogger("kd")
@@ -46,6 +46,12 @@ def library_versions() -> dict[str, str]:
     """Versions of Python and of the libraries that results depend on."""
     versions = {"python": platform.python_version()}
     return versions | {name: importlib.metadata.version(name) for name in LIBRARIES}
+
+
+def version_differences(manifest: dict[str, Any]) -> list[str]:
+    """Libraries that are another version now than when an artefact was made; they are in no key."""
+    found, now = manifest["versions"], library_versions()
+    return [f"{name} {found.get(name)} -> {version}" for name, version in now.items() if found.get(name) != version]
 
 
 def job_record(job: Job) -> dict[str, Any]:

@@ -38,11 +38,13 @@ class Context(Generic[SpecT]):
         spec: the typed spec of the artefact.
         upstream: directory of each upstream artefact, by role; all checked and complete.
         directory: where the stage writes. Hidden files are its scratch space and not part of the artefact.
+        kin: finished artefacts that differ from this one only in what their readers do not depend on.
     """
 
     spec: SpecT
     upstream: dict[str, Path]
     directory: Path
+    kin: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,16 @@ class Outcome:
     device: str = "cpu"
 
 
-def stage_main(spec_type: type[SpecT], build: Callable[[Context[SpecT]], Outcome]) -> None:
-    """Command line of a stage: `python -m kd.stages.<stage> --job JSON`."""
+def stage_main(
+    spec_type: type[SpecT], build: Callable[[Context[SpecT]], Outcome], unread: tuple[str, ...] = ()
+) -> None:
+    """Command line of a stage: `python -m kd.stages.<stage> --job JSON`.
+
+    Args:
+        spec_type: of the stage.
+        build: makes the artefact.
+        unread: fields of the spec that readers of the artefact do not depend on.
+    """
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--job", required=True, help="JSON description of the job")
     options = parser.parse_args()
@@ -64,11 +74,11 @@ def stage_main(spec_type: type[SpecT], build: Callable[[Context[SpecT]], Outcome
             spec = spec_type.model_validate(job.spec)
         except ValidationError as error:
             raise UserError(f"--job: {error}") from error
-        run_job(job, spec, build)
+        run_job(job, spec, build, unread)
 
 
-def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome]) -> None:
-    """Build one artefact in its directory, or find that it is already whole.
+def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome], unread: tuple[str, ...] = ()) -> None:
+    """Build one artefact in its directory, or find that it is already whole; for arguments see `stage_main`.
 
     Raises:
         UserError: an upstream artefact is missing or damaged, the stage met a user's mistake, or the disk
@@ -85,7 +95,7 @@ def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome]) -
         log.info("%s %s: building %s", job.stage, job.name, job.directory)
         started = time.monotonic()
         directories = {role: upstream.directory for role, upstream in job.upstream.items()}
-        outcome = build(Context(spec, directories, job.directory))
+        outcome = build(Context(spec, directories, job.directory, job.kin(unread)))
         seconds = time.monotonic() - started
         write_manifest(job, result=outcome.result, seconds=seconds, device=outcome.device)
         log.info("%s %s: done in %.1f s", job.stage, job.name, seconds)

@@ -48,6 +48,8 @@ class ModelSpec(BaseOptions):
     """Width of the linear layer between backbone and classifier (level L1); null: the pooled features are L1."""
     weights: Literal["scratch", "pretrained"] | Checkpoint = "scratch"
     """Where the backbone starts: scratch, timm's pretrained weights, or a checkpoint of your own."""
+    registry: str | None = None
+    """Whose pretrained weights; the plan fills it in, as what timm has under a name belongs to its version."""
     input_size: tuple[Annotated[int, Ge(8)], Annotated[int, Ge(8)]] | None = None
     """Height and width that pictures are resized to; null: the size of the dataset."""
     mean: tuple[float, float, float] | None = None

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BATCH = 256
+# Fields of the spec that readers do not depend on. They read the arrays and as many views as their own specs
+# say: so somebody who wants another level, or more views, enlarges the store and leaves valid what was trained on it.
+UNREAD = ("levels", "views")
 
 
 class Spec(BaseOptions):
@@ -60,9 +63,9 @@ def build(context: Context[Spec]) -> Outcome:
                 features = teacher(seen, spec.levels)
             return {level: reduce_map(features.at(level), level, spec.cache) for level in spec.levels}
 
-        write_split(store, split, layouts, spec.views if train else 1, make, BATCH)
+        write_split(store, split, layouts, spec.views if train else 1, make, BATCH, context.kin)
     return Outcome({}, str(fabric.device))
 
 
 if __name__ == "__main__":
-    stage_main(Spec, build)
+    stage_main(Spec, build, UNREAD)

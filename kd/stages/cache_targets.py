@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BATCH = 256
+# Fields of the spec that readers do not depend on. They read the arrays and as many views as their own specs
+# say: so somebody who wants maps, too, or more views, enlarges the store and leaves valid what was trained on it.
+UNREAD = ("arrays", "views")
 
 
 class Spec(BaseOptions):
@@ -67,9 +70,10 @@ def build(context: Context[Spec]) -> Outcome:
         name: Layout(tuple(value.shape[1:]), target_dtype(name, spec.cache.dtype))
         for name, value in make(slice(0, 1), 0).items()
     }
-    write_split(create_store(context.directory), split, layouts, spec.views, make, BATCH)
+    store = create_store(context.directory)
+    write_split(store, split, layouts, spec.views, make, BATCH, context.kin)
     return Outcome({}, str(fabric.device))
 
 
 if __name__ == "__main__":
-    stage_main(Spec, build)
+    stage_main(Spec, build, UNREAD)

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import pandas as pd
 
-from kd.evaluation.figures import accuracy_figure, cost_figure, curves_figure, save
+from kd.evaluation.figures import accuracy_figure, cache_figure, cost_figure, curves_figure, save
 from kd.jobs.run import user_errors
 from kd.plan import Plan
-from kd.stages.tabulate import forget_keys, plan_from_command_line
+from kd.stages.tabulate import options_from_command_line, plainly_named
 
 log = logging.getLogger("kd")
 
 
-def draw_figures(plan: Plan) -> None:
-    """Write accuracy, training curves and cost."""
+def draw_figures(plan: Plan, key: Path) -> None:
+    """Write accuracy, training curves, cost and caches; then `key`, which says that they are of this run."""
     config = plan.config
     tables, figures = config.results / "tables", config.results / "figures"
-    forget_keys(figures)
     table = pd.read_csv(tables / "summary.csv", dtype={"level": str}).fillna({"level": ""})
     title, suffix = config.reports.title, config.reports.format
-    save(accuracy_figure(table, title, config.reports.selection), figures / f"accuracy.{suffix}")
-    save(curves_figure(plan.rows, title), figures / f"training_curves.{suffix}")
-    save(cost_figure(pd.read_csv(tables / "cost.csv"), title), figures / f"cost.{suffix}")
+    drawn = {
+        "accuracy": accuracy_figure(table, title, config.reports.selection),
+        "training_curves": curves_figure(plan.rows, title),
+        "cost": cost_figure(pd.read_csv(tables / "cost.csv"), title),
+        "cache": cache_figure(pd.read_csv(tables / "cache.csv", dtype={"views": str}), title),
+    }
+    with plainly_named(figures, key):
+        for name, figure in drawn.items():
+            save(figure, figures / f"{name}.{suffix}")
 
 
 if __name__ == "__main__":
     with user_errors():
-        draw_figures(plan_from_command_line(__doc__))
-        log.info("figures written")
+        draw_figures(*options_from_command_line(__doc__))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from kd.jobs.errors import UserError
+from kd.jobs.files import replacing
 from kd.jobs.run import user_errors
 
 
@@ -25,13 +27,15 @@ def write_report(config: str, snakefile: Path, output: Path) -> None:
     Raises:
         UserError: Snakemake failed; its own words are in the log.
     """
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as stream:
-        stream.write(config)
-        stream.flush()
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--configfile", stream.name]
-        done = subprocess.run([*command, "--nolock", "--report", str(output), "--", "tables", "figures"], check=False)
-    if done.returncode:
-        raise UserError(f"snakemake --report failed with exit code {done.returncode}; see above")
+    with tempfile.TemporaryDirectory() as scratch:
+        configfile, page = Path(scratch) / "config.json", Path(scratch) / output.name
+        configfile.write_text(config)
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--configfile", str(configfile)]
+        done = subprocess.run([*command, "--nolock", "--report", str(page), "--", "tables", "figures"], check=False)
+        if done.returncode:
+            raise UserError(f"snakemake --report failed with exit code {done.returncode}; see above")
+        with replacing(output) as path:
+            shutil.copyfile(page, path)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import argparse
 import html
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,11 @@ import pandas as pd
 import yaml
 
 from kd.config import load_config
+from kd.evaluation.caches import cache_table
 from kd.evaluation.tables import cost, markdown, measurements, readable, summary
+from kd.jobs.files import replacing
 from kd.jobs.job import Job
+from kd.jobs.lock import writing
 from kd.jobs.manifest import git_commit, library_versions, read_manifest
 from kd.jobs.run import user_errors
 from kd.plan import Plan
@@ -25,8 +30,8 @@ log = logging.getLogger("kd")
 STYLE = "<style>body{font-family:sans-serif} td,th{padding:2px 8px} table{border-collapse:collapse}</style>"
 
 
-def write_tables(plan: Plan) -> None:
-    """Write summary, single measurements, cost and the index of artefacts."""
+def write_tables(plan: Plan, key: Path) -> None:
+    """Write summary, single measurements, cost, caches and the index of artefacts; then `key`, of this run."""
 
     @cache
     def by_directory(directory: Path) -> dict[str, Any]:
@@ -35,31 +40,47 @@ def write_tables(plan: Plan) -> None:
     def read(job: Job) -> dict[str, Any]:
         return by_directory(job.directory)
 
-    tables = plan.config.results / "tables"
-    forget_keys(tables)
     measured = measurements(plan.rows, read)
-    measured.to_csv(tables / "measurements.csv", index=False)
     table = summary(measured, list(plan.config.datasets))
-    table.to_csv(tables / "summary.csv", index=False)
     short = readable(table, plan.config.reports.selection)
     title = f"test acc@1 in percent, mean ± std over seeds (gain), weights: {plan.config.reports.selection}"
-    (tables / "summary.md").write_text(f"{title}\n\n{markdown(short)}")
     costs = cost(plan, read)
-    costs.to_csv(tables / "cost.csv", index=False)
+    caches = cache_table(plan, measured, plan.config.reports.selection, read)
     whole = table.to_html(index=False, na_rep="")
     page = f"<p>{title}</p>{short.to_html(index=False)}<p>All of it, gains with their standard errors:</p>{whole}"
-    (tables / "summary.html").write_text(STYLE + page)
-    (tables / "cost.html").write_text(STYLE + costs.to_html(index=False, na_rep=""))
-    (tables / "run.html").write_text(_run_page(plan))
     index = [{"stage": job.stage, "name": job.name, "directory": str(job.directory)} for job in plan.jobs.values()]
-    pd.DataFrame(index).to_csv(plan.config.results / "index.csv", index=False)
+    texts = {
+        "tables/measurements.csv": measured.to_csv(index=False),
+        "tables/summary.csv": table.to_csv(index=False),
+        "tables/summary.md": f"{title}\n\n{markdown(short)}",
+        "tables/summary.html": STYLE + page,
+        "tables/cost.csv": costs.to_csv(index=False),
+        "tables/cost.html": STYLE + costs.to_html(index=False, na_rep=""),
+        "tables/cache.csv": caches.to_csv(index=False),
+        "tables/cache.html": STYLE + caches.to_html(index=False, na_rep=""),
+        "tables/run.html": _run_page(plan),
+        "index.csv": pd.DataFrame(index).to_csv(index=False),
+    }
+    with plainly_named(plan.config.results / "tables", key):
+        for name, text in texts.items():
+            with replacing(plan.config.results / name) as path:
+                path.write_text(text)
 
 
-def forget_keys(folder: Path) -> None:
-    """Remove what says that the files of a folder are those of an earlier run; the workflow then writes its own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.glob("*.key"):
-        path.unlink()
+@contextmanager
+def plainly_named(folder: Path, key: Path) -> Iterator[None]:
+    """Hold a folder whose files have plain names, the same for every run, while they are replaced.
+
+    Args:
+        folder: to be held; other controllers on the same results folder wait.
+        key: written at last: it says which run the files are of. Those of other runs are removed first.
+    """
+    with writing(folder):
+        for path in folder.glob("*.key"):
+            if path.name != key.name:
+                path.unlink()
+        yield
+        key.touch()
 
 
 def _run_page(plan: Plan) -> str:
@@ -70,14 +91,16 @@ def _run_page(plan: Plan) -> str:
     return f"{STYLE}<h3>Versions</h3><table>{lines}</table><h3>Config</h3><pre>{html.escape(config)}</pre>"
 
 
-def plan_from_command_line(description: str | None) -> Plan:
-    """The plan of the config that a rule hands over as JSON."""
+def options_from_command_line(description: str | None) -> tuple[Plan, Path]:
+    """The plan of the config that a rule hands over as JSON, and the key file of the run."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config", required=True, help="the config as JSON")
-    return Plan(load_config(json.loads(parser.parse_args().config)))
+    parser.add_argument("--key", required=True, type=Path, help="file that says which run the output is of")
+    options = parser.parse_args()
+    return Plan(load_config(json.loads(options.config))), options.key
 
 
 if __name__ == "__main__":
     with user_errors():
-        write_tables(plan_from_command_line(__doc__))
+        write_tables(*options_from_command_line(__doc__))
         log.info("tables written")

@@ -181,3 +181,18 @@ def test_store__read_by_zarr_alone_as_documented(tmp_path: Path, dataset: Path) 
             scale = train["L1_scale"][1]  # (chunks, C)
             stored = stored * scale[np.arange(len(stored)) // train["L1"].chunks[1]]
         np.testing.assert_allclose(stored, expected, atol=tolerance, rtol=0)
+
+
+@pytest.mark.usefixtures("_small_chunks")
+def test_write_split__takes_what_a_smaller_store_has(tmp_path: Path, dataset: Path) -> None:
+    """Another view, another array: only these are computed, and the store is what it would have been."""
+    split = open_split(dataset, "train")
+    small = {"L1": Layout((1,), "int8")}
+    large = small | {"L2": Layout((2, 2, 2), "int8")}
+    first, again, whole = (Source(split.ids) for _ in range(3))
+    write_split(create_store(tmp_path / "small"), split, large, 1, first, 16)
+    write_split(create_store(tmp_path / "taken"), split, large, 3, again, 16, [tmp_path / "small"])
+    write_split(create_store(tmp_path / "whole"), split, large, 3, whole, 16)
+    assert (first.calls, again.calls, whole.calls) == (4, 8, 12)
+    assert files(tmp_path / "taken") == files(tmp_path / "whole")
+    write_split(create_store(tmp_path / "fewer"), split, small, 2, Source(split.ids, 0), 16, [tmp_path / "whole"])

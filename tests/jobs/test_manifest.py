@@ -181,3 +181,21 @@ def test_job__config_key_leaves_out_all_code(tmp_path: Path) -> None:
     assert old.config_key == new.config_key
     other = job(tmp_path, "b", input=job(tmp_path, "a", text="other"))
     assert old.config_key != other.config_key
+
+
+def test_job__as_made_reads_what_it_read(tmp_path: Path) -> None:
+    """Not the store that was enlarged since."""
+
+    def reader(store: Job) -> Job:
+        return Job.make(
+            tmp_path, "stage", "reader", spec={}, code={}, upstream={"store": store.as_upstream(unread=("text",))}
+        )
+
+    small, large = job(tmp_path, "store", text="L1"), job(tmp_path, "store", text="L1 L2")
+    assert reader(small).key == reader(large).key
+    assert reader(large).as_made() == reader(large)
+    run_job(small, Spec(text="x"), write)
+    run_job(reader(small), Spec(text="x"), write)
+    assert reader(large).as_made() == reader(small)
+    shutil.rmtree(small.directory)
+    assert reader(large).as_made() == reader(large)

@@ -14,22 +14,30 @@ from tests.conftest import ROOT
 
 
 def snakemake(
-    directory: Path, *arguments: str, config: dict[str, Any] | None = None
+    directory: Path, *arguments: str, config: dict[str, Any] | None = None, checkout: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
     """Run in `directory` with results below it; `config` None: the one of the last run."""
+    running = started(directory, *arguments, config=config, checkout=checkout)
+    printed, _ = running.communicate()
+    return subprocess.CompletedProcess(running.args, running.returncode, printed)
+
+
+def started(
+    directory: Path, *arguments: str, config: dict[str, Any] | None = None, checkout: Path = ROOT
+) -> subprocess.Popen[str]:
+    """As `snakemake`, without waiting for its end."""
     path = directory / "config.yaml"
     if config is not None:
-        path.write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", str(path)]
+        path.write_text(yaml.safe_dump(config, sort_keys=False))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(checkout / "Snakefile"), "--configfile", str(path)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    return subprocess.run(
+    return subprocess.Popen(
         [*command, "--directory", str(directory), "--cores", "2", *arguments],
-        cwd=ROOT,
+        cwd=checkout,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        check=False,
     )
 
 

@@ -1,6 +1,7 @@
 # What the rules share: the plan of the whole run, and functions from wildcards to jobs.
 import json
 import shlex
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -40,7 +41,12 @@ wildcard_constraints:
 
 def job_of(stage):
     """The job that a rule's wildcards stand for."""
-    return lambda wildcards: PLAN.jobs[RESULTS / stage / wildcards.name / wildcards.key]
+    return lambda wildcards: as_made(RESULTS / stage / wildcards.name / wildcards.key)
+
+
+@cache
+def as_made(directory):
+    return PLAN.jobs[directory].as_made()
 
 
 def upstream(stage):
@@ -59,8 +65,12 @@ def job_json(stage):
 
 
 def manifest(stage):
-    """The one declared output of a stage: written last, so all else is there when it is."""
-    return str(RESULTS / stage / "{name}" / "{key}" / "manifest.json")
+    """The one declared output of a stage: written last, so all else is there when it is.
+
+    update() keeps Snakemake from deleting it before the job starts: another controller on the same results
+    folder may have made it since this one looked, and be reading it now. The job finds that it is whole.
+    """
+    return update(str(RESULTS / stage / "{name}" / "{key}" / "manifest.json"))
 
 
 def log_of(stage):
@@ -73,7 +83,12 @@ def manifests(stage):
 
 
 def figure(name):
-    return RESULTS / "figures" / f"{name}.{PLAN.config.reports.format}"
+    return update(RESULTS / "figures" / f"{name}.{PLAN.config.reports.format}")
+
+
+def table(name):
+    """Replaced file by file, and so never missing for a controller that reads it."""
+    return update(RESULTS / "tables" / name)
 
 
 def key_file(folder, stage):

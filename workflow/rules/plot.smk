@@ -8,8 +8,9 @@ rule plot:
         TABLES_KEY,
         RESULTS / "tables" / "summary.csv",
         RESULTS / "tables" / "cost.csv",
+        RESULTS / "tables" / "cache.csv",
     output:
-        key=touch(FIGURES_KEY),
+        key=update(FIGURES_KEY),
         accuracy=report(
             figure("accuracy"), caption="../report/accuracy.rst", category="Figures"
         ),
@@ -19,6 +20,7 @@ rule plot:
             category="Figures",
         ),
         cost=report(figure("cost"), caption="../report/cost.rst", category="Figures"),
+        cache=report(figure("cache"), caption="../report/cache.rst", category="Figures"),
     log:
         RESULTS / "logs" / "plot.log",
     conda:
@@ -26,7 +28,8 @@ rule plot:
     params:
         config=CONFIG_JSON,
     shell:
-        "exec python -m kd.stages.plot --config {params.config:q} > {log:q} 2>&1"
+        "exec python -m kd.stages.plot --config {params.config:q}"
+        " --key {output.key:q} > {log:q} 2>&1"
 
 
 rule figures:

@@ -10,7 +10,7 @@ rule report:
     input:
         rules.figures.input,
     output:
-        RESULTS / "report.html",
+        update(RESULTS / "report.html"),
     log:
         RESULTS / "logs" / "report.log",
     conda:

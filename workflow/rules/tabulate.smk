@@ -7,27 +7,33 @@ rule tabulate:
     input:
         MANIFESTS,
     output:
-        key=touch(TABLES_KEY),
-        summary=RESULTS / "tables" / "summary.csv",
-        summary_md=RESULTS / "tables" / "summary.md",
+        key=update(TABLES_KEY),
+        summary=table("summary.csv"),
+        summary_md=table("summary.md"),
         summary_html=report(
-            RESULTS / "tables" / "summary.html",
+            table("summary.html"),
             caption="../report/summary.rst",
             category="Tables",
         ),
-        measurements=RESULTS / "tables" / "measurements.csv",
-        cost=RESULTS / "tables" / "cost.csv",
+        measurements=table("measurements.csv"),
+        cost=table("cost.csv"),
         cost_html=report(
-            RESULTS / "tables" / "cost.html",
+            table("cost.html"),
             caption="../report/cost_table.rst",
             category="Tables",
         ),
+        cache=table("cache.csv"),
+        cache_html=report(
+            table("cache.html"),
+            caption="../report/cache_table.rst",
+            category="Tables",
+        ),
         run=report(
-            RESULTS / "tables" / "run.html",
+            table("run.html"),
             caption="../report/run.rst",
             category="Provenance",
         ),
-        index=RESULTS / "index.csv",
+        index=update(RESULTS / "index.csv"),
     log:
         RESULTS / "logs" / "tabulate.log",
     conda:
@@ -35,7 +41,8 @@ rule tabulate:
     params:
         config=CONFIG_JSON,
     shell:
-        "exec python -m kd.stages.tabulate --config {params.config:q} > {log:q} 2>&1"
+        "exec python -m kd.stages.tabulate --config {params.config:q}"
+        " --key {output.key:q} > {log:q} 2>&1"
 
 
 rule tables:

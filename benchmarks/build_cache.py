@@ -1,0 +1,123 @@
+"""Building a cache of augmented views, against the bare forward pass and against one image and file at a time.
+
+    python benchmarks/build_cache.py [--rounds 3]
+
+The bare forward pass takes float pictures that are in memory already, in batches of the same size, and throws
+its results away. One at a time: a float32 .npy file for each picture and level, as the authors of MLFD store
+them. L1 and L2 of every picture are taken, from crops, rotations and contrast drawn anew for each view.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from kd.data.options import Augmentation, SplitOptions
+from kd.data.packed import open_split, pack, read_info
+from kd.data.sources import digits
+from kd.data.splits import assign_splits
+from kd.data.views import Views, to_float
+from kd.embeddings.options import CacheOptions
+from kd.jobs.run import Context
+from kd.models.network import Network, freeze
+from kd.models.spec import ModelSpec
+from kd.models.weights import load_network, new_network, save_network
+from kd.stages import cache_embeddings
+
+SHAKE = Augmentation(crop=(0.6, 1.0), rotation=15, flip=0.5, contrast=0.3)
+LEVELS = ("L1", "L2")
+TRAIN, OTHERS = 1500, 100
+SINGLE = 200  # pictures that are done one at a time
+CASES = {"resnet18 at 64 px": ("resnet18", 64, 6), "test_resnet at 32 px": ("test_resnet", 32, 20)}  # and views
+
+
+def prepare(folder: Path, architecture: str, size: int) -> None:
+    """A packed dataset and a teacher."""
+    samples = digits.samples(digits.Options())
+    labels = np.array([int(sample.label) for sample in samples])
+    codes = assign_splits(labels, [None] * len(samples), SplitOptions(train=TRAIN, val=OTHERS, test=OTHERS))
+    classes = [str(digit) for digit in range(10)]
+    for name in ("dataset", "teacher"):
+        (folder / name).mkdir()
+    pack(folder / "dataset", "digits", samples, codes, classes, image_size=(size, size), resize="squash", channels=3)
+    info = read_info(folder / "dataset")
+    model = ModelSpec(architecture=architecture, latent_dim=128)
+    save_network(new_network(model, [info], statistics=info), folder / "teacher")
+
+
+def rate(count: int, work: Callable[[], object]) -> float:
+    """Images per second."""
+    started = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - started)
+
+
+def build(folder: Path, views: int) -> float:
+    """Our stage, with all that it does."""
+    spec = cache_embeddings.Spec(levels=list(LEVELS), views=views, augmentation=SHAKE, cache=CacheOptions(), seed=0)
+    upstream = {name: folder / name for name in ("teacher", "dataset")}
+    with tempfile.TemporaryDirectory(dir=folder) as store:
+        context = Context(spec, upstream, Path(store))
+        return rate(TRAIN * views + 2 * OTHERS, lambda: cache_embeddings.build(context))
+
+
+def forward(network: Network, images: torch.Tensor) -> float:
+    """Batches of pictures that are in memory."""
+
+    def work() -> None:
+        with torch.inference_mode():
+            for start in range(0, len(images), cache_embeddings.BATCH):
+                network(images[start : start + cache_embeddings.BATCH], LEVELS)
+
+    return rate(len(images), work)
+
+
+def one_at_a_time(network: Network, folder: Path) -> float:
+    """A batch of one and a .npy file per level, for each picture."""
+    split = open_split(folder / "dataset", "train")
+    pixels = split.images.read(slice(0, SINGLE))
+    views = Views(split.info, 0, SHAKE)
+
+    def work(store: str) -> None:
+        with torch.inference_mode():
+            for row in range(SINGLE):
+                image = views(torch.from_numpy(pixels[row : row + 1]), split.ids[row : row + 1], 0)
+                features = network(image, LEVELS)
+                for level in LEVELS:
+                    np.save(f"{store}/{level}_{row}.npy", features.at(level)[0].numpy())
+
+    with tempfile.TemporaryDirectory(dir=folder) as store:
+        return rate(SINGLE, lambda: work(store))
+
+
+def main() -> None:
+    """Print the ratios of each case: medians over interleaved rounds."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="(default: 3)")
+    rounds = parser.parse_args().rounds
+    for case, (architecture, size, views) in CASES.items():
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            prepare(folder, architecture, size)
+            network = freeze(load_network(folder / "teacher"))
+            images = to_float(torch.from_numpy(open_split(folder / "dataset", "train").images.read())).contiguous()
+            build(folder, 1)  # warms up
+            to_forward, to_single = [], []
+            for _ in range(rounds):
+                ours, bare, single = build(folder, views), forward(network, images), one_at_a_time(network, folder)
+                to_forward.append(ours / bare)
+                to_single.append(ours / single)
+                print(f"{case}: build {ours:.0f}, forward {bare:.0f}, one at a time {single:.0f} images/s", flush=True)
+            print(f"{case}: build / bare forward pass: {statistics.median(to_forward):.2f}")
+            print(f"{case}: build / one image and file at a time: {statistics.median(to_single):.1f}")
+
+
+if __name__ == "__main__":
+    main()

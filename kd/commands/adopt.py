@@ -1,0 +1,114 @@
+"""`python -m kd adopt`: keep finished artefacts that differ from the wanted ones only in the code that made them."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kd.commands.stored import Stored, stored_at, stored_in
+from kd.jobs.differences import code_differences
+from kd.jobs.disk import disk_errors
+from kd.jobs.files import damage, link_or_copy, replacing
+from kd.jobs.job import JOB, Job
+from kd.jobs.lock import LOCK, WRITER, writing
+from kd.jobs.manifest import job_record, publish_manifest
+from kd.jobs.run import JOB_LOG
+from kd.plan import Plan
+
+STAGING = ".adopting"
+
+
+def adopt(plan: Plan, jobs: list[Job], *, yes: bool) -> Iterator[str]:
+    """Adopt what can be, upstream first, so that a chain is adopted as a whole.
+
+    Args:
+        plan: of the wanted artefacts.
+        jobs: wanted; those that are there are left alone.
+        yes: do it; otherwise only say what would be done.
+
+    Raises:
+        UserError: somebody is writing a wanted artefact.
+    """
+    adopted = without = 0
+    for job in jobs:
+        if stored_at(job.directory).manifest is not None:
+            continue
+        found = _candidate(plan, job)
+        if found is None:
+            without += 1
+            continue
+        adopted += 1
+        differing = "; ".join(code_differences(_manifest(found)["code"], job.code)) or "only code upstream of it"
+        yield f"{job.stage}/{job.name}: {found.key} -> {job.key} ({differing})"
+        if yes:
+            take_over(found, job)
+    if without:
+        yield f"{without} missing without a finished one of the same config: the workflow will make them"
+    yield f"{adopted} adopted" if yes else f"{adopted} would be adopted; add --yes to do it"
+
+
+def _manifest(found: Stored) -> dict[str, Any]:
+    assert found.manifest is not None
+    return found.manifest
+
+
+def _candidate(plan: Plan, job: Job) -> Stored | None:
+    """The newest finished and undamaged artefact that has all but the code in common with a job."""
+    same = [
+        each
+        for each in stored_in(plan.config.results, job.stage, job.name)
+        if each.manifest is not None and each.manifest["config_key"] == job.config_key
+    ]
+    for each in sorted(same, key=lambda each: -each.finished):
+        if not any(damage(each.directory, record) for record in _manifest(each)["files"]):
+            return each
+    return None
+
+
+def take_over(found: Stored, job: Job) -> None:
+    """Make the directory of a job from a finished artefact, by hard links where the file system has them.
+
+    Raises:
+        UserError: the directory is being written, or the disk cannot be.
+    """
+    directory, manifest = job.directory, _manifest(found)
+    with disk_errors(directory), writing(directory, wait=False):
+        if stored_at(directory).manifest is not None:
+            return
+        _empty(directory)
+        for record in manifest["files"]:
+            link_or_copy(found.directory / record["path"], directory / STAGING / record["path"])
+        with replacing(directory / JOB) as path:
+            path.write_text(job.model_dump_json())
+        for path in sorted((directory / STAGING).glob("*")):
+            path.rename(directory / path.name)
+        shutil.rmtree(directory / STAGING, ignore_errors=True)
+        adopted = {
+            "from": found.key,
+            "when": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "by": _user(),
+            "code": list(code_differences(manifest["code"], job.code)),
+            "before": manifest["adopted"],
+        }
+        publish_manifest(manifest | job_record(job) | {"adopted": adopted}, directory)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container that does not know its user
+        return str(os.getuid())
+
+
+def _empty(directory: Path) -> None:
+    """Drop what an unfinished attempt left."""
+    for path in directory.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in (LOCK, WRITER, JOB_LOG):
+            path.unlink()

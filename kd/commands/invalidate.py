@@ -1,0 +1,61 @@
+"""`python -m kd invalidate NAME`: drop an artefact and everything that was made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from kd.commands.stored import Stored, disk_usage, readable_size, stored_in
+from kd.jobs.errors import UserError
+from kd.jobs.job import Job
+from kd.jobs.lock import BeingWrittenError, current_writer, remove_directory
+from kd.plan import Plan
+
+
+def invalidate(plan: Plan, job: Job, *, only: bool, yes: bool) -> Iterator[str]:
+    """Drop a wanted artefact with all that was made from it, also for other configs on the same results folder.
+
+    Args:
+        plan: of the wanted artefacts.
+        job: whose artefact goes.
+        only: what was made from it stays.
+        yes: do it; otherwise only say what would be done.
+
+    Raises:
+        UserError: there is no such artefact, or one of those that go is being written.
+    """
+    everything = list(stored_in(plan.config.results))
+    first = next((each for each in everything if each.directory == job.directory), None)
+    if first is None:
+        raise UserError(f"{job.stage}/{job.name}: nothing to invalidate, {job.directory} is not there")
+    going = [first] if only else made_from(first, everything)
+    for each in going:
+        writer = current_writer(each.directory)
+        if writer is not None:
+            raise BeingWrittenError(f"{each.directory}: is being written by {writer}; stop that first")
+        yield f"{each.title}: {readable_size(disk_usage(each.directory))}"
+    if yes:
+        for each in reversed(going):  # at no time is there something whose origin is gone
+            remove(each)
+    gone = {each.directory for each in going}
+    again = [f"{job.stage}/{job.name}" for job in plan.jobs.values() if job.directory in gone]
+    yield f"{len(going)} removed" if yes else f"{len(going)} would be removed; add --yes to do it"
+    yield f"{len(again)} of them are made anew by the next run of this config:"
+    yield from (f"  {name}" for name in again)
+
+
+def made_from(first: Stored, everything: list[Stored]) -> list[Stored]:
+    """An artefact and all that was made or adopted from it, upstream first."""
+    going = [first]
+    for origin in going:
+        for each in everything:
+            if each not in going and origin.key in {*each.upstream_keys, each.adopted_key}:
+                going.append(each)
+    return going
+
+
+def remove(artefact: Stored) -> None:
+    """Remove an artefact directory, and that of its name if it was the last."""
+    remove_directory(artefact.directory)
+    with suppress(OSError):
+        artefact.directory.parent.rmdir()

@@ -1,0 +1,103 @@
+"""What lies in a results folder: artefacts, finished or not."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kd.jobs.errors import UserError
+from kd.jobs.job import JOB, MANIFEST
+from kd.jobs.manifest import KEPT, load_manifest
+
+_KEY = re.compile(r"[0-9a-f]{16}")
+SIZES = ("B", "kB", "MB", "GB", "TB")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One artefact directory, RESULTS/STAGE/NAME/KEY.
+
+    Attributes:
+        directory: where it is.
+        manifest: None as long as it is not finished.
+        record: what it is made by: its manifest, else what its job was told, else None.
+    """
+
+    directory: Path
+    manifest: dict[str, Any] | None
+    record: dict[str, Any] | None
+
+    @property
+    def key(self) -> str:
+        """The key, which the directory is named by."""
+        return self.directory.name
+
+    @property
+    def title(self) -> str:
+        """Stage, name and key."""
+        return "/".join(self.directory.parts[-3:])
+
+    @property
+    def finished(self) -> float:
+        """When its manifest was written, in seconds since 1970; 0: it is not finished."""
+        paths = [path for path in (self.directory / MANIFEST, self.directory / KEPT) if path.is_file()]
+        return paths[0].stat().st_mtime if paths else 0.0
+
+    @property
+    def upstream_keys(self) -> set[str]:
+        """Keys of what it reads."""
+        return {str(upstream["key"]) for upstream in (self.record or {}).get("upstream", {}).values()}
+
+    @property
+    def adopted_key(self) -> str | None:
+        """Key of what it was adopted from."""
+        adopted = (self.manifest or {}).get("adopted")
+        return str(adopted["from"]) if adopted else None
+
+
+def stored_at(directory: Path) -> Stored:
+    """What lies in an artefact directory; a manifest that cannot be read counts as none."""
+    try:
+        manifest = load_manifest(directory)
+    except UserError:
+        manifest = None
+    return Stored(directory, manifest, manifest or _job_record(directory / JOB))
+
+
+def _job_record(path: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def stored_in(results: Path, stage: str = "*", name: str = "*") -> Iterator[Stored]:
+    """All artefact directories of a results folder, or of one stage and name."""
+    for directory in sorted(results.glob(f"{stage}/{name}/*")):
+        if _KEY.fullmatch(directory.name) and directory.is_dir():
+            yield stored_at(directory)
+
+
+def disk_usage(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder; those that other artefacts share are left out."""
+    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    return sum(status.st_size for status in (each.stat() for each in files) if status.st_nlink == 1)
+
+
+def readable_size(count: float) -> str:
+    """Bytes for people."""
+    for unit in SIZES:
+        if count < 1000 or unit == SIZES[-1]:
+            break
+        count /= 1000
+    return f"{count:.0f} {unit}" if unit == SIZES[0] else f"{count:.1f} {unit}"
+
+
+def readable_time(seconds: float) -> str:
+    """Local date and time for people."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

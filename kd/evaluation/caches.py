@@ -1,0 +1,74 @@
+"""What students cost on disk and how good they are: by number of stored views, live, and by precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from kd.evaluation.tables import Read, stored_bytes
+from kd.jobs.job import Job
+from kd.models.spec import cached_levels
+from kd.plan import Plan
+
+COLUMNS = ("experiment", "dataset", "row", "level", "views", "dtype", "bytes_per_image", "n_seeds", "mean", "std")
+
+
+def cache_table(plan: Plan, measured: pd.DataFrame, selection: str, read: Read) -> pd.DataFrame:
+    """A line for each row of students: `COLUMNS`.
+
+    `views` is a number or `live`; `bytes_per_image` what is stored of one training picture for this student: its
+    targets, and the embeddings that they are made from, of as many views as it sees; `mean` and `std` over seeds
+    of acc@1 on test, in percent.
+
+    Args:
+        plan: of the run.
+        measured: as from `kd.evaluation.tables.measurements`.
+        selection: weights that are meant.
+        read: gives the manifest of a job.
+    """
+    place = ["experiment", "dataset", "row", "level"]
+    chosen = measured[(measured["metric"] == "acc@1") & (measured["selection"] == selection)]
+    scores = {key: group["value"] for key, group in chosen.groupby(place, sort=False)}
+    lines: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in plan.rows:
+        key = (row.experiment, row.dataset, row.row, row.level)
+        if row.job.stage != "distill_student" or key in lines:
+            continue
+        values = scores[key]
+        views = row.job.spec["views"]
+        lines[key] = dict(zip(place, key, strict=True)) | {
+            "views": "live" if views is None else str(views),
+            "dtype": _dtype(plan, row.job),
+            "bytes_per_image": round(_bytes_per_image(plan, row.job, views or 0, read), 1),
+            "n_seeds": len(values),
+            "mean": round(values.mean(), 3),
+            "std": round(values.std(), 3),
+        }
+    return pd.DataFrame(list(lines.values()), columns=list(COLUMNS))
+
+
+def _stores(plan: Plan, job: Job) -> list[tuple[Job, set[str]]]:
+    """Stores that a student's targets come from, its own and those behind them, and the arrays it needs of each."""
+    targets = [plan.jobs[up.directory] for up in job.upstream.values() if up.stage == "cache_targets"]
+    own = [plan.jobs[up.directory] for up in job.upstream.values() if up.stage == "cache_embeddings"]
+    levels = set(cached_levels(job.spec["level"], individual=True))
+    found = [(store, set(store.spec["arrays"])) for store in targets] + [(store, levels) for store in own]
+    for store in targets:
+        behind = [plan.jobs[up.directory] for up in store.upstream.values() if up.stage == "cache_embeddings"]
+        found += [(each, {store.spec["level"]}) for each in behind]
+    return found
+
+
+def _dtype(plan: Plan, job: Job) -> str:
+    dtypes = {store.spec["cache"]["dtype"] for store, _ in _stores(plan, job)}
+    return "/".join(sorted(dtypes)) or "float32"
+
+
+def _bytes_per_image(plan: Plan, job: Job, views: int, read: Read) -> float:
+    images = read(plan.jobs[job.upstream["dataset"].directory])["result"]["sizes"]["train"]
+    total = 0.0
+    for store, arrays in _stores(plan, job):
+        stored = stored_bytes(read(store))
+        total += sum(stored[name]["train"] for name in arrays) * views / store.spec["views"]
+    return float(total / images)
