@@ -10,6 +10,7 @@ if not workflow.overwrite_configfiles:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/preflight.smk"
 include: "workflow/rules/prepare_dataset.smk"
 include: "workflow/rules/train_teacher.smk"
 include: "workflow/rules/cache_embeddings.smk"

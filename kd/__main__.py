@@ -66,6 +66,23 @@ def gc(options: Options) -> Iterator[str]:
     yield from collect([plan_of(path) for path in options.configfile or [CONFIG]], yes=options.yes)
 
 
+def forecast(options: Options) -> Iterator[str]:
+    """Say what every artefact of a config will weigh, what is there, and what is free."""
+    from kd.commands.forecast import forecast_json, forecast_table
+    from kd.commands.planned import plan_of
+
+    plan = plan_of(options.configfile)
+    yield from forecast_json(plan) if options.json else forecast_table(plan)
+
+
+def verify(options: Options) -> Iterator[str]:
+    """Read finished artefacts whole, and compute a sample of what is stored in caches again."""
+    from kd.commands.planned import plan_of
+    from kd.commands.verify import verify
+
+    yield from verify(plan_of(options.configfile), options.names, options.rows)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="python -m kd", description=__doc__)
@@ -95,6 +112,16 @@ def parser() -> argparse.ArgumentParser:
     command = add(gc, "remove what no config needs")
     command.add_argument("--configfile", type=Path, action="append", help=f"repeatable (default: {CONFIG})")
     command.add_argument("--yes", action="store_true", help="do it; else only say what would be done")
+    command = add(forecast, "bytes and files, before anything is made")
+    command.add_argument("--json", action="store_true", help="for machines, in bytes")
+    _configured(command)
+    command = add(verify, "is what is there undamaged and right")
+    command.add_argument(
+        "names", nargs="*", metavar="name", help=f"{name}, or a directory (default: all that is there)"
+    )
+    rows = "of each split and view, computed again (default: %(default)s)"
+    command.add_argument("--rows", type=int, default=32, metavar="N", help=rows)
+    _configured(command)
     return top
 
 
@@ -109,7 +136,7 @@ def main() -> None:
     options = parser().parse_args()
     with user_errors():
         for line in options.run(options):
-            print(line)
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

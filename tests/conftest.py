@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,14 @@ import pytest
 import torch
 import yaml
 
+from kd.config import load_config
 from kd.data.options import SplitOptions
 from kd.data.packed import pack
 from kd.data.sources import digits
 from kd.data.splits import assign_splits
+from kd.jobs.job import Job
+from kd.jobs.run import run_job
+from kd.plan import Plan
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,3 +56,29 @@ def pack_digits(directory: Path, name: str, split: SplitOptions, image_size: tup
     classes = [str(digit) for digit in range(10)]
     pack(directory, name, samples, codes, classes, image_size=image_size, resize="squash", channels=1)
     return directory
+
+
+@pytest.fixture(scope="session")
+def many_layouts() -> dict[str, Any]:
+    """A config whose stores have every precision and resolution."""
+    config: dict[str, Any] = yaml.safe_load((ROOT / "tests" / "many_layouts.yaml").read_text())
+    return config
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, many_layouts: dict[str, Any]) -> Iterator[Plan]:
+    """All of `many_layouts`, made, in chunks of 16 rows at most."""
+    torch.set_num_threads(1)  # as in tests: made again, it is the same to the last bit
+    results = tmp_path_factory.mktemp("finished") / "results"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kd.data.storage.CHUNK_ROWS", 16)
+        plan = Plan(load_config(many_layouts | {"results": str(results)}))
+        for job in plan.jobs.values():
+            make(job)
+        yield plan
+
+
+def make(job: Job) -> None:
+    """Run the stage of a job in this process."""
+    stage = importlib.import_module(f"kd.stages.{job.stage}")
+    run_job(job, stage.Spec.model_validate(job.spec), stage.build)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,9 +149,9 @@ def _fill(images: RowArray, samples: list[Sample], resize: Resize, progress: Pro
 def read_info(directory: Path) -> DatasetInfo:
     """Describe the packed dataset in a directory."""
     attributes = open_group(directory / STORE).attrs.asdict()
-    fields: dict[str, Any] = {key: value for key, value in attributes.items() if key not in ("format", "task")}
-    tuples = {key: tuple(fields[key]) for key in ("classes", "image_size", "mean", "std")}
-    return DatasetInfo(**(fields | tuples))
+    described: dict[str, Any] = {field.name: attributes[field.name] for field in fields(DatasetInfo)}
+    tuples = {key: tuple(described[key]) for key in ("classes", "image_size", "mean", "std")}
+    return DatasetInfo(**(described | tuples))
 
 
 def open_split(directory: Path, name: str) -> Split:

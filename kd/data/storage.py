@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -21,6 +22,7 @@ import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.storage import LocalStore
 
+from kd.data.origin import MADE_FROM, begun_origin, check_origin
 from kd.jobs.errors import UserError
 from kd.jobs.files import link_or_copy
 
@@ -206,13 +208,14 @@ def create_rows(
             dtype=dtype,
             chunks=((1,) if views else ()) + (chunk, *row_shape),
             compressors=[Crc32cCodec()],
-            fill_value=_fill_value(np.dtype(dtype)),
+            fill_value=fill_value(np.dtype(dtype)),
             attributes=attributes,
         )
     return open_rows(group, name, views=views > 0)
 
 
-def _fill_value(dtype: np.dtype[Any]) -> float | int:
+def fill_value(dtype: np.dtype[Any]) -> float | int:
+    """What Zarr gives for chunks that are missing: nothing that a value could be."""
     if dtype.kind == "f":
         return math.nan
     return np.iinfo(dtype).max if dtype.kind == "u" else np.iinfo(dtype).min
@@ -231,25 +234,41 @@ def open_rows(group: zarr.Group, name: str, *, views: bool = False) -> RowArray:
 
 
 def create_group(path: Path, attributes: dict[str, Any]) -> zarr.Group:
-    """The store at a path, made if it is not there; what a killed writer left half written is removed."""
+    """The store at a path, made if it is not there.
+
+    Removed is what a killed writer left half written, and a store that is another artefact's.
+    """
+    origin = begun_origin(path.parent)
+    if path.is_dir() and _attributes(path).get(MADE_FROM) != origin:
+        shutil.rmtree(path)
     for partial in path.rglob("*.partial"):
         partial.unlink()
     root = zarr.open_group(path, mode="a")
-    root.attrs.update({"format": FORMAT} | attributes)
+    root.attrs.update({"format": FORMAT} | attributes | ({} if origin is None else {MADE_FROM: origin}))
     return root
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    try:
+        return zarr.open_group(path, mode="r").attrs.asdict()
+    except (FileNotFoundError, ValueError):  # not there, or cut short
+        return {}
 
 
 def open_group(path: Path) -> zarr.Group:
     """Open a store for reading.
 
     Raises:
-        UserError: there is none, or it was written by a newer version of this program.
+        UserError: there is none, it was written by a newer version of this program, or it is another
+            artefact's than the manifest beside it says.
     """
     try:
         root = zarr.open_group(path, mode="r")
     except FileNotFoundError as error:
         raise UserError(f"{path}: no Zarr store here; delete {path.parent} and run again") from error
-    found = root.attrs.get("format")
+    attributes: dict[str, Any] = root.attrs.asdict()
+    found = attributes.get("format")
     if found != FORMAT:
         raise UserError(f"{path}: has format {found!r}, this version of kd reads format {FORMAT}")
+    check_origin(attributes.get(MADE_FROM), path)
     return root

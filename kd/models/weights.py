@@ -233,8 +233,13 @@ def fold(network: Network, head: str) -> nn.Module:
 
 def export_timm(network: Network, dataset: DatasetInfo, directory: Path) -> None:
     """Write config.json and model.safetensors, loadable by `timm.create_model("local-dir:DIRECTORY")`."""
-    config = network.config
-    plain: Any = fold(network, dataset.name)
+    plain = fold(network, dataset.name)
+    write_text(directory / EXPORT_CONFIG, export_config(network.config, plain, dataset))
+    save_tensors(directory / EXPORT_WEIGHTS, plain.state_dict())
+
+
+def export_config(config: NetworkConfig, plain: Any, dataset: DatasetInfo) -> str:
+    """Text of timm's config.json for a folded network."""
     pretrained_cfg: dict[str, Any] = {
         "input_size": [3, *config.input_size],
         "fixed_input_size": "img_size" in config.kwargs,
@@ -256,5 +261,4 @@ def export_timm(network: Network, dataset: DatasetInfo, directory: Path) -> None
         "model_args": config.kwargs,
         "pretrained_cfg": pretrained_cfg,
     }
-    write_text(directory / EXPORT_CONFIG, json.dumps(exported, indent=1))
-    save_tensors(directory / EXPORT_WEIGHTS, plain.state_dict())
+    return json.dumps(exported, indent=1)

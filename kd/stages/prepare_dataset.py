@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from kd.data.options import Resize, SplitOptions
+from kd.data.sources.base import Sample
 from kd.data.sources.registry import parse_source
 from kd.jobs.errors import UserError
 from kd.jobs.run import Context, Outcome, stage_main
 from kd.options import BaseOptions
+
+if TYPE_CHECKING:
+    import numpy as np
 
 log = logging.getLogger("kd")
 
@@ -25,39 +30,71 @@ class Spec(BaseOptions):
     split: SplitOptions
 
 
-def build(context: Context[Spec]) -> Outcome:
-    """Read the source, draw the splits, decode and store."""
+@dataclass(frozen=True)
+class Selection:
+    """Which samples a dataset has, and which split each belongs to.
+
+    Attributes:
+        samples: in the order of their ids.
+        codes: (len(samples),) index into SPLITS; negative: left out.
+        classes: sorted names.
+        channels: of the pictures.
+    """
+
+    samples: list[Sample]
+    codes: np.ndarray
+    classes: list[str]
+    channels: int
+
+
+def select(spec: Spec) -> Selection:
+    """List the source and draw the splits; no picture is opened.
+
+    Raises:
+        UserError: the source has changed since `spec` was made, or does not hold what is wanted.
+    """
     import numpy as np
 
-    from kd.data.packed import check_classes, pack
+    from kd.data.packed import check_classes
     from kd.data.splits import assign_splits
 
-    spec = context.spec
     source, options = parse_source(spec.source)
-    if source.fingerprint(options) != spec.fingerprint:
-        raise UserError(f"datasets.{spec.name}: its files have changed since this run was planned; start it again")
-    samples = sorted(source.samples(options), key=lambda sample: sample.id)
-    labels = [sample.label for sample in samples]
-    classes = sorted(set(labels))
-    number = {label: index for index, label in enumerate(classes)}
     try:
+        if source.fingerprint(options) != spec.fingerprint:
+            raise UserError("its files have changed since this run was planned; start it again")
+        samples = sorted(source.samples(options), key=lambda sample: sample.id)
+        labels = [sample.label for sample in samples]
+        classes = sorted(set(labels))
+        number = {label: index for index, label in enumerate(classes)}
         given = [sample.split for sample in samples]
         codes = assign_splits(np.array([number[label] for label in labels]), given, spec.split)
         check_classes(labels, codes, classes)
+    except UserError as error:
+        raise UserError(f"datasets.{spec.name}: {error}") from error
+    return Selection(samples, codes, classes, source.CHANNELS)
+
+
+def build(context: Context[Spec]) -> Outcome:
+    """Read the source, draw the splits, decode and store."""
+    from kd.data.packed import pack
+
+    spec = context.spec
+    selection = select(spec)
+    try:
         info = pack(
             context.directory,
             spec.name,
-            samples,
-            codes,
-            classes,
+            selection.samples,
+            selection.codes,
+            selection.classes,
             image_size=spec.image_size,
             resize=spec.resize,
-            channels=source.CHANNELS,
+            channels=selection.channels,
         )
     except UserError as error:
         raise UserError(f"datasets.{spec.name}: {error}") from error
-    log.info("%s: %d classes, %s", spec.name, len(classes), info.sizes)
-    return Outcome({"classes": len(classes), "sizes": info.sizes})
+    log.info("%s: %d classes, %s", spec.name, len(selection.classes), info.sizes)
+    return Outcome({"classes": len(selection.classes), "sizes": info.sizes})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,218 @@
+"""`python -m kd forecast`: what a run will weigh, before it is started, and whether that fits."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from kd.forecast.artefacts import Forecaster
+from kd.forecast.memory import Memory
+from kd.forecast.sizes import Size
+from kd.jobs.errors import UserError
+from kd.jobs.job import Job
+from kd.jobs.manifest import KEPT
+from kd.plan import STAGES, Plan
+
+UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """One artefact of a plan.
+
+    Attributes:
+        job: that makes it.
+        size: once it is finished.
+        there: whether it is.
+        missing: what is still to be written: nothing, or all but what an unfinished directory holds.
+        transient: bytes besides, while it is made.
+    """
+
+    job: Job
+    size: Size
+    there: bool
+    missing: Size
+    transient: int
+
+
+@dataclass(frozen=True)
+class Free:
+    """What a file system has left; `inodes` None: it does not count them."""
+
+    folder: Path
+    bytes: int
+    inodes: int | None
+    block: int
+
+
+def expect(plan: Plan) -> list[Expected]:
+    """All artefacts of a plan, upstream first.
+
+    Raises:
+        UserError: the plan asks for what cannot be, such as a level that an architecture does not have.
+    """
+    memory = Memory(plan.config.results)
+    forecaster = Forecaster(plan, memory)
+    try:
+        # Joint teachers and students first: their levels are mistakes of theirs, not of the stores they read.
+        found = [_expected(forecaster, job) for job in reversed(plan.jobs.values())]
+    finally:
+        memory.save()
+    return found[::-1]
+
+
+def _expected(forecaster: Forecaster, job: Job) -> Expected:
+    size, transient = forecaster.size(job), forecaster.transient(job)
+    there = job.manifest.is_file() or (job.directory / KEPT).is_file()
+    if there:
+        return Expected(job, size, there=True, missing=Size(), transient=0)
+    written = _written(job.directory)
+    missing = Size(max(0, size.bytes - written.bytes), 0, max(0, size.inodes - written.inodes))
+    return Expected(job, size, there=False, missing=missing, transient=transient)
+
+
+def _written(directory: Path) -> Size:
+    """What an unfinished directory holds."""
+    size = Size()
+    for folder, folders, files in os.walk(directory):
+        held = sum((Path(folder) / name).lstat().st_size for name in files)
+        size += Size(held, len(files), len(files) + len(folders))
+    return size
+
+
+def free_space(results: Path) -> Free:
+    """Of the file system that `results` is on, or will be on."""
+    folder = results.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    status = os.statvfs(folder)
+    inodes = status.f_favail if status.f_files else None
+    return Free(folder, status.f_bavail * status.f_frsize, inodes, status.f_frsize)
+
+
+def forecast_table(plan: Plan) -> Iterator[str]:
+    """A line for each artefact, for each stage, and in all."""
+    expected = expect(plan)
+    width = max(len(f"{each.job.stage}/{each.job.name}") for each in expected)
+    yield f"{'':{width}}  {'size':>10}  {'files':>9}  state"
+    for each in expected:
+        state = "there" if each.there else "to be made"
+        if each.transient:
+            state += f", its checkpoints {readable(each.transient)} meanwhile"
+        yield _line(f"{each.job.stage}/{each.job.name}", width, each.size, state)
+    yield ""
+    for stage in STAGES:
+        members = [each for each in expected if each.job.stage == stage]
+        if members:
+            yield _line(stage, width, _total(each.size for each in members), _state(members))
+    yield _line("all", width, _total(each.size for each in expected), _state(expected))
+    yield ""
+    yield from demand_lines(expected, free_space(plan.config.results))
+
+
+def _line(name: str, width: int, size: Size, state: str) -> str:
+    return f"{name:{width}}  {readable(size.bytes):>10}  {size.files:>9,}  {state}"
+
+
+def _state(members: list[Expected]) -> str:
+    left = sum(not each.there for each in members)
+    size = readable(_total(each.missing for each in members).bytes)
+    return f"{left} of {len(members)} to be made: {size}" if left else "all there"
+
+
+def _total(sizes: Iterator[Size]) -> Size:
+    return sum(sizes, Size())
+
+
+def readable(count: int) -> str:
+    """Bytes for people."""
+    size, unit = float(count), 0
+    while size >= 1024 and unit < len(UNITS) - 1:
+        size, unit = size / 1024, unit + 1
+    return f"{size:.0f} {UNITS[unit]}" if unit == 0 else f"{size:.1f} {UNITS[unit]}"
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What is needed of a file system: bytes that stay, in whole blocks, the largest transient ones, and inodes."""
+
+    bytes: int
+    transient: int
+    inodes: int
+
+
+def demand(expected: list[Expected], block: int) -> Demand:
+    """Of all that is still to be made."""
+    missing = _total(each.missing for each in expected)
+    return Demand(missing.on_disk(block), max((each.transient for each in expected), default=0), missing.inodes)
+
+
+def demand_lines(expected: list[Expected], free: Free) -> Iterator[str]:
+    """What is still to be made against what is free."""
+    left = sum(not each.there for each in expected)
+    needed = demand(expected, free.block)
+    inodes = "" if free.inodes is None else f" and {free.inodes:,} files"
+    transient = f", and {readable(needed.transient)} for checkpoints of a training" if needed.transient else ""
+    size = f"{readable(needed.bytes)} in {needed.inodes:,} files and folders"
+    yield f"still to be made: {left} of {len(expected)}, {size}{transient}"
+    yield f"free in {free.folder}: {readable(free.bytes)}{inodes}"
+
+
+def forecast_json(plan: Plan) -> Iterator[str]:
+    """All of the table for machines, in bytes."""
+    expected = expect(plan)
+    free = free_space(plan.config.results)
+    artefacts = [
+        {
+            "stage": each.job.stage,
+            "name": each.job.name,
+            "key": each.job.key,
+            "directory": str(each.job.directory),
+            **asdict(each.size),
+            "there": each.there,
+            "missing_bytes": each.missing.bytes,
+            "transient_bytes": each.transient,
+        }
+        for each in expected
+    ]
+    needed = asdict(demand(expected, free.block))
+    document = {"artefacts": artefacts, "needed": needed, "free": asdict(free) | {"folder": str(free.folder)}}
+    yield json.dumps(document, indent=1)
+
+
+def check_fit(plan: Plan, directories: Collection[Path]) -> Iterator[str]:
+    """Say what is to be made against what is free.
+
+    Args:
+        plan: of everything.
+        directories: artefacts that a run will make.
+
+    Raises:
+        UserError: that does not fit, or cannot be made at all.
+    """
+    expected = [each for each in expect(plan) if each.job.directory in directories]
+    free = free_space(plan.config.results)
+    needed = demand(expected, free.block)
+    lines = list(demand_lines(expected, free))
+    problems = []
+    if needed.bytes + needed.transient > free.bytes:
+        problems.append(f"lacks {readable(needed.bytes + needed.transient - free.bytes)} of space")
+    if free.inodes is not None and needed.inodes > free.inodes:
+        problems.append(f"lacks {needed.inodes - free.inodes:,} inodes")
+    if problems:
+        raise UserError(
+            f"results: {free.folder} {' and '.join(problems)}; {'; '.join(lines)}; nothing was started: free some"
+            " space, set `results` to another folder, or store less (caches, views); `python -m kd forecast` lists it"
+        )
+    yield from lines
+    yield from _memory_warning(plan)
+
+
+def _memory_warning(plan: Plan) -> Iterator[str]:
+    given = plan.config.memory.ram_gib
+    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    if given > have:
+        yield f"warning: memory.ram_gib: {given:g} for each job, but this machine has {have:.1f} GiB in all"

@@ -1,0 +1,22 @@
+"""Run by the Snakefile before it starts any job: does what is to be made fit, and can it be made?
+
+A process of its own, since it may have to build networks, and the workflow's own process never loads torch.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from kd.commands.forecast import check_fit
+from kd.config import load_config
+from kd.jobs.run import user_errors
+from kd.plan import Plan
+
+if __name__ == "__main__":
+    with user_errors():
+        request = json.load(sys.stdin)
+        plan = Plan(load_config(request["config"]))
+        for line in check_fit(plan, {Path(each) for each in request["directories"]}):
+            sys.stdout.write(f"{line}\n")

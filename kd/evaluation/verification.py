@@ -1,0 +1,126 @@
+"""Whether finished artefacts are whole, and whether stores hold what the frozen teachers say today."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from kd.data.origin import MADE_FROM, origin_difference
+from kd.data.storage import open_group
+from kd.jobs.differences import job_differences
+from kd.jobs.errors import UserError
+from kd.jobs.files import damage
+from kd.jobs.job import Job, artefact_key
+from kd.jobs.manifest import load_manifest
+
+RECOMPUTED = ("cache_embeddings", "cache_targets")
+
+
+def find_problems(job: Job, rows: int) -> Iterator[str]:
+    """Everything that is wrong with a finished artefact.
+
+    Args:
+        job: that made it.
+        rows: of each split and view of a store that are computed again, at least; of every chunk at least one.
+    """
+    try:
+        manifest = load_manifest(job.directory)
+    except UserError as error:
+        yield str(error)
+        return
+    if manifest is None:
+        yield f"{job.directory}: is not finished"
+        return
+    problems = [*_manifest_problems(manifest, job), *_file_problems(manifest, job.directory)]
+    yield from problems
+    if job.stage in RECOMPUTED and not any("zarr.json" in problem for problem in problems):
+        yield from _recomputed(job, manifest, rows, damaged=bool(problems))
+
+
+def job_at(directory: Path) -> Job:
+    """The job of a finished artefact, as its manifest tells it and its place names it.
+
+    Raises:
+        UserError: there is no manifest that can be read.
+    """
+    directory = directory.absolute()
+    manifest = load_manifest(directory)
+    if manifest is None:
+        raise UserError(f"{directory}: not a finished artefact, manifest.json is missing")
+    told = {field: manifest[field] for field in ("config_key", "code", "spec")}
+    stage, name, key = directory.parts[-3:]
+    upstream = {
+        role: up | {"directory": directory.parents[2] / up["stage"] / up["name"] / up["key"]}
+        for role, up in manifest["upstream"].items()
+    }
+    return Job.model_validate(
+        told | {"stage": stage, "name": name, "key": key, "directory": directory, "upstream": upstream}
+    )
+
+
+def _manifest_problems(manifest: dict[str, Any], job: Job) -> Iterator[str]:
+    """What a manifest says that is not so of its job, or not of itself."""
+    where = job.manifest
+    for field in ("stage", "name", "key"):
+        if manifest[field] != getattr(job, field):
+            yield f"{where}: {field}: found {manifest[field]}, expected {getattr(job, field)}"
+    for text in job_differences(manifest, job):
+        yield f"{where}: {text}"
+    identities = {role: up["identity"] for role, up in manifest["upstream"].items()}
+    key = artefact_key(manifest["stage"], manifest["spec"], identities, manifest["code"])
+    if key != manifest["key"]:
+        yield f"{where}: key: found {manifest['key']}, but its spec, upstream and code have the key {key}"
+
+
+def _file_problems(manifest: dict[str, Any], directory: Path) -> Iterator[str]:
+    """Damaged files, chunks that nobody lists, and stores that are another's."""
+    for record in manifest["files"]:
+        wrong = damage(directory, record, chunks=True)
+        if wrong:
+            yield wrong
+    listed = {directory / record["path"] for record in manifest["files"]}
+    for store in sorted(directory.glob("*.zarr")):
+        try:
+            root = zarr.open_group(store, mode="r")
+            missing = [path for path in _chunk_files(root, store) if not path.is_file()]
+        except (FileNotFoundError, ValueError) as error:
+            yield f"{store}: is not a Zarr store that can be read ({error})"
+            continue
+        yield from (f"{path}: is missing, and its manifest does not list it" for path in missing if path not in listed)
+        attributes: dict[str, Any] = root.attrs.asdict()
+        other = origin_difference(attributes.get(MADE_FROM), manifest)
+        if other is not None:
+            yield f"{store}/zarr.json: is the store of another artefact than its manifest says: {other}"
+
+
+def _chunk_files(group: zarr.Group, folder: Path) -> Iterator[Path]:
+    """Where every chunk of every array must be."""
+    for name, array in group.arrays():
+        counts = (-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True))
+        for place in itertools.product(*map(range, counts)):
+            yield folder.joinpath(name, "c", *map(str, place))
+    for name, inner in group.groups():
+        yield from _chunk_files(inner, folder / name)
+
+
+def _recomputed(job: Job, manifest: dict[str, Any], rows: int, *, damaged: bool) -> Iterator[str]:
+    """Rows that are not what is computed now; where files are damaged, only of what can still be read."""
+    from kd.evaluation.recomputation import embedding_differences, target_differences
+
+    results = job.directory.parents[2]
+    upstream = {role: results / up["stage"] / up["name"] / up["key"] for role, up in manifest["upstream"].items()}
+    for role, directory in upstream.items():
+        if not directory.is_dir():
+            yield f"{job.directory}: cannot be computed again: its {role}, {directory}, is no longer there"
+            return
+    try:
+        open_group(job.directory / "embeddings.zarr")
+        differences = embedding_differences if job.stage == "cache_embeddings" else target_differences
+        yield from differences(job, upstream, manifest["device"], rows)
+    except UserError as error:
+        if not damaged:  # else it was said before, with the file
+            yield str(error)

@@ -1,0 +1,1 @@
+"""What a plan will weigh, from shapes alone, before anything of it is made."""

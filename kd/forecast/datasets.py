@@ -1,0 +1,95 @@
+"""How many images a dataset has in each split, without decoding a picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from kd.data.sources.base import SPLITS
+from kd.data.sources.registry import load_source
+from kd.forecast.memory import Memory
+from kd.jobs.errors import UserError
+from kd.jobs.job import Job
+from kd.jobs.manifest import load_manifest
+from kd.stages.prepare_dataset import Spec, select
+
+STORE, SAMPLES = "images.zarr", "samples.csv"
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What the sizes of a dataset, and of all that is made from it, depend on.
+
+    Attributes:
+        name: in the config.
+        classes: sorted names.
+        image_size: height and width in pixels.
+        resize: how pictures are brought to that size.
+        channels: 1 or 3.
+        sizes: images per split.
+        listing_bytes: of samples.csv.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    image_size: tuple[int, int]
+    resize: str
+    channels: int
+    sizes: dict[str, int]
+    listing_bytes: int
+
+
+def dataset_facts(job: Job, memory: Memory) -> DatasetFacts:
+    """Of a packed dataset as it is, else from its source and the draw of its splits.
+
+    Raises:
+        UserError: the source cannot be listed, or not be split as wanted.
+    """
+    spec = Spec.model_validate(job.spec)
+    found = _packed(job) or memory.recall("dataset", [job.spec, job.code], lambda: _listed(spec))
+    return DatasetFacts(
+        name=spec.name,
+        classes=tuple(found["classes"]),
+        image_size=spec.image_size,
+        resize=spec.resize,
+        channels=load_source(spec.source["type"]).CHANNELS,
+        sizes=found["sizes"],
+        listing_bytes=found["listing_bytes"],
+    )
+
+
+def _packed(job: Job) -> dict[str, Any] | None:
+    """From a finished artefact; None: there is none, or the stage will make it anew."""
+    try:
+        manifest = load_manifest(job.directory)
+        if manifest is None:
+            return None
+        records = {record["path"]: record["bytes"] for record in manifest["files"]}
+        document = json.loads((job.directory / STORE / "zarr.json").read_text())
+        return {
+            "classes": document["attributes"]["classes"],
+            "sizes": manifest["result"]["sizes"],
+            "listing_bytes": records[SAMPLES],
+        }
+    except (UserError, OSError, ValueError, KeyError):
+        return None
+
+
+def _listed(spec: Spec) -> dict[str, Any]:
+    selection = select(spec)
+    counts = Counter(int(code) for code in selection.codes)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["id", "sample", "label", "split"])
+    kept = [(sample, code) for sample, code in zip(selection.samples, selection.codes, strict=True) if code >= 0]
+    for number, (sample, code) in enumerate(kept):
+        writer.writerow([number, sample.id, sample.label, SPLITS[code]])
+    return {
+        "classes": selection.classes,
+        "sizes": {split: counts[code] for code, split in enumerate(SPLITS)},
+        "listing_bytes": len(text.getvalue().encode()),
+    }

@@ -1,0 +1,158 @@
+"""Shapes and sizes of networks, which are built for that without storage (torch's meta device)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from kd.data.packed import DatasetInfo
+from kd.forecast.sizes import safetensors_bytes
+from kd.jobs.errors import UserError
+from kd.models.joint import JointTeacher
+from kd.models.network import Network, tap_shapes
+from kd.models.spec import LEVELS, Level, ModelSpec
+from kd.models.weights import export_config, fold, new_network
+from kd.training.fusion import joint_config
+
+T = TypeVar("T")
+DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+# Only their number of digits counts, in the size of a small JSON file.
+STATISTIC = 0.30120040594362746
+
+
+def dataset_info(question: dict[str, Any]) -> DatasetInfo:
+    """A dataset as networks need to know it; its statistics are made up."""
+    return DatasetInfo(
+        name=question["name"],
+        classes=tuple(question["classes"]),
+        image_size=(question["image_size"][0], question["image_size"][1]),
+        resize=question["resize"],
+        mean=(STATISTIC,) * 3,
+        std=(STATISTIC,) * 3,
+        sizes={},
+    )
+
+
+def measure_network(model: dict[str, Any], datasets: list[dict[str, Any]]) -> dict[str, Any]:
+    """An individual teacher, a student or a baseline.
+
+    Returns:
+        `file`, `config`: bytes of its weights and of network.json; `state`, `trained`: of its tensors and of
+        those that train; `taps`: shape of each level's embedding, where the architecture has the level, else
+        in `problems` why not.
+
+    Raises:
+        UserError: timm cannot build it, or it does not take pictures of this size.
+    """
+
+    def measure() -> dict[str, Any]:
+        network = _build(model, datasets)
+        taps, problems = _taps(network)
+        if "L1" in problems:
+            raise UserError(f"models: {network.config.architecture}: {problems['L1']}")
+        config = len(network.config.model_dump_json(indent=1))
+        return _measured(network) | {"config": config, "taps": taps, "problems": problems}
+
+    return _without_storage(measure)
+
+
+def measure_export(model: dict[str, Any], dataset: dict[str, Any]) -> dict[str, Any]:
+    """A student as a plain timm model: `file` and `config`, bytes of its two files.
+
+    Raises:
+        UserError: it cannot be exported.
+    """
+    info = dataset_info(dataset)
+
+    def export() -> tuple[Network, nn.Module]:
+        network = _build(model, [dataset])
+        return network, fold(network, info.name)
+
+    network, plain = _without_storage(export)
+    return _measured(plain) | {"config": len(export_config(network.config, plain, info))}
+
+
+def measure_joint(
+    level: Level,
+    shapes: list[tuple[int, ...]],
+    datasets: list[dict[str, Any]],
+    student: dict[str, Any] | None,
+    width: int,
+    dropout: float,
+) -> dict[str, Any]:
+    """A joint teacher.
+
+    Args:
+        level: where the individual teachers are tapped.
+        shapes: of each one's embeddings.
+        datasets: targets.
+        student: model whose map shapes the distilled maps take, or None.
+        width: of the adaptors.
+        dropout: before the heads.
+
+    Returns:
+        As `measure_network`, but for `taps`; and `shapes` of one sample's targets by name, without logits.
+    """
+    infos = [dataset_info(each) for each in datasets]
+    model = None if student is None else ModelSpec.model_validate(student)
+
+    def build() -> tuple[JointTeacher, dict[str, tuple[int, ...]]]:
+        config = joint_config(level, [tuple(shape) for shape in shapes], infos, model, width=width, dropout=dropout)
+        joint = JointTeacher(config).eval()
+        with torch.no_grad():
+            targets = joint.make_targets([{level: torch.zeros(1, *shape)} for shape in shapes], infos[0].name)
+        found: dict[str, Tensor] = {**targets.maps}
+        if targets.vector is not None:
+            found["vector"] = targets.vector
+        return joint, {name: tuple(value.shape[1:]) for name, value in found.items()}
+
+    joint, made = _without_storage(build)
+    return _measured(joint) | {"config": len(joint.config.model_dump_json(indent=1)), "shapes": made}
+
+
+def _build(model: dict[str, Any], datasets: list[dict[str, Any]]) -> Network:
+    infos = [dataset_info(each) for each in datasets]
+    # Brought weights are not even opened: they change no shape.
+    spec = ModelSpec.model_validate(model).model_copy(update={"weights": "scratch"})
+    return new_network(spec, infos, statistics=infos[0])
+
+
+def _taps(network: Network) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    """Shape of each level, or why there is none."""
+    taps: dict[str, tuple[int, ...]] = {}
+    problems: dict[str, str] = {}
+    for level in LEVELS:
+        try:
+            taps[level] = tap_shapes(network, [level])[level]
+        except UserError as error:
+            problems[level] = str(error)
+        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+            if network.mean.is_meta:
+                raise
+            rows, columns = network.config.input_size
+            problems[level] = f"level {level}: fails on a picture of {rows} x {columns} pixels: {error}"
+    return taps, problems
+
+
+def _without_storage(make: Callable[[], T]) -> T:
+    """Make it on the meta device; some architectures look at values while they are built, then on the CPU."""
+    try:
+        with torch.device("meta"):
+            return make()
+    except Exception:  # noqa: BLE001 - whatever went wrong, the CPU says whether it is a mistake
+        return make()
+
+
+def _measured(module: nn.Module) -> dict[str, Any]:
+    tensors = {
+        name: (tuple(value.shape), DTYPES.get(value.dtype, "F32"), value.numel() * value.element_size())
+        for name, value in module.state_dict().items()
+    }
+    return {
+        "file": safetensors_bytes(tensors),
+        "state": sum(size for _, _, size in tensors.values()),
+        "trained": sum(each.numel() * each.element_size() for each in module.parameters() if each.requires_grad),
+    }
