@@ -74,8 +74,9 @@ def write_split(
     arrays = [
         EncodedArray.create(group, name, layout.dtype, views, rows, layout.shape) for name, layout in layouts.items()
     ]
-    for array in arrays:
-        for directory in kin:
+    for directory in kin:
+        open_group(directory / STORE)  # refuses a store that is not what its manifest says
+        for array in arrays:
             array.take_chunks(directory / STORE / split.name / array.name)
     block = max(array.chunk for array in arrays)
     progress = Progress(views * rows, "image")

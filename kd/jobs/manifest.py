@@ -160,6 +160,15 @@ def check_manifest(manifest: dict[str, Any], artefact: Upstream | Job, *, chunks
             raise UserError(f"{wrong}; delete {directory} and run again")
 
 
+def is_whole(directory: Path) -> bool:
+    """Whether an artefact is finished, and its files are those recorded."""
+    try:
+        manifest = load_manifest(directory)
+    except UserError:
+        return False
+    return manifest is not None and not any(damage(directory, record) for record in manifest["files"])
+
+
 def restore_manifest(job: Job) -> bool:
     """Declare a whole artefact complete again, every byte of it checked; False when there is work to do.
 

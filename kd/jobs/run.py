@@ -21,7 +21,7 @@ from kd.jobs.errors import UserError
 from kd.jobs.files import replacing
 from kd.jobs.job import JOB, Job
 from kd.jobs.lock import writing
-from kd.jobs.manifest import read_manifest, restore_manifest, write_manifest
+from kd.jobs.manifest import is_whole, read_manifest, restore_manifest, write_manifest
 
 SpecT = TypeVar("SpecT", bound=BaseModel)
 
@@ -95,7 +95,7 @@ def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome], u
         log.info("%s %s: building %s", job.stage, job.name, job.directory)
         started = time.monotonic()
         directories = {role: upstream.directory for role, upstream in job.upstream.items()}
-        outcome = build(Context(spec, directories, job.directory, job.kin(unread)))
+        outcome = build(Context(spec, directories, job.directory, tuple(filter(is_whole, job.kin(unread)))))
         seconds = time.monotonic() - started
         write_manifest(job, result=outcome.result, seconds=seconds, device=outcome.device)
         log.info("%s %s: done in %.1f s", job.stage, job.name, seconds)

@@ -47,7 +47,7 @@ def test_adopt__takes_a_chain_at_once(config: Tiny, edit: Edit) -> None:
     manifest = read_manifest(after)
     assert manifest["adopted"]["from"] == before.key
     assert manifest["adopted"]["code"] == ["kd/data/views.py: changed"]
-    assert manifest["upstream"]["teacher"]["key"] == after.upstream["teacher"].key
+    assert manifest["upstream"]["targets"]["key"] == after.upstream["targets"].key
     assert manifest["code"] == after.code
     assert manifest["versions"] == read_manifest(before)["versions"]
     assert (after.directory / "content.txt").samefile(before.directory / "content.txt")

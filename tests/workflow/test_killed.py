@@ -66,7 +66,7 @@ def test_disk__full_and_read_only_are_one_line_and_lose_nothing(tmp_path: Path, 
     assert full.returncode == 1
     assert "Traceback" not in full.stderr
     assert full.stderr.splitlines()[-1].startswith("error: ")
-    assert "disk is full" in full.stderr.splitlines()[-1]
+    assert "no space left" in full.stderr.splitlines()[-1]
     assert not job.manifest.exists()
     remount(small_disk, "ro,size=2m")
     _, read_only = prepare(small_disk)
