@@ -131,7 +131,7 @@ class EncodedArray:
         for chunk in self.array.chunks(rows):
             scale = torch.from_numpy(self.scales.read(self._chunks(chunk), view)[0])
             part = slice(chunk.start - rows.start, chunk.stop - rows.start)
-            torch.mul(integers[part], _per_channel(scale, integers.ndim).half(), out=out[part])
+            torch.mul(integers[part], _per_channel(scale, integers.ndim), out=out[part])
 
 
 def _per_channel(scale: Tensor, ndim: int) -> Tensor:

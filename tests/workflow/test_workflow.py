@@ -27,7 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run, target by target."""
     directory = tmp_path_factory.mktemp("run")
     config = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text())
-    for target in ("datasets", "teachers", "embeddings", "joint_teachers", "students", "all", "report"):
+    for target in ("datasets", "teachers", "embeddings", "all", "report"):
         done = snakemake(directory, target, config=config)
         assert done.returncode == 0, done.stdout
         (directory / f"{target}.out").write_text(done.stdout)
@@ -43,7 +43,14 @@ def test_run__makes_each_target_from_the_one_before(run: Path) -> None:
     counts = {target: jobs((run / f"{target}.out").read_text()) for target in ("datasets", "embeddings", "all")}
     assert counts["datasets"] == {"datasets": 1, "prepare_dataset": 2}
     assert counts["embeddings"] == {"embeddings": 1, "cache_embeddings": 4}
-    assert counts["all"] == {"train_baseline": 1, "tabulate": 1, "plot": 1}
+    assert counts["all"] == {
+        "train_joint_teacher": 3,
+        "cache_targets": 2,
+        "distill_student": 3,
+        "train_baseline": 1,
+        "tabulate": 1,
+        "plot": 1,
+    }
 
 
 def test_run__two_teachers_at_once(run: Path) -> None:
