@@ -11,6 +11,7 @@ import yaml
 
 from kd.config import Config, load_config
 from kd.jobs.errors import UserError
+from kd.plan import Plan
 from tests.conftest import ROOT
 
 Tiny = dict[str, Any]
@@ -125,3 +126,8 @@ def test_requirements__conda_and_pip_have_the_same_pins() -> None:
     conda = yaml.safe_load((ROOT / "envs/kd.yaml").read_text())
     assert conda["dependencies"][-1]["pip"] == pins
     assert all(pin.count("==") == 1 for pin in pins)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("**/*.yaml")), ids=lambda path: path.name)
+def test_configs__that_come_with_the_project_can_be_planned(path: Path) -> None:
+    assert Plan(load_config(yaml.safe_load(path.read_text()))).rows
