@@ -25,7 +25,8 @@ from kd.data.sources import digits
 from kd.data.splits import assign_splits
 from kd.data.views import Views, to_float
 from kd.embeddings.options import CacheOptions
-from kd.jobs.run import Context
+from kd.jobs.job import Job
+from kd.jobs.run import Context, run_job
 from kd.models.network import Network, freeze
 from kd.models.spec import ModelSpec
 from kd.models.weights import load_network, new_network, save_network
@@ -60,12 +61,16 @@ def rate(count: int, work: Callable[[], object]) -> float:
 
 
 def build(folder: Path, views: int) -> float:
-    """Our stage, with all that it does."""
+    """Our stage in its frame: lock, checksums and manifest, too."""
     spec = cache_embeddings.Spec(levels=list(LEVELS), views=views, augmentation=SHAKE, cache=CacheOptions(), seed=0)
     upstream = {name: folder / name for name in ("teacher", "dataset")}
     with tempfile.TemporaryDirectory(dir=folder) as store:
-        context = Context(spec, upstream, Path(store))
-        return rate(TRAIN * views + 2 * OTHERS, lambda: cache_embeddings.build(context))
+        job = Job.make(Path(store), "cache_embeddings", "x", spec=spec.model_dump(mode="json"), code={}, upstream={})
+
+        def work() -> None:
+            run_job(job, spec, lambda context: cache_embeddings.build(Context(spec, upstream, context.directory)))
+
+        return rate(TRAIN * views + 2 * OTHERS, work)
 
 
 def forward(network: Network, images: torch.Tensor) -> float:

@@ -105,21 +105,22 @@ class Wishes:
 
     def of_joint(self, joint: JointTeacherConfig) -> Viewing:
         """What a joint teacher is trained on."""
-        return self._viewing(joint.views, joint.recipe, joint.cache)
+        return self._viewing(joint.views, joint.recipe, joint.cache, (joint.level,))
 
     def of_student(self, student: StudentConfig) -> Viewing:
         """What a student is trained on; by default views and precision are those of its joint teacher."""
         joint = self.config.joint_teachers.get(student.teacher) if isinstance(student.teacher, str) else None
         views, cache = student.views, student.cache
         if joint is not None:
-            views, cache = views or joint.views, cache or joint.cache
-        return self._viewing(views or 1, student.recipe, cache)
+            return self._viewing(views or joint.views, student.recipe, cache or joint.cache, (joint.level,))
+        assert student.level is not None
+        return self._viewing(views or 1, student.recipe, cache, cached_levels(student.level, individual=True))
 
-    def _viewing(self, views: Views, recipe_name: str, cache: str | None) -> Viewing:
+    def _viewing(self, views: Views, recipe_name: str, cache: str | None, levels: tuple[Level, ...]) -> Viewing:
         recipe = self.config.recipe(recipe_name)
         if views == "none":  # everybody sees the pictures themselves
             recipe = recipe.model_copy(update={"augmentation": None})
-        options = CacheOptions() if cache is None else self.config.caches[cache]
+        options = CacheOptions() if cache is None else self.config.caches[cache].for_levels(levels)
         if views == "live":
             return Viewing(None, recipe, options)
         # Without augmentation all views are the same, and one is enough.

@@ -27,7 +27,10 @@ from kd.config import load_config
 from kd.jobs.job import Job
 from kd.jobs.run import run_job, user_errors
 from kd.plan import Plan
+from kd.stages.tabulate import write_tables
 from kd.training import loop
+
+ABOUT_THE_RUN = ("cost", "run", "index")  # tables of seconds, and of folders
 
 
 def build(job: Job) -> None:
@@ -108,7 +111,7 @@ def contents(results: Path) -> dict[str, str]:
     found = {}
     for path in sorted(results.rglob("*")):
         relative = path.relative_to(results)
-        if not path.is_file() or any(part.startswith(".") for part in relative.parts):
+        if not path.is_file() or any(part.startswith(".") for part in relative.parts) or path.stem in ABOUT_THE_RUN:
             continue
         if path.name == "manifest.json":
             manifest = json.loads(path.read_text())
@@ -143,11 +146,13 @@ def main() -> None:
         kills = run_with_random_kills(plans["killed"], options.kills, seconds, options.seed)
     else:
         kills = run_with_kills_at(plans["killed"], [int(each) for each in options.at.split(",")])
+    for plan in plans.values():
+        write_tables(plan, plan.config.results / "tables" / "run.key")
     expected, found = (contents(options.folder / name) for name in plans)
     differing = sorted(path for path in {*expected, *found} if expected.get(path) != found.get(path))
     sys.stdout.write(f"{kills} kills, {len(expected)} files, {len(differing)} differ\n")
     sys.stdout.writelines(f"{path}\n" for path in differing)
-    raise SystemExit(bool(differing))
+    raise SystemExit(bool(differing) or kills < options.kills)
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from kd.commands.stored import Stored, disk_usage, readable_size, stored_in
 from kd.jobs.errors import UserError
 from kd.jobs.job import Job
 from kd.jobs.lock import BeingWrittenError, current_writer, remove_directory
-from kd.plan import Plan
+from kd.plan import UNREAD, Plan
 
 
 def invalidate(plan: Plan, job: Job, *, only: bool, yes: bool) -> Iterator[str]:
     """Drop a wanted artefact with all that was made from it, also for other configs on the same results folder.
+
+    With a store go those that differ only in arrays and views, since one takes the chunks of another.
 
     Args:
         plan: of the wanted artefacts.
@@ -25,10 +27,11 @@ def invalidate(plan: Plan, job: Job, *, only: bool, yes: bool) -> Iterator[str]:
         UserError: there is no such artefact, or one of those that go is being written.
     """
     everything = list(stored_in(plan.config.results))
-    first = next((each for each in everything if each.directory == job.directory), None)
-    if first is None:
+    kin = {job.directory, *job.kin(UNREAD.get(job.stage, ()))}
+    first = [each for each in everything if each.directory in kin]
+    if job.directory not in [each.directory for each in first]:
         raise UserError(f"{job.stage}/{job.name}: nothing to invalidate, {job.directory} is not there")
-    going = [first] if only else made_from(first, everything)
+    going = first if only else made_from(first, everything)
     for each in going:
         writer = current_writer(each.directory)
         if writer is not None:
@@ -44,9 +47,9 @@ def invalidate(plan: Plan, job: Job, *, only: bool, yes: bool) -> Iterator[str]:
     yield from (f"  {name}" for name in again)
 
 
-def made_from(first: Stored, everything: list[Stored]) -> list[Stored]:
-    """An artefact and all that was made or adopted from it, upstream first."""
-    going = [first]
+def made_from(first: list[Stored], everything: list[Stored]) -> list[Stored]:
+    """Artefacts and all that was made or adopted from them, upstream first."""
+    going = [*first]
     for origin in going:
         for each in everything:
             if each not in going and origin.key in {*each.upstream_keys, each.adopted_key}:

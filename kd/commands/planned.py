@@ -31,17 +31,18 @@ def plan_of(configfile: Path) -> Plan:
 
 
 def find_job(plan: Plan, name: str) -> Job:
-    """The job of that name, as in results/index.csv: NAME, or STAGE/NAME where several stages have it.
+    """The job of that name, as in results/index.csv: NAME, STAGE/NAME or STAGE/NAME/KEY.
 
     Raises:
-        UserError: the config has none, or several.
+        UserError: the config has none, or several, such as stores of one teacher in two precisions.
     """
-    names = {f"{job.stage}/{job.name}": job for job in plan.jobs.values()}
-    found = [job for full, job in names.items() if name in (full, job.name)]
+    full = {f"{job.stage}/{job.name}/{job.key}": job for job in plan.jobs.values()}
+    found = {title: job for title, job in full.items() if name in (title, f"{job.stage}/{job.name}", job.name)}
     if len(found) == 1:
-        return found[0]
+        return next(iter(found.values()))
     if found:
-        raise UserError(f"{name}: is the name of several: {', '.join(f'{job.stage}/{name}' for job in found)}")
-    close = difflib.get_close_matches(name, [*names, *(job.name for job in names.values())], n=1)
+        raise UserError(f"{name}: is the name of several, say which: {', '.join(found)}")
+    names = [each for job in full.values() for each in (f"{job.stage}/{job.name}", job.name)]
+    close = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise UserError(f"{name}: the config has no artefact of this name{hint} (results/index.csv lists all)")

@@ -151,11 +151,12 @@ class RowArray:
         content = whole.reshape(-1).view(np.uint8)
         computed = 0
         try:
-            with path.open("rb", buffering=0) as stream:
+            with path.open("rb") as stream:
                 os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
                 # In pieces: what has just been read is checked while it is in the processor's cache.
                 for piece in spans(len(content), PIECE_BYTES):
-                    stream.readinto(content[piece].data)
+                    if stream.readinto(content[piece].data) < piece.stop - piece.start:
+                        break  # the size, below, says that it is cut off
                     computed = google_crc32c.extend(computed, content[piece])
                 checksum = stream.read(CHECKSUM_BYTES)
         except FileNotFoundError:

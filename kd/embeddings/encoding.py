@@ -36,7 +36,7 @@ class EncodedArray:
 
     int8 has `NAME_scale` beside it, float32 (views, chunks, C): the stored integer times the scale of its
     chunk and channel (the first axis of a row) is the value. So a value is off by half a scale at most, which
-    is 1/254 of the largest value of the channel in the chunk.
+    is 1/254 of the largest value of the channel in the chunk. In memory values are float16.
     """
 
     def __init__(self, name: str, dtype: Dtype, array: RowArray, scales: RowArray | None) -> None:
@@ -78,33 +78,37 @@ class EncodedArray:
         """Whether whole chunks are there and undamaged."""
         return self.array.has(rows, view) and (self.scales is None or self.scales.has(self._chunks(rows), view))
 
-    def write(self, rows: slice, values: Tensor, view: int) -> None:
-        """Store whole chunks of (rows, ...) float values.
+    def prepare(self, values: Tensor) -> Tensor:
+        """(rows, ...) floats on any device, on the CPU in the precision that they are written from.
 
         Raises:
             UserError: a value is not finite, or too large for the precision.
         """
-        if self.scales is None:
-            self.array.write(rows, _bits(self._cast(values)), view)
-            return
-        for part in self.array.chunks(rows):
-            chunk = self._cast(values[part.start - rows.start : part.stop - rows.start].float()).float()
-            scale = chunk.abs().amax(dim=[axis for axis in range(chunk.ndim) if axis != 1]) / INT8_RANGE
-            integers = (chunk / _per_channel(scale.clamp(min=1e-30), chunk.ndim)).round().to(torch.int8)
-            # The scale first: a chunk that is there has its scale.
-            self.scales.write(self._chunks(part), scale[None].cpu().numpy(), view)
-            self.array.write(part, integers.cpu().numpy(), view)
-
-    def _cast(self, values: Tensor) -> Tensor:
         converted = values.to(IN_MEMORY[self.dtype])
+        if not torch.isfinite(values).all():
+            raise UserError(f"embeddings {self.name}: the teacher gives values that are not finite; train it anew")
         if not torch.isfinite(converted).all():
-            largest = values.abs().max().item()
-            limit = torch.finfo(converted.dtype).max
+            largest, limit = values.abs().max().item(), torch.finfo(converted.dtype).max
             raise UserError(
                 f"embeddings {self.name}: largest value {largest:g} does not fit {self.dtype} ({limit:g});"
                 " take another caches dtype, such as bfloat16"
             )
-        return converted
+        return (values.float() if self.dtype == "int8" else converted).detach().cpu()
+
+    def write(self, rows: slice, values: Tensor, view: int) -> None:
+        """Store whole chunks of (rows, ...) float values; they are prepared if they are not yet."""
+        values = self.prepare(values)
+        if self.scales is None:
+            stored = values.view(torch.uint16) if self.dtype == "bfloat16" else values
+            self.array.write(rows, stored.numpy(), view)
+            return
+        for part in self.array.chunks(rows):
+            chunk = values[part.start - rows.start : part.stop - rows.start]
+            scale = chunk.abs().amax(dim=[axis for axis in range(chunk.ndim) if axis != 1]) / INT8_RANGE
+            integers = (chunk / _per_channel(scale.clamp(min=1e-30), chunk.ndim)).round().to(torch.int8)
+            # The scale first: a chunk that is there has its scale.
+            self.scales.write(self._chunks(part), scale[None].numpy(), view)
+            self.array.write(part, integers.numpy(), view)
 
     def _chunks(self, rows: slice) -> slice:
         return slice(rows.start // self.chunk, -(-rows.stop // self.chunk))
@@ -137,8 +141,3 @@ class EncodedArray:
 def _per_channel(scale: Tensor, ndim: int) -> Tensor:
     """(C,) so that it multiplies (rows, C, ...)."""
     return scale.view(1, -1, *[1] * (ndim - 2))
-
-
-def _bits(values: Tensor) -> np.ndarray:
-    values = values.detach().cpu()
-    return (values.view(torch.uint16) if values.dtype == torch.bfloat16 else values).numpy()

@@ -8,6 +8,7 @@ have one, the picture itself. The attributes of an array say its precision.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from kd.jobs.errors import UserError
 from kd.jobs.progress import Progress
 
 STORE = "embeddings.zarr"
+
+log = logging.getLogger("kd")
 
 Make = Callable[[slice, int], dict[str, Tensor]]  # (rows, view) -> name -> (rows, ...)
 
@@ -75,10 +78,15 @@ def write_split(
         EncodedArray.create(group, name, layout.dtype, views, rows, layout.shape) for name, layout in layouts.items()
     ]
     for directory in kin:
-        open_group(directory / STORE)  # refuses a store that is not what its manifest says
+        try:
+            open_group(directory / STORE)
+        except UserError as error:  # it is not what its manifest says
+            log.warning("nothing is taken from %s: %s", directory, error)
+            continue
         for array in arrays:
             array.take_chunks(directory / STORE / split.name / array.name)
-    block = max(array.chunk for array in arrays)
+    # Whole batches, so that what is computed together is the same whatever the chunks of the other arrays.
+    block = max(batch_size, *(array.chunk for array in arrays))
     progress = Progress(views * rows, "image")
     for view in range(views):
         for part in spans(rows, block):
@@ -88,12 +96,13 @@ def write_split(
 
 
 def _write_block(arrays: Sequence[EncodedArray], part: slice, view: int, make: Make, batch_size: int) -> None:
-    batches = [
-        make(slice(part.start + each.start, part.start + each.stop), view)
-        for each in spans(part.stop - part.start, batch_size)
-    ]
+    computed: dict[str, list[Tensor]] = {array.name: [] for array in arrays}
+    for each in spans(part.stop - part.start, batch_size):
+        batch = make(slice(part.start + each.start, part.start + each.stop), view)
+        for array in arrays:
+            computed[array.name].append(array.prepare(batch[array.name]))
     for array in arrays:
-        array.write(part, torch.cat([batch[array.name] for batch in batches]), view)
+        array.write(part, torch.cat(computed[array.name]), view)
 
 
 class StoreReader:

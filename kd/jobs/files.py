@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
@@ -28,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Nothing partial is ever visible under the final name, and a file that was there stays until the new one
     is on disk. Whatever writes to a finished name must use this: artefacts may share files by hard links.
     """
-    partial = path.with_name(f".{path.name}{PARTIAL}")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")  # two writers never meet
     try:
         yield partial
         with partial.open("rb") as stream:

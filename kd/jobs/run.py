@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from kd.jobs.disk import disk_errors
 from kd.jobs.errors import UserError
-from kd.jobs.files import replacing
+from kd.jobs.files import PARTIAL, replacing
 from kd.jobs.job import JOB, Job
 from kd.jobs.lock import writing
 from kd.jobs.manifest import is_whole, read_manifest, restore_manifest, write_manifest
@@ -85,6 +85,8 @@ def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome], u
             cannot be written.
     """
     with disk_errors(job.directory), writing(job.directory), _logged_in(job.directory):
+        for partial in job.directory.glob(f".*{PARTIAL}"):  # of an attempt that was killed
+            partial.unlink()
         if restore_manifest(job):
             log.info("%s %s: already built, %s", job.stage, job.name, job.directory)
             return
@@ -115,12 +117,23 @@ def _logged_in(directory: Path) -> Iterator[None]:
 
 
 @contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Say in one line that a device's memory is too small. torch is known by name: importing it takes seconds."""
+    try:
+        yield
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        raise UserError(f"out of GPU memory: {str(error).splitlines()[0]}") from error
+
+
+@contextmanager
 def user_errors() -> Iterator[None]:
     """Turn a `UserError`, or a disk that fails, into one last line on stderr and exit status 1."""
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)  # of other packages, warnings are enough
     try:
-        with disk_errors(Path.cwd()):
+        with disk_errors(Path.cwd()), _memory_errors():
             yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -13,7 +13,10 @@ from kd.options import BaseOptions
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kd.models.joint import JointConfig
+
 BATCH = 256
+BATCH_BYTES = 256 << 20  # of the joint teacher's widest tensor
 # Fields of the spec that readers do not depend on. They read the arrays and as many views as their own specs
 # say: so somebody who wants maps, too, or more views, enlarges the store and leaves valid what was trained on it.
 UNREAD = ("arrays", "views")
@@ -34,6 +37,14 @@ class Spec(BaseOptions):
     augmentation: Augmentation | None
     cache: CacheOptions
     seed: int
+
+
+def batch_rows(joint: JointConfig) -> int:
+    """Rows that are computed together: a power of two, fewer the wider the joint teacher."""
+    if joint.grid is None:
+        return BATCH
+    row_bytes = 4 * len(joint.channels) * joint.width * joint.grid[0] * joint.grid[1]
+    return min(BATCH, 1 << max(0, (BATCH_BYTES // row_bytes).bit_length() - 1))
 
 
 def build(context: Context[Spec]) -> Outcome:
@@ -71,7 +82,7 @@ def build(context: Context[Spec]) -> Outcome:
         for name, value in make(slice(0, 1), 0).items()
     }
     store = create_store(context.directory)
-    write_split(store, split, layouts, spec.views, make, BATCH, context.kin)
+    write_split(store, split, layouts, spec.views, make, batch_rows(joint.config), context.kin)
     return Outcome({}, str(fabric.device))
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from kd.evaluation.figures import accuracy_figure, cache_figure, cost_figure, curves_figure, save
+from kd.jobs.errors import UserError
+from kd.jobs.lock import writing
 from kd.jobs.run import user_errors
 from kd.plan import Plan
 from kd.stages.tabulate import options_from_command_line, plainly_named
@@ -15,17 +17,31 @@ from kd.stages.tabulate import options_from_command_line, plainly_named
 log = logging.getLogger("kd")
 
 
-def draw_figures(plan: Plan, key: Path) -> None:
-    """Write accuracy, training curves, cost and caches; then `key`, which says that they are of this run."""
+def draw_figures(plan: Plan, key: Path, tables_key: Path) -> None:
+    """Write accuracy, training curves, cost and caches.
+
+    Args:
+        plan: of the run.
+        key: written at last: it says which run the figures are of.
+        tables_key: says which run the tables are of.
+
+    Raises:
+        UserError: somebody has replaced the tables by those of another run.
+    """
     config = plan.config
     tables, figures = config.results / "tables", config.results / "figures"
-    table = pd.read_csv(tables / "summary.csv", dtype={"level": str}).fillna({"level": ""})
+    with writing(tables):  # nobody replaces them now
+        if not tables_key.is_file():
+            raise UserError(f"{tables}: are by now those of another run on this results folder; run again")
+        table = pd.read_csv(tables / "summary.csv", dtype={"level": str}).fillna({"level": ""})
+        costs = pd.read_csv(tables / "cost.csv")
+        caches = pd.read_csv(tables / "cache.csv", dtype={"views": str})
     title, suffix = config.reports.title, config.reports.format
     drawn = {
         "accuracy": accuracy_figure(table, title, config.reports.selection),
         "training_curves": curves_figure(plan.rows, title),
-        "cost": cost_figure(pd.read_csv(tables / "cost.csv"), title),
-        "cache": cache_figure(pd.read_csv(tables / "cache.csv", dtype={"views": str}), title),
+        "cost": cost_figure(costs, title),
+        "cache": cache_figure(caches, title),
     }
     with plainly_named(figures, key):
         for name, figure in drawn.items():
@@ -34,4 +50,5 @@ def draw_figures(plan: Plan, key: Path) -> None:
 
 if __name__ == "__main__":
     with user_errors():
-        draw_figures(*options_from_command_line(__doc__))
+        options = options_from_command_line(__doc__, "tables_key")
+        draw_figures(options.plan, options.key, options.tables_key)

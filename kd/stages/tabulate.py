@@ -91,16 +91,19 @@ def _run_page(plan: Plan) -> str:
     return f"{STYLE}<h3>Versions</h3><table>{lines}</table><h3>Config</h3><pre>{html.escape(config)}</pre>"
 
 
-def options_from_command_line(description: str | None) -> tuple[Plan, Path]:
-    """The plan of the config that a rule hands over as JSON, and the key file of the run."""
+def options_from_command_line(description: str | None, *further_keys: str) -> argparse.Namespace:
+    """`plan` of the config that a rule hands over as JSON, `key` and further key files."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config", required=True, help="the config as JSON")
-    parser.add_argument("--key", required=True, type=Path, help="file that says which run the output is of")
+    for name in ("key", *further_keys):
+        parser.add_argument(f"--{name.replace('_', '-')}", required=True, type=Path, help="file that names a run")
     options = parser.parse_args()
-    return Plan(load_config(json.loads(options.config))), options.key
+    options.plan = Plan(load_config(json.loads(options.config)))
+    return options
 
 
 if __name__ == "__main__":
     with user_errors():
-        write_tables(*options_from_command_line(__doc__))
+        options = options_from_command_line(__doc__)
+        write_tables(options.plan, options.key)
         log.info("tables written")

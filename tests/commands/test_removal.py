@@ -64,6 +64,21 @@ def test_invalidate__only_the_one(config: Tiny) -> None:
     assert before - there(plan) == {"prepare_dataset/mnist5k"}
 
 
+def test_invalidate__takes_along_the_store_that_another_grew_from(config: Tiny) -> None:
+    """Else the chunks that were not trusted would come back from there."""
+    small = built(config)
+    for joint in config["joint_teachers"].values():
+        joint["views"] = 3
+    config["students"]["kd"]["views"] = 3
+    grown = built(config)
+    name = "digits_resnet-on-mnist5k-seed0"
+    before, after = (next(job for job in plan.jobs.values() if job.name == name) for plan in (small, grown))
+    assert before.key != after.key
+    list(invalidate(grown, after, only=True, yes=True))
+    assert not before.directory.exists()
+    assert not after.directory.exists()
+
+
 def test_invalidate__refuses_what_is_not_there_or_being_written(config: Tiny) -> None:
     plan = planned(config)
     with pytest.raises(UserError, match="prepare_dataset/digits: nothing to invalidate"):

@@ -111,9 +111,19 @@ def test_find_job__ambiguous_and_unknown(config: Tiny) -> None:
     config["teachers"]["mlfd"] = config["teachers"].pop("digits_resnet")
     config["baselines"]["mlfd"] = config["baselines"].pop("joint_baseline")
     plan = planned(config)
-    with pytest.raises(UserError, match="is the name of several: train_teacher/mlfd-seed0, train_baseline/mlfd-seed0"):
+    several = r"is the name of several, say which: train_teacher/mlfd-seed0/\w{16}, train_baseline"
+    with pytest.raises(UserError, match=several):
         find_job(plan, "mlfd-seed0")
     assert find_job(plan, "train_baseline/mlfd-seed0").stage == "train_baseline"
+    config["caches"] = {"small": {"dtype": "int8"}}
+    config["students"]["mlfd_l2"]["cache"] = "small"  # stores of one name in two precisions
+    plan = planned(config)
+    store = "digits_resnet-on-digits-seed0".replace("digits_resnet", "mlfd")
+    with pytest.raises(UserError, match="is the name of several"):
+        find_job(plan, store)
+    both = [job for job in plan.stage("cache_embeddings") if job.name == store]
+    assert [find_job(plan, f"cache_embeddings/{store}/{job.key}") for job in both] == both
+    assert len(both) == 2
     with pytest.raises(UserError, match="did you mean mnist5k_byobnet-seed0"):
         find_job(plan, "mnist5k_byobnet")
 

@@ -18,10 +18,11 @@ from kd.embeddings.options import CacheOptions
 from kd.embeddings.store import STORE, Layout, StoreReader, create_store, write_split
 from kd.jobs.errors import UserError
 from kd.jobs.run import Context
+from kd.models.joint import JointConfig
 from kd.models.network import freeze
-from kd.models.spec import LEVELS, ModelSpec
+from kd.models.spec import LEVELS, Level, ModelSpec
 from kd.models.weights import load_network, new_network, save_network
-from kd.stages import cache_embeddings
+from kd.stages import cache_embeddings, cache_targets
 from tests.models.test_network import SWIN
 
 SHAKE = Augmentation(rotation=15, flip=0.5, translate=0.1, contrast=0.3)
@@ -161,7 +162,7 @@ def test_reader__refuses_other_samples_and_bad_chunks(tmp_path: Path, dataset: P
 def test_write_split__refuses_what_the_precision_cannot_hold(
     tmp_path: Path, dataset: Path, dtype: str, largest: int
 ) -> None:
-    with pytest.raises(UserError, match=rf"L1: largest value [\d.]+e\+07 does not fit {dtype} \({largest}\)"):
+    with pytest.raises(UserError, match=rf"L1: largest value 6e\+06 does not fit {dtype} \({largest}\)"):
         fill(tmp_path, dataset, dtype, scale=1e6)
     fill(tmp_path / "wide", dataset, "bfloat16", scale=1e6)
 
@@ -181,6 +182,35 @@ def test_store__read_by_zarr_alone_as_documented(tmp_path: Path, dataset: Path) 
             scale = train["L1_scale"][1]  # (chunks, C)
             stored = stored * scale[np.arange(len(stored)) // train["L1"].chunks[1]]
         np.testing.assert_allclose(stored, expected, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize(("level", "side", "rows"), [("L1", 1, 256), ("L2", 7, 64), ("L4", 28, 4)])
+def test_batch_rows__few_for_wide_joint_teachers(level: Level, side: int, rows: int) -> None:
+    """The paper's width, three teachers: the fused maps of 256 pictures at L4 would be 9 GiB."""
+    grid = None if level == "L1" else (side, side)
+    config = JointConfig(
+        level=level, channels=[8] * 3, grid=grid, map_channels=[8], width=4096, dropout=0.5, heads={"digits": 10}
+    )
+    assert cache_targets.batch_rows(config) == rows
+
+
+@pytest.mark.usefixtures("_small_chunks")
+def test_write_split__the_same_bits_whatever_else_is_stored(tmp_path: Path, dataset: Path) -> None:
+    """Batches do not follow the chunks of the other arrays."""
+    split = open_split(dataset, "train")
+    met: list[list[slice]] = []
+    for chunk_rows, folder in ((16, "a"), (4, "b")):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("kd.data.storage.CHUNK_ROWS", chunk_rows)
+            source, rows = Source(split.ids), list[slice]()
+
+            def make(part: slice, view: int) -> dict[str, torch.Tensor]:
+                rows.append(part)  # noqa: B023
+                return source(part, view)  # noqa: B023
+
+            write_split(create_store(tmp_path / folder), split, {"L1": Layout((1,), "float32")}, 1, make, 8)
+        met.append(rows)
+    assert met[0] == met[1]
 
 
 @pytest.mark.usefixtures("_small_chunks")

@@ -24,8 +24,12 @@ def test_replacing__shows_the_file_only_when_it_is_whole(tmp_path: Path) -> None
     with replacing(path) as partial:
         partial.write_text("new")
         assert partial.parent == tmp_path
-        assert partial.name == ".a.csv.partial"
-        assert path.read_text() == "old"
+        assert partial.name.startswith(".a.csv.")
+        assert partial.suffix == ".partial"
+        with replacing(path) as another:  # two writers at once
+            assert another != partial
+            another.write_text("newer")
+        assert path.read_text() == "newer"
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -5,10 +5,10 @@ localrules:
 rule plot:
     # Draw the figures of a finished run.
     input:
-        TABLES_KEY,
         RESULTS / "tables" / "summary.csv",
         RESULTS / "tables" / "cost.csv",
         RESULTS / "tables" / "cache.csv",
+        key=TABLES_KEY,
     output:
         key=update(FIGURES_KEY),
         accuracy=report(
@@ -29,7 +29,7 @@ rule plot:
         config=CONFIG_JSON,
     shell:
         "exec python -m kd.stages.plot --config {params.config:q}"
-        " --key {output.key:q} > {log:q} 2>&1"
+        " --key {output.key:q} --tables-key {input.key:q} > {log:q} 2>&1"
 
 
 rule figures:
