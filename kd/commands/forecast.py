@@ -13,8 +13,8 @@ from kd.forecast.memory import Memory
 from kd.forecast.sizes import Size
 from kd.jobs.errors import UserError
 from kd.jobs.job import Job
-from kd.jobs.manifest import KEPT
-from kd.plan import STAGES, Plan
+from kd.jobs.manifest import KEPT, is_whole, load_manifest
+from kd.plan import STAGES, UNREAD, Plan
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -69,9 +69,26 @@ def _expected(forecaster: Forecaster, job: Job) -> Expected:
     there = job.manifest.is_file() or (job.directory / KEPT).is_file()
     if there:
         return Expected(job, size, there=True, missing=Size(), transient=0)
-    written = _written(job.directory)
-    missing = Size(max(0, size.bytes - written.bytes), 0, max(0, size.inodes - written.inodes))
+    written, taken = _written(job.directory), _taken(job)
+    missing = Size(
+        max(0, size.bytes - written.bytes - taken.bytes), 0, max(0, size.inodes - written.inodes - taken.inodes)
+    )
     return Expected(job, size, there=False, missing=missing, transient=transient)
+
+
+def _taken(job: Job) -> Size:
+    """Chunks that a store takes from those that it grows out of, as further names of the same files."""
+    arrays = job.spec.get("levels", job.spec.get("arrays", ()))
+    found: dict[str, int] = {}
+    for directory in job.kin(UNREAD.get(job.stage, ())):
+        manifest = load_manifest(directory) if is_whole(directory) else {"files": []}
+        assert manifest is not None
+        for record in manifest["files"]:
+            _, *place = record["path"].split("/")  # split, array, c, view, ...
+            if len(place) > 3 and place[1].removesuffix("_scale") in arrays and int(place[3]) < job.spec["views"]:
+                found[record["path"]] = record["bytes"]
+    new = [size for path, size in found.items() if not (job.directory / path).exists()]
+    return Size(sum(new), len(new), len(new))
 
 
 def _written(directory: Path) -> Size:

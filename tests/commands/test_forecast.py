@@ -24,6 +24,7 @@ from kd.forecast.sizes import Size
 from kd.jobs.errors import UserError
 from kd.jobs.manifest import load_manifest
 from kd.plan import STAGES, Plan
+from kd.stages import cache_embeddings
 from tests.conftest import ROOT
 
 Config = dict[str, Any]
@@ -78,6 +79,20 @@ def test_forecast__what_an_unfinished_directory_holds_is_not_counted_again(tiny:
     (after, *_) = expect(planned(tiny, results))
     assert after.missing.bytes == before.missing.bytes - 1000
     assert after.size == before.size
+
+
+def test_forecast__what_a_growing_store_takes_over_is_not_counted(finished: Plan, many_layouts: Config) -> None:
+    """One more view of each: only that is still to be written."""
+    for joint in many_layouts["joint_teachers"].values():
+        if isinstance(joint.get("views"), int):
+            joint["views"] += 1
+    grown = planned(many_layouts, finished.config.results)
+    stores = [each for each in expect(grown) if each.job.stage == "cache_embeddings" and not each.there]
+    assert stores
+    for each in stores:
+        (smaller,) = each.job.kin(cache_embeddings.UNREAD)
+        chunks = [path for path in smaller.rglob("L*/c/**/*") if path.is_file()]
+        assert each.size.bytes - each.missing.bytes == sum(path.stat().st_size for path in chunks) > 0
 
 
 def test_forecast__checkpoints_are_as_large_as_said(results: Path, tiny: Config) -> None:
