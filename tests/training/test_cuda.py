@@ -16,7 +16,7 @@ from kd.models.weights import load_network
 from kd.stages import cache_embeddings
 from kd.training import loop
 from kd.training.supervised import train_network
-from tests.training.test_training import MODEL, RECIPE, KilledError, die_after, embedding_spec, folder, losses
+from tests.training.chain import MODEL, RECIPE, KilledError, die_after, embedding_spec, folder, losses
 
 pytestmark = [
     pytest.mark.cuda,

@@ -1,0 +1,123 @@
+"""What tests of training share: a short recipe, small models, and every link of the chain as one call."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from kd.data.options import Augmentation
+from kd.distillers import mlfd
+from kd.distillers.base import target_names
+from kd.distillers.registry import load_distiller
+from kd.embeddings.options import CacheOptions
+from kd.jobs.run import Context
+from kd.models.spec import LEVELS, Level, ModelSpec, cached_levels
+from kd.stages import cache_embeddings, cache_targets
+from kd.training import loop
+from kd.training.fusion import cached_embeddings, train_joint_teacher
+from kd.training.recipe import Recipe
+from kd.training.students import distill_student
+from kd.training.targets import CachedIndividual, StoredTargets
+
+SHAKE = Augmentation(rotation=10, translate=0.1)
+
+
+RECIPE = Recipe(lr=3e-3, epochs=6, batch_size=16, augmentation=SHAKE)
+
+
+MODEL = ModelSpec(architecture="test_resnet", latent_dim=16)
+
+
+OTHER_MODEL = ModelSpec(architecture="test_byobnet", latent_dim=8)
+
+
+VIEWS = 2
+
+
+MLFD = load_distiller("mlfd")
+
+
+def folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def embedding_spec(levels: tuple[Level, ...] = LEVELS, views: int = VIEWS) -> cache_embeddings.Spec:
+    return cache_embeddings.Spec(levels=list(levels), views=views, augmentation=SHAKE, cache=CacheOptions(), seed=0)
+
+
+def losses(directory: Path) -> list[float]:
+    return pd.read_csv(directory / "history.csv")["loss"].tolist()
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    left, right = load_file(first), load_file(second)
+    return list(left) == list(right) and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def joint(directory: Path, datasets: list[Path], stores: list[list[Path]], level: Level, **options: Any) -> Path:
+    arguments: dict[str, Any] = {"student": MODEL, "width": 8, "dropout": 0.2, "recipe": RECIPE, "seed": 0}
+    samples = options.pop("embeddings", None) or cached_embeddings(stores, level, VIEWS)
+    train_joint_teacher(folder(directory), datasets, samples, level=level, **(arguments | options))
+    return directory
+
+
+def targets(directory: Path, dataset: Path, teacher: Path, stores: list[Path], level: Level) -> Path:
+    """The joint teacher's targets for the views of `stores`."""
+    names = [str(number) for number in range(len(stores))]
+    spec = cache_targets.Spec(
+        dataset="digits",
+        level=level,
+        teachers=names,
+        arrays=target_names(level, MLFD, mlfd.Options()),
+        views=VIEWS,
+        augmentation=SHAKE,
+        cache=CacheOptions(dtype="float32"),
+        seed=0,
+    )
+    upstream = {f"embeddings:{name}": store for name, store in zip(names, stores, strict=True)}
+    upstream |= {"dataset": dataset, "joint_teacher": teacher}
+    cache_targets.build(Context(spec, upstream, folder(directory)))
+    return directory
+
+
+def student(directory: Path, dataset: Path, make_source: Any, **options: Any) -> Path:
+    arguments: dict[str, Any] = {"model": MODEL, "views": VIEWS, "recipe": RECIPE, "seed": 0} | options
+    arguments.setdefault("distiller", (MLFD, mlfd.Options()))
+    distill_student(folder(directory), dataset, make_source, **arguments)
+    return directory
+
+
+def of_joint(directory: Path, dataset: Path, teacher: Path, stores: list[Path], level: Level) -> Any:
+    """Source of a joint teacher's targets, which are stored first."""
+    store = targets(directory, dataset, teacher, stores, level)
+    names = target_names(level, MLFD, mlfd.Options())
+    return lambda split, fabric, memory: StoredTargets(store, split, names, VIEWS, fabric, memory)
+
+
+def of_individual(teacher: Path, store: Path, level: Level, views: int = VIEWS) -> Any:
+    levels = cached_levels(level, individual=True)
+    return lambda split, fabric, memory: CachedIndividual(teacher, store, split, levels, views, fabric, memory)
+
+
+class KilledError(Exception):
+    """What a kill looks like from inside."""
+
+
+def die_after(saves: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoint after each epoch, and die right after one of them."""
+    done: list[None] = []
+    save = loop._save
+
+    def save_then_die(*arguments: Any) -> None:
+        done.append(save(*arguments))
+        if len(done) == saves:
+            raise KilledError
+
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "_save", save_then_die)
