@@ -1,6 +1,6 @@
 """Building a cache of augmented views, against the bare forward pass and against one image and file at a time.
 
-    python benchmarks/build_cache.py [--rounds 3]
+    python -m benchmarks.build_cache [--rounds 3]
 
 The bare forward pass takes float pictures that are in memory already, in batches of the same size, and throws
 its results away. One at a time: a float32 .npy file for each picture and level, as the authors of MLFD store
@@ -20,9 +20,7 @@ import numpy as np
 import torch
 
 from kd.data.options import Augmentation, SplitOptions
-from kd.data.packed import open_split, pack, read_info
-from kd.data.sources import digits
-from kd.data.splits import assign_splits
+from kd.data.packed import open_split, read_info
 from kd.data.views import Views, to_float
 from kd.embeddings.options import CacheOptions
 from kd.jobs.job import Job
@@ -31,6 +29,7 @@ from kd.models.network import Network, freeze
 from kd.models.spec import ModelSpec
 from kd.models.weights import load_network, new_network, save_network
 from kd.stages import cache_embeddings
+from tests.conftest import pack_digits
 
 SHAKE = Augmentation(crop=(0.6, 1.0), rotation=15, flip=0.5, contrast=0.3)
 LEVELS = ("L1", "L2")
@@ -41,13 +40,10 @@ CASES = {"resnet18 at 64 px": ("resnet18", 64, 6), "test_resnet at 32 px": ("tes
 
 def prepare(folder: Path, architecture: str, size: int) -> None:
     """A packed dataset and a teacher."""
-    samples = digits.samples(digits.Options())
-    labels = np.array([int(sample.label) for sample in samples])
-    codes = assign_splits(labels, [None] * len(samples), SplitOptions(train=TRAIN, val=OTHERS, test=OTHERS))
-    classes = [str(digit) for digit in range(10)]
     for name in ("dataset", "teacher"):
         (folder / name).mkdir()
-    pack(folder / "dataset", "digits", samples, codes, classes, image_size=(size, size), resize="squash", channels=3)
+    splits = SplitOptions(train=TRAIN, val=OTHERS, test=OTHERS)
+    pack_digits(folder / "dataset", "digits", splits, (size, size), channels=3)
     info = read_info(folder / "dataset")
     model = ModelSpec(architecture=architecture, latent_dim=128)
     save_network(new_network(model, [info], statistics=info), folder / "teacher")

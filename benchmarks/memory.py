@@ -1,6 +1,6 @@
 """Peak memory of building a cache and of training from it, streamed, for 1 x and 8 x the data.
 
-    python benchmarks/memory.py [--rows 4000]
+    python -m benchmarks.memory [--rows 4000]
 
 Every measurement is a process of its own whose budget for data that stay in memory is 0, so that everything is
 streamed: pictures of 64 px, maps of 512 x 4 x 4 in float16. What is printed is the largest resident set.
@@ -85,7 +85,7 @@ STEPS = ("make", "build", "train")
 
 def measure(step: str, folder: Path, rows: int) -> float:
     """Peak resident MiB of one step in a process of its own."""
-    command = [sys.executable, __file__, "--step", step, "--folder", str(folder), "--rows", str(rows)]
+    command = [sys.executable, "-m", "benchmarks.memory", "--step", step, "--folder", str(folder), "--rows", str(rows)]
     environment = os.environ | {"KD_RAM_GIB": "0", "KD_DEVICE_GIB": "0"}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return float(done.stdout)

@@ -1,6 +1,6 @@
 """One epoch over cached maps, against reading the same bytes by numpy memmap in the same chunk order.
 
-    python benchmarks/read_cache.py [--gib 4] [--rounds 5] [--cold]
+    python -m benchmarks.read_cache [--gib 4] [--rounds 5] [--cold]
 
 Each measurement is a process of its own. Ours gives shuffled batches of rows whose checksums were verified;
 memmap copies chunk after chunk of one flat file, checks nothing and shuffles nothing within a chunk.
@@ -82,7 +82,17 @@ def measure(kind: str, folder: Path, rows: int, *, cold: bool) -> float:
     if cold:
         os.sync()
         Path("/proc/sys/vm/drop_caches").write_text("3")
-    command = [sys.executable, __file__, "--reader", kind, "--folder", str(folder), "--rows", str(rows)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.read_cache",
+        "--reader",
+        kind,
+        "--folder",
+        str(folder),
+        "--rows",
+        str(rows),
+    ]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 

@@ -1,6 +1,6 @@
 """What training costs: students from the cache and with live teachers, and joint teachers.
 
-    python benchmarks/training_cost.py [--rounds 3]
+    python -m benchmarks.training_cost [--rounds 3]
 
 Seconds of an epoch as the training loop records them, with its validation; the first epoch, which also reads
 from disk what then stays in memory, is left out. Students: resnet18 at 64 px, three teachers of the same kind,
@@ -16,16 +16,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 import yaml
 
 from kd.config import load_config
 from kd.data.options import SplitOptions
-from kd.data.packed import pack, read_info
-from kd.data.sources import digits
-from kd.data.splits import assign_splits
+from kd.data.packed import read_info
 from kd.distillers import mlfd
 from kd.distillers.base import target_names
 from kd.distillers.registry import load_distiller
@@ -41,6 +38,7 @@ from kd.training.recipe import Recipe
 from kd.training.students import MakeSource, distill_student
 from kd.training.supervised import train_network
 from kd.training.targets import StoredTargets
+from tests.conftest import pack_digits
 
 MLFD, OPTIONS = load_distiller("mlfd"), mlfd.Options()
 DEMO = load_config(yaml.safe_load((Path(__file__).parent.parent / "config/config.yaml").read_text()))
@@ -57,12 +55,7 @@ def new(path: Path) -> Path:
 
 def make_dataset(folder: Path, size: int, train: int) -> Path:
     """Digits as RGB."""
-    samples = digits.samples(digits.Options())
-    labels = np.array([int(sample.label) for sample in samples])
-    codes = assign_splits(labels, [None] * len(samples), SplitOptions(train=train, val=40, test=40))
-    classes = [str(digit) for digit in range(10)]
-    pack(new(folder), "digits", samples, codes, classes, image_size=(size, size), resize="squash", channels=3)
-    return folder
+    return pack_digits(new(folder), "digits", SplitOptions(train=train, val=40, test=40), (size, size), channels=3)
 
 
 def make_teacher(folder: Path, dataset: Path, model: ModelSpec) -> Path:

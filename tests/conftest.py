@@ -49,12 +49,15 @@ def other_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack_digits(tmp_path_factory.mktemp("other"), "other", options)
 
 
-def pack_digits(directory: Path, name: str, split: SplitOptions, image_size: tuple[int, int] = (32, 32)) -> Path:
+def pack_digits(
+    directory: Path, name: str, split: SplitOptions, image_size: tuple[int, int] = (32, 32), channels: int = 1
+) -> Path:
+    """Pack real digits; also for benchmarks."""
     samples = digits.samples(digits.Options())
     labels = np.array([int(sample.label) for sample in samples])
     codes = assign_splits(labels, [None] * len(samples), split)
     classes = [str(digit) for digit in range(10)]
-    pack(directory, name, samples, codes, classes, image_size=image_size, resize="squash", channels=1)
+    pack(directory, name, samples, codes, classes, image_size=image_size, resize="squash", channels=channels)
     return directory
 
 
@@ -81,4 +84,4 @@ def finished(tmp_path_factory: pytest.TempPathFactory, many_layouts: dict[str, A
 def make(job: Job) -> None:
     """Run the stage of a job in this process."""
     stage = importlib.import_module(f"kd.stages.{job.stage}")
-    run_job(job, stage.Spec.model_validate(job.spec), stage.build)
+    run_job(job, stage.Spec.model_validate(job.spec), stage.build, getattr(stage, "UNREAD", ()))

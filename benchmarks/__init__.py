@@ -1,0 +1,1 @@
+"""Ratios against a named reference, measured side by side in one run: `python -m benchmarks.NAME`."""
