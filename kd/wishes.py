@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from kd.config import Config, JointTeacherConfig, StudentConfig, Views
 from kd.data.options import Augmentation
 from kd.distillers.base import target_names
-from kd.distillers.registry import load_distiller
+from kd.distillers.registry import parse_distiller
 from kd.embeddings.options import CacheOptions
 from kd.models.spec import Level, cached_levels
 from kd.training.recipe import Recipe
@@ -145,5 +145,4 @@ class Wishes:
 
 def student_arrays(student: StudentConfig, level: Level) -> list[str]:
     """What a student reads of the targets of a joint teacher."""
-    method = load_distiller(student.distiller["name"])
-    return target_names(level, method, method.Options.model_validate(student.distiller))
+    return target_names(level, *parse_distiller(student.distiller))

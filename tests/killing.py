@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import importlib
 import json
 import os
 import random
@@ -27,18 +26,13 @@ import yaml
 
 from kd.config import load_config
 from kd.jobs.job import Job
-from kd.jobs.run import run_job, user_errors
+from kd.jobs.run import user_errors
 from kd.plan import Plan
 from kd.stages.tabulate import write_tables
 from kd.training import loop
+from tests.conftest import make
 
 ABOUT_THE_RUN = ("cost", "run", "index")  # tables of seconds, and of folders
-
-
-def build(job: Job) -> None:
-    """Run a job in this process."""
-    stage = importlib.import_module(f"kd.stages.{job.stage}")
-    run_job(job, stage.Spec.model_validate(job.spec), stage.build, getattr(stage, "UNREAD", ()))
 
 
 def start(job: Job, die_at: int = 0) -> int:
@@ -51,7 +45,7 @@ def start(job: Job, die_at: int = 0) -> int:
     if die_at:
         _die_before_rename(die_at)
     with user_errors():
-        build(job)
+        make(job)
     os._exit(0)
 
 

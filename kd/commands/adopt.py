@@ -13,10 +13,10 @@ from typing import Any
 from kd.commands.stored import Stored, stored_at, stored_in
 from kd.jobs.differences import code_differences
 from kd.jobs.disk import disk_errors
-from kd.jobs.files import damage, link_or_copy, replacing
+from kd.jobs.files import link_or_copy, write_text
 from kd.jobs.job import JOB, Job
 from kd.jobs.lock import LOCK, WRITER, writing
-from kd.jobs.manifest import job_record, publish_manifest
+from kd.jobs.manifest import job_record, publish_manifest, whole_manifest
 from kd.jobs.run import JOB_LOG
 from kd.plan import Plan
 
@@ -64,10 +64,8 @@ def _candidate(plan: Plan, job: Job) -> Stored | None:
         for each in stored_in(plan.config.results, job.stage, job.name)
         if each.manifest is not None and each.manifest["config_key"] == job.config_key
     ]
-    for each in sorted(same, key=lambda each: -each.finished):
-        if not any(damage(each.directory, record) for record in _manifest(each)["files"]):
-            return each
-    return None
+    newest_first = sorted(same, key=lambda each: -each.finished)
+    return next((each for each in newest_first if whole_manifest(each.directory) is not None), None)
 
 
 def take_over(found: Stored, job: Job) -> None:
@@ -83,8 +81,7 @@ def take_over(found: Stored, job: Job) -> None:
         _empty(directory)
         for record in manifest["files"]:
             link_or_copy(found.directory / record["path"], directory / STAGING / record["path"])
-        with replacing(directory / JOB) as path:
-            path.write_text(job.model_dump_json())
+        write_text(directory / JOB, job.model_dump_json())
         for path in sorted((directory / STAGING).glob("*")):
             path.rename(directory / path.name)
         shutil.rmtree(directory / STAGING, ignore_errors=True)

@@ -8,15 +8,14 @@ from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from kd.commands.stored import BINARY, readable_size
 from kd.forecast.artefacts import Forecaster
 from kd.forecast.memory import Memory
 from kd.forecast.sizes import Size
 from kd.jobs.errors import UserError
 from kd.jobs.job import Job
-from kd.jobs.manifest import KEPT, is_whole, load_manifest
+from kd.jobs.manifest import manifest_path, whole_manifest
 from kd.plan import STAGES, UNREAD, Plan
-
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,7 @@ def expect(plan: Plan) -> list[Expected]:
 
 def _expected(forecaster: Forecaster, job: Job) -> Expected:
     size, transient = forecaster.size(job), forecaster.transient(job)
-    there = job.manifest.is_file() or (job.directory / KEPT).is_file()
-    if there:
+    if manifest_path(job.directory) is not None:
         return Expected(job, size, there=True, missing=Size(), transient=0)
     written, taken = _written(job.directory), _taken(job)
     missing = Size(
@@ -81,9 +79,7 @@ def _taken(job: Job) -> Size:
     arrays = job.spec.get("levels", job.spec.get("arrays", ()))
     found: dict[str, int] = {}
     for directory in job.kin(UNREAD.get(job.stage, ())):
-        manifest = load_manifest(directory) if is_whole(directory) else {"files": []}
-        assert manifest is not None
-        for record in manifest["files"]:
+        for record in (whole_manifest(directory) or {"files": []})["files"]:
             _, *place = record["path"].split("/")  # split, array, c, view, ...
             if len(place) > 3 and place[1].removesuffix("_scale") in arrays and int(place[3]) < job.spec["views"]:
                 found[record["path"]] = record["bytes"]
@@ -146,10 +142,7 @@ def _total(sizes: Iterator[Size]) -> Size:
 
 def readable(count: int) -> str:
     """Bytes for people."""
-    size, unit = float(count), 0
-    while size >= 1024 and unit < len(UNITS) - 1:
-        size, unit = size / 1024, unit + 1
-    return f"{size:.0f} {UNITS[unit]}" if unit == 0 else f"{size:.1f} {UNITS[unit]}"
+    return readable_size(count, BINARY)
 
 
 @dataclass(frozen=True)

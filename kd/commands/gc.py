@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kd.commands.invalidate import remove
-from kd.commands.stored import Stored, disk_usage, readable_size, stored_at, stored_in
+from kd.commands.stored import Stored, disk_usage, readable_size, stored_in
 from kd.jobs.files import PARTIAL
 from kd.jobs.lock import DEAD_AFTER_SECONDS, BeingWrittenError, current_writer
 from kd.plan import Plan
@@ -26,8 +26,9 @@ def collect(plans: list[Plan], *, yes: bool) -> Iterator[str]:
     wanted = {job.directory for plan in plans for job in plan.jobs.values()}
     total = 0
     for results in dict.fromkeys(plan.config.results for plan in plans):
-        needed = _with_origins(wanted, results)
-        for artefact in [each for each in stored_in(results) if each.directory not in needed]:
+        there = list(stored_in(results))
+        needed = _with_origins(wanted, there)
+        for artefact in [each for each in there if each.directory not in needed]:
             writer = current_writer(artefact.directory)
             if writer is not None:
                 yield f"{artefact.directory}: kept, is being written by {writer}"
@@ -47,12 +48,13 @@ def collect(plans: list[Plan], *, yes: bool) -> Iterator[str]:
     yield f"{readable_size(total)} freed" if yes else f"{readable_size(total)} would be freed; add --yes to do it"
 
 
-def _with_origins(wanted: set[Path], results: Path) -> set[Path]:
+def _with_origins(wanted: set[Path], there: list[Stored]) -> set[Path]:
     """Directories of wanted artefacts, and of all that they were made from."""
-    by_key = {each.key: each.directory for each in stored_in(results)}
+    by_key = {each.key: each.directory for each in there}
+    origins_of = {each.directory: {by_key[key] for key in each.upstream_keys if key in by_key} for each in there}
     needed, waiting = set(wanted), list(wanted)
     while waiting:
-        origins = {by_key[key] for key in stored_at(waiting.pop()).upstream_keys if key in by_key}
+        origins = origins_of.get(waiting.pop(), set())
         waiting += origins - needed
         needed |= origins
     return needed

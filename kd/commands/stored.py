@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from kd.jobs.errors import UserError
-from kd.jobs.job import JOB, MANIFEST
-from kd.jobs.manifest import KEPT, load_manifest
+from kd.jobs.job import JOB
+from kd.jobs.manifest import load_manifest, manifest_path
 
 _KEY = re.compile(r"[0-9a-f]{16}")
-SIZES = ("B", "kB", "MB", "GB", "TB")
+DECIMAL, BINARY = ("B", "kB", "MB", "GB", "TB"), ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Stored:
     @property
     def finished(self) -> float:
         """When its manifest was written, in seconds since 1970; 0: it is not finished."""
-        paths = [path for path in (self.directory / MANIFEST, self.directory / KEPT) if path.is_file()]
-        return paths[0].stat().st_mtime if paths else 0.0
+        path = manifest_path(self.directory)
+        return path.stat().st_mtime if path else 0.0
 
     @property
     def upstream_keys(self) -> set[str]:
@@ -89,13 +89,14 @@ def disk_usage(path: Path) -> int:
     return sum(status.st_size for status in (each.stat() for each in files) if status.st_nlink == 1)
 
 
-def readable_size(count: float) -> str:
-    """Bytes for people."""
-    for unit in SIZES:
-        if count < 1000 or unit == SIZES[-1]:
+def readable_size(count: float, units: tuple[str, ...] = DECIMAL) -> str:
+    """Bytes for people, in DECIMAL or BINARY units."""
+    step = 1000 if units is DECIMAL else 1024
+    for unit in units:
+        if count < step or unit == units[-1]:
             break
-        count /= 1000
-    return f"{count:.0f} {unit}" if unit == SIZES[0] else f"{count:.1f} {unit}"
+        count /= step
+    return f"{count:.0f} {unit}" if unit == units[0] else f"{count:.1f} {unit}"
 
 
 def readable_time(seconds: float) -> str:

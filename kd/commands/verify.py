@@ -9,7 +9,7 @@ from kd.commands.planned import find_job
 from kd.evaluation.verification import find_problems, job_at
 from kd.jobs.errors import UserError
 from kd.jobs.job import Job
-from kd.jobs.manifest import KEPT
+from kd.jobs.manifest import manifest_path
 from kd.plan import Plan
 
 
@@ -24,7 +24,9 @@ def verify(plan: Plan, names: Sequence[str], rows: int) -> Iterator[str]:
     Raises:
         UserError: at the end, if anything was wrong.
     """
-    jobs = [_named(plan, name) for name in names] or [job for job in plan.jobs.values() if _finished(job)]
+    jobs = [_named(plan, name) for name in names] or [
+        job for job in plan.jobs.values() if manifest_path(job.directory) is not None
+    ]
     bad = 0
     for job in jobs:
         title = f"{job.stage}/{job.name}/{job.key}"
@@ -35,10 +37,6 @@ def verify(plan: Plan, names: Sequence[str], rows: int) -> Iterator[str]:
         raise UserError(f"{bad} of {len(jobs)} artefacts are not what they should be; delete them and run again")
     left = "" if names else f", {len(plan.jobs) - len(jobs)} of the config are not finished"
     yield f"{len(jobs)} verified{left}"
-
-
-def _finished(job: Job) -> bool:
-    return job.manifest.is_file() or (job.directory / KEPT).is_file()
 
 
 def _named(plan: Plan, name: str) -> Job:

@@ -228,13 +228,13 @@ def shuffled_batches(datasets: Sequence[Fed], batch_size: int, *, seed: int, epo
     return _batches(datasets, windows, sizes, epoch)
 
 
-def ordered_batches(dataset: Fed, batch_size: int, epoch: int | None = None) -> Iterator[Piece]:
-    """Every sample of a dataset in the order of its rows; of the first view unless an epoch is given."""
+def ordered_batches(dataset: Fed, batch_size: int) -> Iterator[Piece]:
+    """Every sample of a dataset in the order of its rows, in the first view."""
     rows, block, row_bytes = _weights(dataset)
     step = block * max(1, WINDOW_BYTES // (block * row_bytes))
     windows = [Window([[part]], np.arange(part.stop - part.start)) for part in spans(rows, step)]
     sizes = [part.stop - part.start for part in spans(rows, batch_size)]
-    return (pieces[0] for pieces in _batches([dataset], windows, sizes, epoch))
+    return (pieces[0] for pieces in _batches([dataset], windows, sizes, None))
 
 
 def _weights(dataset: Fed) -> tuple[int, int, int]:

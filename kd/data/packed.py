@@ -13,14 +13,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import zarr
 
 from kd.data.options import Resize
 from kd.data.sources.base import SPLITS, Sample
-from kd.data.storage import RowArray, create_group, create_rows, open_group, open_rows, spans
+from kd.data.storage import RowArray, create_group, create_rows, open_group, open_rows, spans, write_column
 from kd.jobs.errors import UserError
 from kd.jobs.files import replacing
 from kd.jobs.progress import Progress
@@ -28,7 +28,7 @@ from kd.jobs.progress import Progress
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-STORE = "images.zarr"
+STORE, SAMPLES = "images.zarr", "samples.csv"
 DECODERS = 4
 
 
@@ -110,7 +110,7 @@ def pack(
         ids = np.arange(first, first + len(rows))
         first += len(rows)
         for key, values in (("labels", labels), ("ids", ids)):
-            _write_column(group, key, values)
+            write_column(group, key, values)
         images = create_rows(group, "images", len(rows), (*image_size, channels), "uint8")
         for pixels in _fill(images, [samples[index] for index in rows], resize, progress):
             if split == "train":
@@ -120,18 +120,14 @@ def pack(
     info = DatasetInfo(name, tuple(classes), image_size, resize, mean, std, sizes)
     attributes: dict[str, Any] = {"task": "single_label"} | vars(info)
     root.attrs.update(attributes)
-    _write_samples(directory / "samples.csv", [[samples[index] for index in rows] for rows in members])
+    with replacing(directory / SAMPLES) as partial, partial.open("w", newline="") as stream:
+        write_samples(stream, [[samples[index] for index in rows] for rows in members])
     return info
 
 
 def _shuffled(members: np.ndarray, code: int) -> np.ndarray:
     """The same random order whenever the same samples are packed."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence(code))).permutation(members)
-
-
-def _write_column(group: zarr.Group, name: str, values: np.ndarray) -> None:
-    column = create_rows(group, name, len(values), (), "int64", chunk=len(values))
-    column.write(slice(0, len(values)), values)
 
 
 def _fill(images: RowArray, samples: list[Sample], resize: Resize, progress: Progress) -> Iterator[np.ndarray]:
@@ -148,7 +144,11 @@ def _fill(images: RowArray, samples: list[Sample], resize: Resize, progress: Pro
 
 def read_info(directory: Path) -> DatasetInfo:
     """Describe the packed dataset in a directory."""
-    attributes = open_group(directory / STORE).attrs.asdict()
+    return _info(open_group(directory / STORE))
+
+
+def _info(root: zarr.Group) -> DatasetInfo:
+    attributes = root.attrs.asdict()
     described: dict[str, Any] = {field.name: attributes[field.name] for field in fields(DatasetInfo)}
     tuples = {key: tuple(described[key]) for key in ("classes", "image_size", "mean", "std")}
     return DatasetInfo(**(described | tuples))
@@ -158,7 +158,7 @@ def open_split(directory: Path, name: str) -> Split:
     """One split of a packed dataset: labels and ids in memory, pictures on disk."""
     root = open_group(directory / STORE)
     labels, ids, images = (open_rows(root, f"{name}/{key}") for key in ("labels", "ids", "images"))
-    return Split(read_info(directory), name, labels.read(), ids.read(), images)
+    return Split(_info(root), name, labels.read(), ids.read(), images)
 
 
 def resize_image(image: Image, image_size: tuple[int, int], resize: Resize) -> Image:
@@ -202,13 +202,13 @@ def _mean_std(moments: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]
     return tuple(np.tile(mean, repeat).tolist()), tuple(np.tile(std, repeat).tolist())
 
 
-def _write_samples(path: Path, splits: list[list[Sample]]) -> None:
+def write_samples(stream: TextIO, splits: list[list[Sample]]) -> None:
+    """Say in CSV which sample each id is; samples of train, val and test in the order of their ids."""
     rows = [(sample, split) for split, samples in zip(SPLITS, splits, strict=True) for sample in samples]
-    with replacing(path) as partial, partial.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["id", "sample", "label", "split"])
-        for number, (sample, split) in enumerate(rows):
-            writer.writerow([number, sample.id, sample.label, split])
+    writer = csv.writer(stream)
+    writer.writerow(["id", "sample", "label", "split"])
+    for number, (sample, split) in enumerate(rows):
+        writer.writerow([number, sample.id, sample.label, split])
 
 
 def check_classes(labels: list[str], codes: np.ndarray, classes: list[str]) -> None:

@@ -24,12 +24,11 @@ from zarr.storage import LocalStore
 
 from kd.data.origin import MADE_FROM, begun_origin, check_origin
 from kd.jobs.errors import UserError
-from kd.jobs.files import link_or_copy
+from kd.jobs.files import CHECKSUM_BYTES, link_or_copy
 
 FORMAT = 2  # of packed datasets and stores of embeddings and targets, as config/README.md describes it
 CHUNK_BYTES = 8 << 20
 CHUNK_ROWS = 512
-CHECKSUM_BYTES = 4
 PIECE_BYTES = 512 << 10
 
 
@@ -202,17 +201,31 @@ def create_rows(
         attributes: to be noted with it.
     """
     if name not in group:
-        chunk = chunk or chunk_rows(rows, row_size(row_shape, dtype))
+        shape, chunks = array_layout(rows, row_shape, dtype, views, chunk)
         group.create_array(
             name,
-            shape=((views,) if views else ()) + (rows, *row_shape),
+            shape=shape,
             dtype=dtype,
-            chunks=((1,) if views else ()) + (chunk, *row_shape),
+            chunks=chunks,
             compressors=[Crc32cCodec()],
             fill_value=fill_value(np.dtype(dtype)),
             attributes=attributes,
         )
     return open_rows(group, name, views=views > 0)
+
+
+def array_layout(
+    rows: int, row_shape: tuple[int, ...], dtype: str, views: int, chunk: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Shapes of an array and of its chunks; for arguments see `create_rows`."""
+    chunk = chunk or chunk_rows(rows, row_size(row_shape, dtype))
+    lead, chunk_lead = ((views,), (1,)) if views else ((), ())
+    return (*lead, rows, *row_shape), (*chunk_lead, chunk, *row_shape)
+
+
+def write_column(group: zarr.Group, name: str, values: np.ndarray) -> None:
+    """Store (rows,) int64 in one chunk: labels or ids."""
+    create_rows(group, name, len(values), (), "int64", chunk=len(values)).write(slice(0, len(values)), values)
 
 
 def fill_value(dtype: np.dtype[Any]) -> float | int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from typing import cast
+from typing import Any, cast
 
 import kd.distillers
-from kd.distillers.base import Distiller
+from kd.distillers.base import Distiller, DistillerOptions
 
 _NOT_METHODS = {"base", "registry"}
 
@@ -26,3 +26,9 @@ def distiller_module(name: str) -> str:
 def load_distiller(name: str) -> Distiller:
     """The method of that name."""
     return cast("Distiller", importlib.import_module(distiller_module(name)))
+
+
+def parse_distiller(distiller: dict[str, Any]) -> tuple[Distiller, DistillerOptions]:
+    """A `distiller` section, `name` and options, as the module and its typed options."""
+    method = load_distiller(distiller["name"])
+    return method, method.Options.model_validate(distiller)

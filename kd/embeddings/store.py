@@ -19,7 +19,7 @@ import zarr
 from torch import Tensor
 
 from kd.data.packed import Split
-from kd.data.storage import create_group, create_rows, open_group, open_rows, spans
+from kd.data.storage import create_group, open_group, open_rows, spans, write_column
 from kd.embeddings.encoding import EncodedArray
 from kd.embeddings.options import Dtype
 from kd.jobs.errors import UserError
@@ -73,7 +73,7 @@ def write_split(
     """
     group = root.require_group(split.name)
     rows = len(split.ids)
-    create_rows(group, "ids", rows, (), "int64", chunk=rows).write(slice(0, rows), split.ids)
+    write_column(group, "ids", split.ids)
     arrays = [
         EncodedArray.create(group, name, layout.dtype, views, rows, layout.shape) for name, layout in layouts.items()
     ]

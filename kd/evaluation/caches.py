@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from kd.distillers.base import target_names
-from kd.distillers.registry import load_distiller
+from kd.distillers.registry import parse_distiller
 from kd.evaluation.tables import Read, stored_bytes
 from kd.jobs.job import Job
 from kd.models.spec import cached_levels
@@ -55,8 +55,7 @@ def _stores(plan: Plan, job: Job) -> list[tuple[Job, set[str]]]:
     targets = [plan.jobs[up.directory] for up in job.upstream.values() if up.stage == "cache_targets"]
     own = [plan.jobs[up.directory] for up in job.upstream.values() if up.stage == "cache_embeddings"]
     levels: set[str] = set(cached_levels(job.spec["level"], individual=True))
-    method = load_distiller(job.spec["distiller"]["name"])
-    arrays = target_names(job.spec["level"], method, method.Options.model_validate(job.spec["distiller"]))
+    arrays = target_names(job.spec["level"], *parse_distiller(job.spec["distiller"]))
     found = [(store, set(arrays)) for store in targets] + [(store, levels) for store in own]
     for store in targets:
         behind = [plan.jobs[up.directory] for up in store.upstream.values() if up.stage == "cache_embeddings"]

@@ -77,11 +77,7 @@ def curves_figure(rows: Sequence[Row], title: str) -> Figure:
             axis.plot(mean.index, mean, color=COLOURS[name], linestyle=STYLES[level], label=label, linewidth=1.2)
         axis.set(title=dataset, xlabel="epoch", ylabel="val acc@1 (%)")
         axis.grid(alpha=0.3)
-    handles = {name: handle for axis in axes[0] for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="lower center", ncol=4, fontsize=7, frameon=False)
-    figure.suptitle(title)
-    figure.tight_layout(rect=(0, 0.1, 1, 1))
-    return figure
+    return _with_legend(figure, title, room=0.1)
 
 
 def _curve(history: Path) -> pd.Series:
@@ -138,10 +134,16 @@ def cache_figure(table: pd.DataFrame, title: str) -> Figure:
         axis.xaxis.set_major_formatter(EngFormatter(unit="B"))
         axis.set(title=dataset, xlabel="stored per training picture", ylabel="test acc@1 (%)")
         axis.grid(alpha=0.3)
-    handles = {name: handle for axis in axes[0] for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    return _with_legend(figure, title, room=0.08)
+
+
+def _with_legend(figure: Figure, title: str, room: float) -> Figure:
+    """One legend for all panels below them, in a part `room` of the height."""
+    labelled = [axis.get_legend_handles_labels() for axis in figure.axes]
+    handles = {name: handle for pair in labelled for handle, name in zip(*pair, strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="lower center", ncol=4, fontsize=7, frameon=False)
     figure.suptitle(title)
-    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    figure.tight_layout(rect=(0, room, 1, 1))
     return figure
 
 

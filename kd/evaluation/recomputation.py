@@ -62,7 +62,7 @@ def embedding_differences(job: Job, upstream: Mapping[str, Path], device: str, r
         views = Views(split.info, spec.seed, spec.augmentation)
 
         def compute(picked: np.ndarray, view: int) -> Mapping[str, Tensor]:
-            pixels = fabric.to_device(torch.from_numpy(_image_rows(split.images, picked)))  # noqa: B023
+            pixels = fabric.to_device(_picked_rows(split.images, picked))  # noqa: B023
             train = split.name == "train"  # noqa: B023
             seen = views(pixels, split.ids[picked], view) if train else to_float(pixels)  # noqa: B023
             return teacher.embed(seen)[0]
@@ -85,7 +85,7 @@ def target_differences(job: Job, upstream: Mapping[str, Path], device: str, rows
 
     def compute(picked: np.ndarray, view: int) -> Mapping[str, Tensor]:
         embeddings: list[dict[str, Tensor]] = [
-            {spec.level: fabric.to_device(_stored_rows(store, picked, view))} for store in stores
+            {spec.level: fabric.to_device(_picked_rows(store, picked, view)).float()} for store in stores
         ]
         with torch.inference_mode():
             return named_targets(joint.make_targets(embeddings, spec.dataset), spec.arrays)
@@ -134,7 +134,7 @@ def sample_rows(count: int, rows: int, chunk: int) -> np.ndarray:
 def _compare(
     column: EncodedArray, picked: np.ndarray, view: int, computed: Tensor, noise: float, tally: _Tally
 ) -> None:
-    stored = _stored_rows(column, picked, view)
+    stored = _picked_rows(column, picked, view).float()
     tolerance = noise * computed.abs().amax() + ROUNDING[column.dtype] * computed.abs()
     if column.scales is not None:
         chunks = picked // column.chunk
@@ -149,21 +149,12 @@ def _compare(
         tally.largest = max(tally.largest, difference.max().item())
 
 
-def _stored_rows(column: EncodedArray, picked: np.ndarray, view: int) -> Tensor:
-    """Some rows of a view, sorted, as float32; each chunk is read once."""
+def _picked_rows(array: RowArray | EncodedArray, picked: np.ndarray, view: int = 0) -> Tensor:
+    """Some rows of a view, sorted, as they are in memory; each chunk is read once."""
     parts = []
-    for chunk in np.unique(picked // column.chunk):
-        of_chunk = picked[picked // column.chunk == chunk]
+    for chunk in np.unique(picked // array.chunk):
+        of_chunk = picked[picked // array.chunk == chunk]
         first = int(of_chunk[0])
-        parts.append(column.read(slice(first, int(of_chunk[-1]) + 1), view)[torch.from_numpy(of_chunk - first)])
-    return torch.cat(parts).float()
-
-
-def _image_rows(images: RowArray, picked: np.ndarray) -> np.ndarray:
-    """Some pictures, sorted by row; each chunk is read once."""
-    parts = []
-    for chunk in np.unique(picked // images.chunk):
-        of_chunk = picked[picked // images.chunk == chunk]
-        first = int(of_chunk[0])
-        parts.append(images.read(slice(first, int(of_chunk[-1]) + 1))[of_chunk - first])
-    return np.concatenate(parts)
+        rows = torch.as_tensor(array.read(slice(first, int(of_chunk[-1]) + 1), view))
+        parts.append(rows[torch.from_numpy(of_chunk - first)])
+    return torch.cat(parts)

@@ -109,6 +109,7 @@ def _chunk_files(group: zarr.Group, folder: Path) -> Iterator[Path]:
 
 def _recomputed(job: Job, manifest: dict[str, Any], rows: int, *, damaged: bool) -> Iterator[str]:
     """Rows that are not what is computed now; where files are damaged, only of what can still be read."""
+    from kd.embeddings.store import STORE
     from kd.evaluation.recomputation import embedding_differences, target_differences
 
     results = job.directory.parents[2]
@@ -118,7 +119,7 @@ def _recomputed(job: Job, manifest: dict[str, Any], rows: int, *, damaged: bool)
             yield f"{job.directory}: cannot be computed again: its {role}, {directory}, is no longer there"
             return
     try:
-        open_group(job.directory / "embeddings.zarr")
+        open_group(job.directory / STORE)
         differences = embedding_differences if job.stage == "cache_embeddings" else target_differences
         yield from differences(job, upstream, manifest["device"], rows)
     except UserError as error:

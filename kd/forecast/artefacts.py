@@ -9,7 +9,7 @@ from kd.data.origin import MADE_FROM, origin_of
 from kd.data.sources.base import SPLITS
 from kd.data.storage import FORMAT, chunk_rows, row_size
 from kd.distillers.base import target_names
-from kd.distillers.registry import load_distiller
+from kd.distillers.registry import parse_distiller
 from kd.embeddings.options import STORED_DTYPES, CacheOptions, Dtype, target_dtype
 from kd.forecast.datasets import DatasetFacts, dataset_facts
 from kd.forecast.memory import Memory
@@ -126,7 +126,7 @@ class Forecaster:
 
     def _student_levels(self, job: Job) -> None:
         """Refuse maps that the student does not have."""
-        method, options = _distiller(job)
+        method, options = parse_distiller(job.spec["distiller"])
         level, individual = cast("Level", job.spec["level"]), job.spec["individual"]
         name = _config_name(job)
         key = f"students.{name}.level" if individual else f"joint_teachers.{self._teacher_name(name)}.level"
@@ -251,7 +251,7 @@ class Forecaster:
 
     def _projectors(self, job: Job) -> int:
         """Bytes of what brings a student to the shapes of its targets, in training only."""
-        method, options = _distiller(job)
+        method, options = parse_distiller(job.spec["distiller"])
         level = cast("Level", job.spec["level"])
         names = [name for name in target_names(level, method, options) if name != "logits"]
         total = 0
@@ -291,12 +291,6 @@ def _history_size(job: Job) -> Size:
 def _config_name(job: Job) -> str:
     """What the config calls it; names in a config have no hyphen."""
     return job.name.split("-")[0]
-
-
-def _distiller(job: Job) -> tuple[Any, Any]:
-    options = job.spec["distiller"]
-    method = load_distiller(options["name"])
-    return method, method.Options.model_validate(options)
 
 
 def _shaping(model: dict[str, Any]) -> dict[str, Any]:

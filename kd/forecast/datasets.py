@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from kd.data.packed import SAMPLES, STORE, write_samples
 from kd.data.sources.base import SPLITS
 from kd.data.sources.registry import load_source
 from kd.forecast.memory import Memory
@@ -16,8 +15,6 @@ from kd.jobs.errors import UserError
 from kd.jobs.job import Job
 from kd.jobs.manifest import load_manifest
 from kd.stages.prepare_dataset import Spec, select
-
-STORE, SAMPLES = "images.zarr", "samples.csv"
 
 
 @dataclass(frozen=True)
@@ -81,15 +78,12 @@ def _packed(job: Job) -> dict[str, Any] | None:
 
 def _listed(spec: Spec) -> dict[str, Any]:
     selection = select(spec)
-    counts = Counter(int(code) for code in selection.codes)
+    coded = list(zip(selection.samples, selection.codes, strict=True))
+    splits = [[sample for sample, code in coded if code == wanted] for wanted in range(len(SPLITS))]
     text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["id", "sample", "label", "split"])
-    kept = [(sample, code) for sample, code in zip(selection.samples, selection.codes, strict=True) if code >= 0]
-    for number, (sample, code) in enumerate(kept):
-        writer.writerow([number, sample.id, sample.label, SPLITS[code]])
+    write_samples(text, splits)
     return {
         "classes": selection.classes,
-        "sizes": {split: counts[code] for code, split in enumerate(SPLITS)},
+        "sizes": {split: len(samples) for split, samples in zip(SPLITS, splits, strict=True)},
         "listing_bytes": len(text.getvalue().encode()),
     }

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from kd.data.storage import CHECKSUM_BYTES, chunk_rows, fill_value, row_size
+from kd.data.storage import array_layout, fill_value, row_size
+from kd.jobs.files import CHECKSUM_BYTES
 
 SPACES = 2  # Zarr indents its documents by as many
 
@@ -57,15 +58,12 @@ def array_size(
     attributes: dict[str, Any] | None = None,
 ) -> Size:
     """An array that `kd.data.storage.create_rows` makes of the same arguments, once it is filled."""
-    chunk = chunk or chunk_rows(rows, row_size(row_shape, dtype))
-    lead = (views,) if views else ()
-    files = max(1, views) * -(-rows // chunk)
+    shape, chunks = array_layout(rows, row_shape, dtype, views, chunk)
+    files = math.prod(-(-size // step) for size, step in zip(shape, chunks, strict=True))
     # The last chunk of a view is padded. Each chunk's place in every further axis is a folder of its own.
-    content = files * (chunk * row_size(row_shape, dtype) + CHECKSUM_BYTES)
+    content = files * (row_size(chunks, dtype) + CHECKSUM_BYTES)
     folders = 2 + views + files * len(row_shape)
-    document = _array_document(
-        (*lead, rows, *row_shape), (*(1 for _ in lead), chunk, *row_shape), np.dtype(dtype), attributes or {}
-    )
+    document = _array_document(shape, chunks, np.dtype(dtype), attributes or {})
     return _document_size(document) + Size(content, files, files + folders)
 
 

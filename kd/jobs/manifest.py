@@ -14,7 +14,7 @@ from typing import Any
 
 from kd.jobs.differences import job_differences
 from kd.jobs.errors import UserError
-from kd.jobs.files import damage, file_records, replacing
+from kd.jobs.files import damage, file_records, write_text
 from kd.jobs.job import MANIFEST, Job, Upstream
 
 FORMAT = 2
@@ -87,8 +87,12 @@ def publish_manifest(manifest: dict[str, Any], directory: Path) -> None:
     """Declare an artefact complete."""
     text = json.dumps(manifest, indent=1, sort_keys=True)
     for name in (KEPT, MANIFEST):
-        with replacing(directory / name) as path:
-            path.write_text(text)
+        write_text(directory / name, text)
+
+
+def manifest_path(directory: Path) -> Path | None:
+    """The manifest in a directory, or its kept copy, or None: the artefact is not finished."""
+    return next((path for path in (directory / MANIFEST, directory / KEPT) if path.is_file()), None)
 
 
 def load_manifest(directory: Path) -> dict[str, Any] | None:
@@ -97,7 +101,7 @@ def load_manifest(directory: Path) -> dict[str, Any] | None:
     Raises:
         UserError: it is not a manifest of this format.
     """
-    path = next((path for path in (directory / MANIFEST, directory / KEPT) if path.is_file()), None)
+    path = manifest_path(directory)
     if path is None:
         return None
     try:
@@ -160,13 +164,15 @@ def check_manifest(manifest: dict[str, Any], artefact: Upstream | Job, *, chunks
             raise UserError(f"{wrong}; delete {directory} and run again")
 
 
-def is_whole(directory: Path) -> bool:
-    """Whether an artefact is finished, and its files are those recorded."""
+def whole_manifest(directory: Path) -> dict[str, Any] | None:
+    """The manifest of a finished artefact whose files are those recorded; else None."""
     try:
         manifest = load_manifest(directory)
     except UserError:
-        return False
-    return manifest is not None and not any(damage(directory, record) for record in manifest["files"])
+        return None
+    if manifest is None or any(damage(directory, record) for record in manifest["files"]):
+        return None
+    return manifest
 
 
 def restore_manifest(job: Job) -> bool:

@@ -18,10 +18,10 @@ from pydantic import BaseModel, ValidationError
 
 from kd.jobs.disk import disk_errors
 from kd.jobs.errors import UserError
-from kd.jobs.files import PARTIAL, replacing
+from kd.jobs.files import PARTIAL, write_text
 from kd.jobs.job import JOB, Job
 from kd.jobs.lock import writing
-from kd.jobs.manifest import is_whole, read_manifest, restore_manifest, write_manifest
+from kd.jobs.manifest import read_manifest, restore_manifest, whole_manifest, write_manifest
 
 SpecT = TypeVar("SpecT", bound=BaseModel)
 
@@ -90,14 +90,14 @@ def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome], u
         if restore_manifest(job):
             log.info("%s %s: already built, %s", job.stage, job.name, job.directory)
             return
-        with replacing(job.directory / JOB) as path:
-            path.write_text(job.model_dump_json())
+        write_text(job.directory / JOB, job.model_dump_json())
         for upstream in job.upstream.values():
             read_manifest(upstream)
         log.info("%s %s: building %s", job.stage, job.name, job.directory)
         started = time.monotonic()
         directories = {role: upstream.directory for role, upstream in job.upstream.items()}
-        outcome = build(Context(spec, directories, job.directory, tuple(filter(is_whole, job.kin(unread)))))
+        kin = tuple(directory for directory in job.kin(unread) if whole_manifest(directory) is not None)
+        outcome = build(Context(spec, directories, job.directory, kin))
         seconds = time.monotonic() - started
         write_manifest(job, result=outcome.result, seconds=seconds, device=outcome.device)
         log.info("%s %s: done in %.1f s", job.stage, job.name, seconds)

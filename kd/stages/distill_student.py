@@ -41,12 +41,11 @@ class Spec(BaseOptions):
 
 def build(context: Context[Spec]) -> Outcome:
     """Train, read test once with the weights of each selection, store the selected ones as a timm model."""
-    from kd.distillers.registry import load_distiller
+    from kd.distillers.registry import parse_distiller
     from kd.training.students import distill_student
 
     spec = context.spec
-    method = load_distiller(spec.distiller["name"])
-    distiller = (method, method.Options.model_validate(spec.distiller))
+    distiller = parse_distiller(spec.distiller)
     return Outcome(
         *distill_student(
             context.directory,

@@ -18,7 +18,7 @@ import yaml
 from kd.config import load_config
 from kd.evaluation.caches import cache_table
 from kd.evaluation.tables import cost, markdown, measurements, readable, summary
-from kd.jobs.files import replacing
+from kd.jobs.files import write_text
 from kd.jobs.job import Job
 from kd.jobs.lock import writing
 from kd.jobs.manifest import git_commit, library_versions, read_manifest
@@ -63,8 +63,7 @@ def write_tables(plan: Plan, key: Path) -> None:
     }
     with plainly_named(plan.config.results / "tables", key):
         for name, text in texts.items():
-            with replacing(plan.config.results / name) as path:
-                path.write_text(text)
+            write_text(plan.config.results / name, text)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import importlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -18,9 +17,8 @@ import yaml
 from PIL import Image
 
 from kd.config import load_config
-from kd.jobs.run import run_job
 from kd.plan import Plan
-from tests.conftest import ROOT
+from tests.conftest import ROOT, make
 from tests.workflow.running import jobs, snakemake
 
 Raw = dict[str, Any]
@@ -98,8 +96,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Made in this process, where torch is imported once; then remembered by Snakemake as if it had been its work."""
     run = Finished(tmp_path_factory.mktemp("changes"))
     for job in Plan(load_config(run.config)).jobs.values():
-        stage = importlib.import_module(f"kd.stages.{job.stage}")
-        run_job(job, stage.Spec.model_validate(job.spec), stage.build)
+        make(job)
     assert set(run.run()) == {"tabulate", "plot"}
     run.run("--touch", "--forceall")  # Snakemake now remembers all jobs
     assert run.planned() == {}

@@ -36,5 +36,5 @@ def preflight(directories):
 
 # Not in dry runs, and not in the processes that Snakemake starts for single jobs: they get --no-hooks.
 onstart:
-    if not workflow.touch and to_be_made():
-        preflight(to_be_made())
+    if not workflow.touch and (directories := to_be_made()):
+        preflight(directories)
