@@ -61,7 +61,7 @@ class Views:
 
 def to_float(images: Tensor) -> Tensor:
     """(B, H, W, C) uint8 to (B, 3, H, W) float32 in 0..1; grey becomes RGB."""
-    pixels = images.permute(0, 3, 1, 2).contiguous().float() / 255  # contiguous, as grid_sample likes it
+    pixels = images.permute(0, 3, 1, 2).contiguous().float().div_(255)  # contiguous, as grid_sample likes it
     return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
 
 
@@ -109,21 +109,21 @@ def warp(pixels: Tensor, draws: Tensor, options: Augmentation) -> Tensor:
 
 
 def jitter(pixels: Tensor, draws: Tensor, options: Augmentation) -> Tensor:
-    """Brightness, contrast (about mid-grey) and saturation, in this order; the result stays in 0..1.
+    """Brightness, contrast (about mid-grey) and saturation, in this order and in place; the result stays in 0..1.
 
     Args:
-        pixels: (B, 3, H, W) in 0..1.
+        pixels: (B, 3, H, W) in 0..1; changed.
         draws: (B, DRAWS) uniform; columns 10 to 12 are used.
         options: ranges.
     """
     if options.brightness:
-        pixels = pixels * _factor(draws[:, 10], options.brightness)
+        pixels.mul_(_factor(draws[:, 10], options.brightness))
     if options.contrast:
-        pixels = 0.5 + (pixels - 0.5) * _factor(draws[:, 11], options.contrast)
+        pixels.sub_(0.5).mul_(_factor(draws[:, 11], options.contrast)).add_(0.5)
     if options.saturation:
         grey = pixels.mean(dim=1, keepdim=True)
-        pixels = grey + (pixels - grey) * _factor(draws[:, 12], options.saturation)
-    return pixels.clamp(0, 1)
+        pixels.sub_(grey).mul_(_factor(draws[:, 12], options.saturation)).add_(grey)
+    return pixels.clamp_(0, 1)
 
 
 def _factor(draw: Tensor, amount: float) -> Tensor:

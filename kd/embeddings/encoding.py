@@ -85,15 +85,15 @@ class EncodedArray:
             UserError: a value is not finite, or too large for the precision.
         """
         converted = values.to(IN_MEMORY[self.dtype])
-        if not torch.isfinite(values).all():
-            raise UserError(f"embeddings {self.name}: the teacher gives values that are not finite; train it anew")
         if not torch.isfinite(converted).all():
+            if not torch.isfinite(values).all():
+                raise UserError(f"embeddings {self.name}: the teacher gives values that are not finite; train it anew")
             largest, limit = values.abs().max().item(), torch.finfo(converted.dtype).max
             raise UserError(
                 f"embeddings {self.name}: largest value {largest:g} does not fit {self.dtype} ({limit:g});"
                 " take another caches dtype, such as bfloat16"
             )
-        return (values.float() if self.dtype == "int8" else converted).detach().cpu()
+        return (values.float() if self.dtype == "int8" else converted).detach().contiguous().cpu()
 
     def write(self, rows: slice, values: Tensor, view: int) -> None:
         """Store whole chunks of (rows, ...) float values; they are prepared if they are not yet."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,21 +89,34 @@ def write_split(
     # Whole batches, so that what is computed together is the same whatever the chunks of the other arrays.
     block = max(batch_size, *(array.chunk for array in arrays))
     progress = Progress(views * rows, "image")
-    for view in range(views):
-        for part in spans(rows, block):
-            if not all(array.has(part, view) for array in arrays):
-                _write_block(arrays, part, view, make, batch_size)
-            progress.step(part.stop - part.start)
+    with ThreadPoolExecutor(max_workers=1) as writer:  # a block is written while the next one is computed
+        pending: Future[None] | None = None
+        for view in range(views):
+            for part in spans(rows, block):
+                if not all(array.has(part, view) for array in arrays):
+                    computed = _compute_block(arrays, part, view, make, batch_size)
+                    if pending is not None:
+                        pending.result()
+                    pending = writer.submit(_write_block, arrays, part, view, computed)
+                progress.step(part.stop - part.start)
+        if pending is not None:
+            pending.result()
 
 
-def _write_block(arrays: Sequence[EncodedArray], part: slice, view: int, make: Make, batch_size: int) -> None:
+def _compute_block(
+    arrays: Sequence[EncodedArray], part: slice, view: int, make: Make, batch_size: int
+) -> dict[str, Tensor]:
     computed: dict[str, list[Tensor]] = {array.name: [] for array in arrays}
     for each in spans(part.stop - part.start, batch_size):
         batch = make(slice(part.start + each.start, part.start + each.stop), view)
         for array in arrays:
             computed[array.name].append(array.prepare(batch[array.name]))
+    return {name: torch.cat(batches) for name, batches in computed.items()}
+
+
+def _write_block(arrays: Sequence[EncodedArray], part: slice, view: int, computed: dict[str, Tensor]) -> None:
     for array in arrays:
-        array.write(part, torch.cat(computed[array.name]), view)
+        array.write(part, computed[array.name], view)
 
 
 class StoreReader:

@@ -61,6 +61,7 @@ class Network(nn.Module):
         self.heads = Heads(width, config.heads)
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
+        self.backbone.to(memory_format=torch.channels_last)  # convolutions are faster so, on CPUs and on GPUs
 
     def forward(self, images: Tensor, levels: Sequence[Level] = ()) -> Features:
         """Classify a batch and tap it.
@@ -75,7 +76,7 @@ class Network(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """Resize to the network's input size and normalise with its statistics."""
-        return (resize_images(images, self.config.input_size) - self.mean) / self.std
+        return (resize_images(images, self.config.input_size) - self.mean).div_(self.std)
 
     def _backbone(self, inputs: Tensor, levels: list[Level]) -> tuple[Tensor, dict[str, Tensor]]:
         if not levels:
