@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from torch import Tensor, nn
 
 from kd.jobs.errors import UserError
@@ -73,7 +74,9 @@ def make_fabric(precision: str) -> Fabric:
     Raises:
         UserError: the device cannot compute in this precision.
     """
-    fabric = Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]
+    # The environment is named, since Fabric would take a job of Slurm, or a machine that has it, for one of its own.
+    environment = LightningEnvironment()
+    fabric = Fabric(accelerator="auto", devices=1, precision=precision, plugins=environment)  # type: ignore[arg-type]
     if fabric.device.type == "cpu" and precision == "16-mixed":
         raise UserError("recipe precision: 16-mixed needs a GPU, and there is none; take 32 or bf16-mixed")
     if fabric.device.type == "cpu":
