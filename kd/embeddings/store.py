@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -90,17 +91,16 @@ def write_split(
     block = max(batch_size, *(array.chunk for array in arrays))
     progress = Progress(views * rows, "image")
     with ThreadPoolExecutor(max_workers=1) as writer:  # a block is written while the next one is computed
-        pending: Future[None] | None = None
-        for view in range(views):
-            for part in spans(rows, block):
-                if not all(array.has(part, view) for array in arrays):
-                    computed = _compute_block(arrays, part, view, make, batch_size)
-                    if pending is not None:
-                        pending.result()
-                    pending = writer.submit(_write_block, arrays, part, view, computed)
-                progress.step(part.stop - part.start)
-        if pending is not None:
-            pending.result()
+        written: Future[None] | None = None
+        for view, part in product(range(views), spans(rows, block)):
+            if not all(array.has(part, view) for array in arrays):
+                computed = _compute_block(arrays, part, view, make, batch_size)
+                if written is not None:
+                    written.result()
+                written = writer.submit(_write_block, arrays, part, view, computed)
+            progress.step(part.stop - part.start)
+        if written is not None:
+            written.result()
 
 
 def _compute_block(
@@ -116,7 +116,7 @@ def _compute_block(
 
 def _write_block(arrays: Sequence[EncodedArray], part: slice, view: int, computed: dict[str, Tensor]) -> None:
     for array in arrays:
-        array.write(part, computed[array.name], view)
+        array.write_prepared(part, computed[array.name], view)
 
 
 class StoreReader:

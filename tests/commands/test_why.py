@@ -118,7 +118,7 @@ def test_find_job__ambiguous_and_unknown(config: Tiny) -> None:
     config["caches"] = {"small": {"dtype": "int8"}}
     config["students"]["mlfd_l2"]["cache"] = "small"  # stores of one name in two precisions
     plan = planned(config)
-    store = "digits_resnet-on-digits-seed0".replace("digits_resnet", "mlfd")
+    store = "mlfd-on-digits-seed0"
     with pytest.raises(UserError, match="is the name of several"):
         find_job(plan, store)
     both = [job for job in plan.stage("cache_embeddings") if job.name == store]

@@ -25,20 +25,10 @@ from kd.training.students import distill_student
 from kd.training.targets import CachedIndividual, StoredTargets
 
 SHAKE = Augmentation(rotation=10, translate=0.1)
-
-
 RECIPE = Recipe(lr=3e-3, epochs=6, batch_size=16, augmentation=SHAKE)
-
-
 MODEL = ModelSpec(architecture="test_resnet", latent_dim=16)
-
-
 OTHER_MODEL = ModelSpec(architecture="test_byobnet", latent_dim=8)
-
-
 VIEWS = 2
-
-
 MLFD = load_distiller("mlfd")
 
 

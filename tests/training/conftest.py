@@ -10,13 +10,7 @@ import torch
 from kd.jobs.run import Context
 from kd.stages import cache_embeddings
 from kd.training.supervised import train_network
-from tests.training.chain import (
-    MODEL,
-    OTHER_MODEL,
-    RECIPE,
-    embedding_spec,
-    folder,
-)
+from tests.training.chain import MODEL, OTHER_MODEL, RECIPE, embedding_spec, folder
 
 
 @pytest.fixture(scope="session")
