@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from kd.data.storage import RowArray, spans
+from kd.jobs.errors import UserError
 
 WINDOW_BYTES = 128 << 20
 READERS = 4  # threads; also where there are fewer processors, to keep a disk busy
@@ -178,6 +179,59 @@ class Piece:
     rows: np.ndarray
     values: list[dict[str, Tensor]]
 
+    def take(self, places: np.ndarray) -> Piece:
+        """Some of its samples."""
+        chosen = torch.from_numpy(places)
+        return Piece(
+            self.rows[places],
+            [
+                {name: value.index_select(0, chosen.to(value.device)) for name, value in table.items()}
+                for table in self.values
+            ],
+        )
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which parts of every batch one process computes, of as many as all processes together.
+
+    A batch is the batch of an optimiser step, however many processes share it and in however many passes each of
+    them computes its share, one after another.
+    """
+
+    passes: int = 1
+    rank: int = 0
+    processes: int = 1
+
+    @property
+    def parts(self) -> int:
+        """Of a batch, in all."""
+        return self.passes * self.processes
+
+    def of(self, pieces: list[Piece]) -> list[tuple[float, list[Piece]]]:
+        """The parts of a batch that this process computes, one per pass, each with how much of the batch it is.
+
+        A sample and the one at its place in the reversed batch stay together, so that whoever pairs them, as
+        `kd.training.mixing` does, finds the same pairs in the parts as in the whole.
+        """
+        if self.parts == 1:
+            return [(1.0, pieces)]
+        owners, first = [], 0
+        for piece in pieces:
+            places = np.arange(len(piece.rows))
+            owners.append((np.minimum(places, places[::-1]) + first) % self.parts)
+            first += -(-len(places) // 2)
+        count = sum(len(piece.rows) for piece in pieces)
+        parts = []
+        for part in range(self.rank * self.passes, (self.rank + 1) * self.passes):
+            own = [np.flatnonzero(owner == part) for owner in owners]
+            taken = [piece.take(each) for piece, each in zip(pieces, own, strict=True)]
+            parts.append((sum(len(each) for each in own) / count, taken))
+        return parts
+
+
+WHOLE = Share()
+
 
 @dataclass(frozen=True)
 class Window:
@@ -203,12 +257,24 @@ class Window:
         return np.concatenate(parts) if parts else np.arange(0)
 
 
-def batch_count(count: int, batch_size: int) -> int:
-    """Batches in an epoch: of about `batch_size`, but never of one sample, which batch norm cannot take."""
-    return max(1, min(-(-count // batch_size), count // 2))
+def batch_count(count: int, batch_size: int, share: Share = WHOLE) -> int:
+    """Batches in an epoch: of about `batch_size`, but no part of one sample, which batch norm cannot take.
+
+    Raises:
+        UserError: there are not enough samples for one batch of as many parts.
+    """
+    least = 2 * share.parts
+    if share.parts > 1 and count < least:
+        raise UserError(
+            f"{count} training samples are too few for {share.passes} passes (recipe accumulate) in each of"
+            f" {share.processes} processes, which take at least {least}"
+        )
+    return max(1, min(-(-count // batch_size), count // least))
 
 
-def shuffled_batches(datasets: Sequence[Fed], batch_size: int, *, seed: int, epoch: int) -> Iterator[list[Piece]]:
+def shuffled_batches(
+    datasets: Sequence[Fed], batch_size: int, *, seed: int, epoch: int, start: int = 0, share: Share = WHOLE
+) -> Iterator[list[Piece]]:
     """An epoch: every sample of every dataset once, shuffled together.
 
     Args:
@@ -216,6 +282,8 @@ def shuffled_batches(datasets: Sequence[Fed], batch_size: int, *, seed: int, epo
         batch_size: about that many samples make a batch, over all datasets.
         seed: of the run.
         epoch: from 0; stored views follow it.
+        start: batches that are left out; what only they need is not read.
+        share: how batches will be cut.
 
     Yields:
         For each batch a piece of each dataset, some perhaps without rows.
@@ -223,9 +291,9 @@ def shuffled_batches(datasets: Sequence[Fed], batch_size: int, *, seed: int, epo
     count = sum(each.tables[0].rows for each in datasets)
     stream = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch, count])))
     windows = shuffled_windows([_weights(each) for each in datasets], stream)
-    batches = batch_count(count, batch_size)
+    batches = batch_count(count, batch_size, share)
     sizes = [len(each) for each in np.array_split(np.empty(count, np.int8), batches)]
-    return _batches(datasets, windows, sizes, epoch)
+    return _batches(datasets, windows, sizes, epoch, start)
 
 
 def ordered_batches(dataset: Fed, batch_size: int) -> Iterator[Piece]:
@@ -274,9 +342,14 @@ def _window(parts: list[list[slice]], stream: np.random.Generator) -> Window:
 
 
 def _batches(
-    datasets: Sequence[Fed], windows: Sequence[Window], sizes: Sequence[int], epoch: int | None
+    datasets: Sequence[Fed], windows: Sequence[Window], sizes: Sequence[int], epoch: int | None, first: int = 0
 ) -> Iterator[list[Piece]]:
-    """Cut the rows of consecutive windows into batches; the next window is read meanwhile."""
+    """Cut the rows of consecutive windows into batches, from the `first` on; the next window is read meanwhile."""
+    start, sizes = sum(sizes[:first]), sizes[first:]
+    while windows and start >= len(windows[0].order):
+        start, windows = start - len(windows[0].order), windows[1:]
+    if not windows:
+        return
 
     def load(window: Window) -> list[list[Callable[[], Loaded]]]:
         return [
@@ -294,7 +367,6 @@ def _batches(
             if number + 1 < len(windows):
                 ahead = load(windows[number + 1])
             rows = [window.rows(dataset) for dataset in range(len(datasets))]
-            start = 0
             while start < len(window.order):
                 chosen = window.order[start : start + want]
                 start, want = start + len(chosen), want - len(chosen)
@@ -303,6 +375,7 @@ def _batches(
                 if want == 0:
                     yield begun
                     begun, want = None, next(missing, 0)
+            start = 0
 
 
 def _take(chosen: np.ndarray, window: Window, rows: list[np.ndarray], loaded: list[list[Loaded]]) -> list[Piece]:

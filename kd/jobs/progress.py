@@ -31,16 +31,17 @@ class Progress:
     def step(self, units: int = 1, figures: dict[str, float] | None = None) -> None:
         """Further units are finished; `figures` are shown beside their number."""
         self.done += units
-        figures = figures or {}
         if self._bar is not None:
-            self._bar.set_postfix(figures, refresh=False)
             self._bar.update(units)
-            if self.done == self.total:
-                self._bar.close()
+        if time.monotonic() - self._shown >= LINE_EVERY_SECONDS or self.done == self.total:
+            self.show(figures or {})
+
+    def show(self, figures: dict[str, float]) -> None:
+        """Show figures now."""
+        if self._bar is not None:
+            self._bar.set_postfix(figures)
             return
-        now = time.monotonic()
-        if now - self._shown >= LINE_EVERY_SECONDS or self.done == self.total:
-            self._shown = now
-            left = (now - self._started) / (self.done - self._first) * (self.total - self.done)
-            shown = " ".join(f"{name}={value:.4g}" for name, value in figures.items())
-            log.info("%s %d/%d %s, %.0f s left", self.unit, self.done, self.total, shown, left)
+        self._shown = time.monotonic()
+        left = (self._shown - self._started) / max(1, self.done - self._first) * (self.total - self.done)
+        shown = " ".join(f"{name}={value:.4g}" for name, value in figures.items())
+        log.info("%s %d/%d %s, %.0f s left", self.unit, self.done, self.total, shown, left)

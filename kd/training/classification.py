@@ -16,9 +16,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kd.data.feed import batch_count, ordered_batches, shuffled_batches
+from kd.data.feed import Piece, batch_count, ordered_batches, shuffled_batches
 from kd.models.network import Features
-from kd.training.loop import Fit
+from kd.training.loop import Fit, share_of
 from kd.training.metrics import accuracies, topk_accuracy
 from kd.training.mixing import Mix, draw_mix, mix_images, mixed_loss
 from kd.training.recipe import Recipe
@@ -61,23 +61,30 @@ class Classification:
     ) -> None:
         self.module, self.recipe, self.seed, self.fabric, self.join = module, recipe, seed, fabric, join
         self.train, self.val = train, val
-        self.steps = batch_count(sum(len(samples.labels) for samples in train), recipe.batch_size)
+        self.share = share_of(fabric, recipe)
+        self.steps = batch_count(sum(len(samples.labels) for samples in train), recipe.batch_size, self.share)
 
-    def batches(self, epoch: int) -> Iterator[Batch]:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[float, Batch]]:
         """All samples of all datasets, shuffled together."""
-        epoch_pieces = shuffled_batches(self.train, self.recipe.batch_size, seed=self.seed, epoch=epoch)
-        for step, pieces in enumerate(epoch_pieces):
-            present = [(samples, piece) for samples, piece in zip(self.train, pieces, strict=True) if len(piece.rows)]
-            labels = np.concatenate([samples.labels[piece.rows] for samples, piece in present])
-            ends = np.cumsum([len(piece.rows) for _, piece in present]).tolist()
-            slices = zip([0, *ends], ends, strict=False)
-            inputs, mix = self._mixed([samples.inputs(piece, epoch) for samples, piece in present], epoch, step)
-            yield Batch(
-                self.join(inputs),
-                self.fabric.to_device(torch.from_numpy(labels)),
-                {samples.dataset: slice(*ends) for (samples, _), ends in zip(present, slices, strict=True)},
-                mix,
-            )
+        shuffled = shuffled_batches(
+            self.train, self.recipe.batch_size, seed=self.seed, epoch=epoch, start=start, share=self.share
+        )
+        for step, pieces in enumerate(shuffled, start):
+            for part, own in self.share.of(pieces):
+                yield part, self._batch(own, epoch, step)
+
+    def _batch(self, pieces: list[Piece], epoch: int, step: int) -> Batch:
+        present = [(samples, piece) for samples, piece in zip(self.train, pieces, strict=True) if len(piece.rows)]
+        labels = np.concatenate([samples.labels[piece.rows] for samples, piece in present])
+        ends = np.cumsum([len(piece.rows) for _, piece in present]).tolist()
+        slices = zip([0, *ends], ends, strict=False)
+        inputs, mix = self._mixed([samples.inputs(piece, epoch) for samples, piece in present], epoch, step)
+        return Batch(
+            self.join(inputs),
+            self.fabric.to_device(torch.from_numpy(labels)),
+            {samples.dataset: slice(*ends) for (samples, _), ends in zip(present, slices, strict=True)},
+            mix,
+        )
 
     def _mixed(self, inputs: list[Any], epoch: int, step: int) -> tuple[list[Any], Mix | None]:
         """Pictures of each dataset mixed with one another, if the recipe says so."""
@@ -99,12 +106,12 @@ class Classification:
         partner = classification_loss(features, replace(batch, labels=labels), self.recipe.label_smoothing)
         return mixed_loss(loss, partner, batch.mix)
 
-    def validate(self) -> float:
+    def validate(self, module: nn.Module) -> float:
         """Mean acc@1 on val over the datasets."""
         scores = [
             topk_accuracy(logits, labels, 1)
             for samples in self.val
-            for logits, labels in [predict(self.module, samples, self.recipe.batch_size)]
+            for logits, labels in [predict(module, samples, self.recipe.batch_size)]
         ]
         return sum(scores) / len(scores)
 

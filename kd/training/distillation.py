@@ -14,6 +14,7 @@ from kd.distillers.base import Distiller, DistillerOptions
 from kd.models.alignment import AlignedStudent
 from kd.models.targets import Targets
 from kd.training.classification import predict
+from kd.training.loop import share_of
 from kd.training.metrics import topk_accuracy
 from kd.training.mixing import Mix, draw_mix, mix_images, mixed_loss
 from kd.training.recipe import Recipe
@@ -66,21 +67,26 @@ class Distillation:
         self.module, self.images, self.source, self.val = student, images, source, val
         self.distiller, self.options = distiller
         self.recipe, self.seed, self.fabric = recipe, seed, fabric
-        self.steps = batch_count(len(images.labels), recipe.batch_size)
+        self.share = share_of(fabric, recipe)
+        self.steps = batch_count(len(images.labels), recipe.batch_size, self.share)
 
-    def batches(self, epoch: int) -> Iterator[DistillationBatch]:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[float, DistillationBatch]]:
         """All samples, shuffled, in the view that belongs to the epoch."""
         together = _Together([*self.images.tables, *self.source.tables])
-        pieces = shuffled_batches([together], self.recipe.batch_size, seed=self.seed, epoch=epoch)
-        for step, (piece,) in enumerate(pieces):
-            own = len(self.images.tables)
-            seen = self.images.inputs(Piece(piece.rows, piece.values[:own]), epoch)
-            targets = self.source.targets(Piece(piece.rows, piece.values[own:]), seen)
-            labels = self.fabric.to_device(torch.from_numpy(self.images.labels[piece.rows]))
-            mix = draw_mix(
-                self.recipe.mixup, self.recipe.cutmix, (seen.shape[2], seen.shape[3]), self.seed, epoch, step
-            )
-            yield DistillationBatch(seen if mix is None else mix_images(seen, seen.flip(0), mix), targets, labels, mix)
+        shuffled = shuffled_batches(
+            [together], self.recipe.batch_size, seed=self.seed, epoch=epoch, start=start, share=self.share
+        )
+        for step, pieces in enumerate(shuffled, start):
+            for part, (own,) in self.share.of(pieces):
+                yield part, self._batch(own, epoch, step)
+
+    def _batch(self, piece: Piece, epoch: int, step: int) -> DistillationBatch:
+        own = len(self.images.tables)
+        seen = self.images.inputs(Piece(piece.rows, piece.values[:own]), epoch)
+        targets = self.source.targets(Piece(piece.rows, piece.values[own:]), seen)
+        labels = self.fabric.to_device(torch.from_numpy(self.images.labels[piece.rows]))
+        mix = draw_mix(self.recipe.mixup, self.recipe.cutmix, (seen.shape[2], seen.shape[3]), self.seed, epoch, step)
+        return DistillationBatch(seen if mix is None else mix_images(seen, seen.flip(0), mix), targets, labels, mix)
 
     def loss(self, module: nn.Module, batch: DistillationBatch) -> Tensor:
         """The distiller's loss."""
@@ -91,6 +97,7 @@ class Distillation:
         partner = self.distiller.loss(output, batch.targets.flip(), batch.labels.flip(0), self.options)
         return mixed_loss(loss, partner, batch.mix)
 
-    def validate(self) -> float:
+    def validate(self, module: nn.Module) -> float:
         """acc@1 on val."""
-        return topk_accuracy(*predict(self.module.network, self.val, self.recipe.batch_size), 1)
+        assert isinstance(module, AlignedStudent)
+        return topk_accuracy(*predict(module.network, self.val, self.recipe.batch_size), 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,17 +13,22 @@ from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from timm.layers import convert_sync_batchnorm
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from kd.data.feed import Share
 from kd.jobs.errors import UserError
 from kd.jobs.files import replacing
 from kd.jobs.progress import Progress
+from kd.jobs.stopping import Stopped, not_postponed, postponed, stop_if_requested, stop_requested
 from kd.training.optimisation import make_optimizer, make_schedule
 from kd.training.recipe import Recipe
 
 CHECKPOINT = ".checkpoint.pt"
 CHECKPOINT_EVERY_SECONDS = 30.0
+CHECKPOINT_COST = 0.01  # of the time that training takes, at most
+AGREE_EVERY_STEPS = 8  # several processes stop together, at one of these steps
 HISTORY = "history.csv"
 
 State = dict[str, Tensor]
@@ -42,14 +48,19 @@ class Task(Protocol):
     def module(self) -> nn.Module:
         """Holds every parameter that trains."""
 
-    def batches(self, epoch: int) -> Iterator[Any]:
-        """The batches of an epoch, on the device; a pure function of the epoch."""
+    def batches(self, epoch: int, start: int) -> Iterator[tuple[float, Any]]:
+        """What this process computes of an epoch, from step `start` on; a pure function of epoch and step.
+
+        Yields:
+            For each step as many batches as the recipe has passes: the part of all samples of the step that it
+            holds, and the batch, on the device.
+        """
 
     def loss(self, module: nn.Module, batch: Any) -> Tensor:
-        """Scalar loss of a batch; `module` is `self.module` as Fabric wrapped it."""
+        """Scalar loss, a mean over the batch; `module` is `self.module` as Fabric wrapped it."""
 
-    def validate(self) -> float:
-        """acc@1 on val in percent; the mean over datasets if there are several."""
+    def validate(self, module: nn.Module) -> float:
+        """acc@1 of `module` on val in percent; the mean over datasets if there are several."""
 
 
 @dataclass
@@ -59,13 +70,17 @@ class Fit:
     Attributes:
         weights: state dicts on the CPU by selection, `best_val` and `last`.
         best: the best acc@1 on val so far; the earliest epoch wins a tie.
-        history: a row per epoch.
+        history: a row per finished epoch.
+        losses: of the finished steps of the epoch that is not finished.
+        seconds: that this epoch has taken so far.
     """
 
     weights: dict[str, State] = field(default_factory=dict)
     best: float = -1.0
     best_epoch: int = -1
     history: list[dict[str, float]] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 def make_fabric(precision: str) -> Fabric:
@@ -74,9 +89,7 @@ def make_fabric(precision: str) -> Fabric:
     Raises:
         UserError: the device cannot compute in this precision.
     """
-    # The environment is named, since Fabric would take a job of Slurm, or a machine that has it, for one of its own.
-    environment = LightningEnvironment()
-    fabric = Fabric(accelerator="auto", devices=1, precision=precision, plugins=environment)  # type: ignore[arg-type]
+    fabric = Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]
     if fabric.device.type == "cpu" and precision == "16-mixed":
         raise UserError("recipe precision: 16-mixed needs a GPU, and there is none; take 32 or bf16-mixed")
     if fabric.device.type == "cpu":
@@ -84,11 +97,17 @@ def make_fabric(precision: str) -> Fabric:
     return fabric
 
 
+def share_of(fabric: Fabric, recipe: Recipe) -> Share:
+    """What this process computes of every batch."""
+    return Share(recipe.accumulate, fabric.global_rank, fabric.world_size)
+
+
 def fit(fabric: Fabric, task: Task, recipe: Recipe, seed: int, directory: Path) -> Fit:
     """Train `task.module` for `recipe.epochs`, from the last checkpoint if there is one.
 
-    Order, views and dropout of an epoch depend on seed and epoch alone, so that training continued from a
-    checkpoint equals training never interrupted.
+    Order, views and dropout of a step depend on seed, epoch and step alone, so that training continued from a
+    checkpoint equals training never interrupted. Of several processes only the first returns: the others have
+    nothing to do once the weights are there, and end.
 
     Args:
         fabric: owns device and precision.
@@ -99,57 +118,16 @@ def fit(fabric: Fabric, task: Task, recipe: Recipe, seed: int, directory: Path) 
 
     Raises:
         UserError: the loss is no longer finite, or the device's memory is too small.
+        Stopped: the process was asked to stop; the checkpoint is where it stopped.
     """
     try:
-        return _fit(fabric, task, recipe, seed, directory)
+        with postponed():
+            return _Training(fabric, task, recipe, seed, directory).run()
     except torch.OutOfMemoryError as error:
-        raise UserError(f"out of GPU memory; lower recipe batch_size ({recipe.batch_size}): {error}") from error
-
-
-def _fit(fabric: Fabric, task: Task, recipe: Recipe, seed: int, directory: Path) -> Fit:
-    optimizer = make_optimizer(task.module, recipe)
-    schedule = make_schedule(optimizer, recipe, recipe.epochs * task.steps)
-    module, wrapped = fabric.setup(task.module, optimizer)
-    state = Fit()
-    checkpoint = directory / CHECKPOINT
-    if checkpoint.is_file():  # after setup: optimiser state goes to the device that the parameters are on
-        state = _restore(checkpoint, task.module, optimizer, schedule)
-        log.info("continuing after epoch %d of %d", len(state.history), recipe.epochs)
-    progress = Progress(recipe.epochs * task.steps, "step", done=len(state.history) * task.steps)
-    shown: dict[str, float] = {}
-    saved = time.monotonic()
-    for epoch in range(len(state.history), recipe.epochs):
-        started = time.monotonic()
-        torch.manual_seed(seed * 1_000_003 + epoch)
-        module.train()
-        losses = []
-        for batch in task.batches(epoch):
-            loss = task.loss(module, batch)
-            wrapped.zero_grad()
-            fabric.backward(loss)
-            if recipe.clip_grad is not None:
-                # Gradients that are not finite are skipped by the scaler of 16-mixed, or seen in the loss below.
-                fabric.clip_gradients(module, wrapped, max_norm=recipe.clip_grad, error_if_nonfinite=False)
-            wrapped.step()
-            schedule.step()
-            losses.append(loss.detach())
-            if len(losses) < task.steps:
-                progress.step(figures=shown)
-        mean_loss = _mean_loss(torch.stack(losses), epoch, recipe)
-        accuracy = task.validate()
-        seconds = time.monotonic() - started
-        state.history.append({"epoch": epoch, "loss": mean_loss, "val_acc@1": accuracy, "seconds": seconds})
-        if accuracy > state.best:
-            state.best, state.best_epoch = accuracy, epoch
-            state.weights["best_val"] = _snapshot(task.module)
-        shown = {"epoch": epoch + 1, "loss": mean_loss, "val": accuracy}
-        progress.step(figures=shown)
-        if time.monotonic() - saved > CHECKPOINT_EVERY_SECONDS:
-            _save(checkpoint, task.module, optimizer, schedule, state)
-            saved = time.monotonic()
-    state.weights["last"] = _snapshot(task.module)
-    _write_history(directory / HISTORY, state.history)
-    return state
+        raise UserError(
+            f"out of GPU memory; lower recipe batch_size ({recipe.batch_size}), or raise accumulate"
+            f" ({recipe.accumulate}): {error}"
+        ) from error
 
 
 def finish(directory: Path) -> None:
@@ -157,39 +135,158 @@ def finish(directory: Path) -> None:
     (directory / CHECKPOINT).unlink(missing_ok=True)
 
 
-def _mean_loss(losses: Tensor, epoch: int, recipe: Recipe) -> float:
+class _Training:
+    """One call of `fit`: all that a checkpoint holds, and how it changes."""
+
+    def __init__(self, fabric: Fabric, task: Task, recipe: Recipe, seed: int, directory: Path) -> None:
+        self.fabric, self.task, self.recipe, self.seed, self.directory = fabric, task, recipe, seed, directory
+        self.state = Fit()
+        self.losses: list[Tensor] = []
+        module = task.module
+        if fabric.world_size > 1 and fabric.device.type == "cuda":
+            module = convert_sync_batchnorm(module)
+        self.optimizer = make_optimizer(module, recipe, fabric.device)
+        self.schedule = make_schedule(self.optimizer, recipe, recipe.epochs * task.steps)
+        compiled: Any = torch.compile(module) if recipe.compile else module
+        self.module, self.wrapped = fabric.setup(compiled, self.optimizer)
+        self.ema = ModelEmaV3(task.module, decay=recipe.ema, use_warmup=True) if recipe.ema else None
+        self.checkpoint = directory / CHECKPOINT
+        self._saved, self._save_seconds = time.monotonic(), 0.0
+
+    @property
+    def trained(self) -> nn.Module:
+        """The module whose weights are measured and kept."""
+        return self.task.module if self.ema is None else self.ema.module
+
+    def run(self) -> Fit:
+        """Train to the end, or until the process is asked to stop."""
+        steps = self.task.steps
+        if self.checkpoint.is_file():  # after setup: optimiser state goes to the device that the parameters are on
+            self._restore()
+            log.info("continuing in epoch %d at step %d of %d", len(self.state.history), len(self.losses), steps)
+        done = len(self.state.history) * steps + len(self.losses)
+        self.progress = Progress(self.recipe.epochs * steps, "step", done)
+        try:
+            while len(self.state.history) < self.recipe.epochs:
+                self._run_epoch(len(self.state.history))
+        except Stopped as stopped:
+            self._save()
+            log.info("stopped by %s; the same command goes on from here", stopped.signal)
+            raise
+        if not self.fabric.is_global_zero:
+            raise SystemExit(0)
+        self.state.weights["last"] = _snapshot(self.trained)
+        _write_history(self.directory / HISTORY, self.state.history)
+        return self.state
+
+    def _run_epoch(self, epoch: int) -> None:
+        state, begun = self.state, time.monotonic() - self.state.seconds
+        shown = {"epoch": epoch, **_figures(state.history[-1])} if epoch else {}
+        self.module.train()
+        batches = self.task.batches(epoch, len(self.losses))
+        for step in range(len(self.losses), self.task.steps):
+            self.losses.append(self._step(batches, epoch, step))
+            state.seconds = time.monotonic() - begun
+            self.progress.step(figures=shown)
+            self._stop_if_requested(step)
+            if time.monotonic() - self._saved > max(CHECKPOINT_EVERY_SECONDS, self._save_seconds / CHECKPOINT_COST):
+                self._save()
+        loss = _mean_loss(torch.stack(self.losses), epoch, self.recipe, self.checkpoint)
+        accuracy = -1.0
+        if self.fabric.is_global_zero:
+            with not_postponed():
+                accuracy = self.task.validate(self.trained)
+        state.history.append({"epoch": epoch, "loss": loss, "val_acc@1": accuracy, "seconds": time.monotonic() - begun})
+        if accuracy > state.best:
+            state.best, state.best_epoch = accuracy, epoch
+            state.weights["best_val"] = _snapshot(self.trained)
+        self.losses, state.seconds = [], 0.0
+        self.progress.show({"epoch": epoch + 1, **_figures(state.history[-1])})
+
+    def _step(self, batches: Iterator[tuple[float, Any]], epoch: int, step: int) -> Tensor:
+        """One step of the optimiser; the mean loss of the samples that this process had in it."""
+        fabric, recipe = self.fabric, self.recipe
+        # Dropout of the step: of this process, and not what another one draws.
+        torch.manual_seed(((self.seed * 1_000_003 + epoch) * 1_000_003 + step) * 1_009 + fabric.global_rank)
+        self.wrapped.zero_grad()
+        total, own = torch.zeros((), device=fabric.device), 0.0
+        for each in range(recipe.accumulate):
+            part, batch = next(batches)
+            with fabric.no_backward_sync(self.module, enabled=each + 1 < recipe.accumulate):
+                loss = self.task.loss(self.module, batch)
+                # Fabric takes the mean of the gradients over the processes, and what is wanted is that over samples.
+                fabric.backward(loss * (part * fabric.world_size))
+            total, own = total + part * loss.detach(), own + part
+        if recipe.clip_grad is not None:
+            # Gradients that are not finite are skipped by the scaler of 16-mixed, or seen in the loss below.
+            fabric.clip_gradients(self.module, self.wrapped, max_norm=recipe.clip_grad, error_if_nonfinite=False)
+        self.wrapped.step()
+        self.schedule.step()
+        if self.ema is not None:
+            self.ema.update(self.task.module, step=epoch * self.task.steps + step)
+        return total / own
+
+    def _stop_if_requested(self, step: int) -> None:
+        """Several processes stop at the same step, so that none waits for gradients of one that has gone."""
+        if self.fabric.world_size == 1:
+            stop_if_requested()
+        elif (step + 1) % AGREE_EVERY_STEPS == 0:
+            asked = self.fabric.all_reduce(torch.tensor(float(stop_requested())), reduce_op="sum")
+            if asked:
+                raise Stopped(signal.SIGTERM)
+
+    def _save(self) -> None:
+        """Write a checkpoint; a kill at any moment leaves the old one or the new one."""
+        if not self.fabric.is_global_zero:
+            return
+        started = time.monotonic()
+        losses = torch.stack(self.losses) if self.losses else torch.zeros(0)
+        if not torch.isfinite(losses).all():
+            return  # the last good one stays; the end of the epoch says what happened
+        self.state.losses = losses.tolist()
+        content = {
+            "module": self.task.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.fabric.strategy.precision.state_dict(),
+            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            "fit": vars(self.state),
+        }
+        with replacing(self.checkpoint) as partial:
+            torch.save(content, partial)
+        self._saved = time.monotonic()
+        self._save_seconds = self._saved - started
+
+    def _restore(self) -> None:
+        content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        self.task.module.load_state_dict(content["module"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.schedule.load_state_dict(content["schedule"])
+        self.fabric.strategy.precision.load_state_dict(content["scaler"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(content["ema"])
+        self.state = Fit(**content["fit"])
+        self.losses = [torch.tensor(each, device=self.fabric.device) for each in self.state.losses]
+
+
+def _figures(row: dict[str, float]) -> dict[str, float]:
+    return {"loss": row["loss"], "val": row["val_acc@1"]}
+
+
+def _mean_loss(losses: Tensor, epoch: int, recipe: Recipe, checkpoint: Path) -> float:
     bad = (~torch.isfinite(losses)).nonzero()
     if len(bad):
         step = int(bad[0])
+        kept = f"; {checkpoint} is from before" if checkpoint.is_file() else ""
         raise UserError(
             f"loss is {losses[step].item()} at epoch {epoch}, step {step}: training diverged; lower recipe lr"
-            f" ({recipe.lr:g}), set clip_grad, or use another precision than {recipe.precision}"
+            f" ({recipe.lr:g}), set clip_grad, or use another precision than {recipe.precision}{kept}"
         )
     return losses.mean().item()
 
 
 def _snapshot(module: nn.Module) -> State:
     return {name: value.detach().cpu().clone() for name, value in module.state_dict().items()}
-
-
-def _save(path: Path, module: nn.Module, optimizer: Any, schedule: Any, state: Fit) -> None:
-    """Write a checkpoint; a kill at any moment leaves the old one or the new one."""
-    content = {
-        "module": module.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-        "fit": vars(state),
-    }
-    with replacing(path) as partial:
-        torch.save(content, partial)
-
-
-def _restore(path: Path, module: nn.Module, optimizer: Any, schedule: Any) -> Fit:
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    module.load_state_dict(content["module"])
-    optimizer.load_state_dict(content["optimizer"])
-    schedule.load_state_dict(content["schedule"])
-    return Fit(**content["fit"])
 
 
 def _write_history(path: Path, history: list[dict[str, float]]) -> None:

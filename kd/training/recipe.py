@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from annotated_types import Ge, Gt, Lt
+from pydantic import model_validator
 
 from kd.data.options import Augmentation
 from kd.options import BaseOptions
@@ -31,6 +32,8 @@ class RecipeOptions(BaseOptions):
     """Passes over the training split."""
     batch_size: Annotated[int, Ge(2)]
     """Images in a step; at least two, as batch norm needs."""
+    accumulate: Annotated[int, Gt(0)] = 1
+    """Passes in which a step computes its batch, part by part, where it does not fit into memory as a whole."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Of the cross-entropy with labels; not used in distillation."""
     mixup: Annotated[float, Ge(0)] = 0.0
@@ -39,10 +42,20 @@ class RecipeOptions(BaseOptions):
     """Paste a box of another picture of the batch: alpha as above; 0: off. With mixup: one of both in each batch."""
     clip_grad: Positive | None = None
     """Largest norm of the gradient."""
+    ema: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Decay of a moving average of the weights, which is then what is measured and kept; 0: none."""
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
     """Of the forward and backward pass."""
+    compile: bool = False
+    """Let torch.compile make the network faster; it takes a minute at the start."""
     selection: Literal["best_val", "last"] = "best_val"
     """Which weights are kept and used further on; the tables show both."""
+
+    @model_validator(mode="after")
+    def _parts_can_be_normalised(self) -> Self:
+        if self.batch_size < 2 * self.accumulate:
+            raise ValueError(f"batch_size ({self.batch_size}) must be at least twice accumulate ({self.accumulate})")
+        return self
 
 
 class Recipe(RecipeOptions):

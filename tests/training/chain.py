@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -99,15 +101,26 @@ class KilledError(Exception):
     """What a kill looks like from inside."""
 
 
-def die_after(saves: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Checkpoint after each epoch, and die right after one of them."""
-    done: list[None] = []
-    save = loop._save
+def checkpoint_each_step(monkeypatch: pytest.MonkeyPatch, then: Callable[[Any], None]) -> None:
+    """Write a checkpoint after each step, and do something with it."""
+    save = loop._Training._save
 
-    def save_then_die(*arguments: Any) -> None:
-        done.append(save(*arguments))
-        if len(done) == saves:
-            raise KilledError
+    def save_then(training: Any) -> None:
+        save(training)
+        then(training)
 
     monkeypatch.setattr(loop, "CHECKPOINT_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(loop, "_save", save_then_die)
+    monkeypatch.setattr(loop, "CHECKPOINT_COST", math.inf)
+    monkeypatch.setattr(loop._Training, "_save", save_then)
+
+
+def die_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoint after each step, and die right after one of them."""
+    done: list[None] = []
+
+    def die(_training: Any) -> None:
+        done.append(None)
+        if len(done) == steps:
+            raise KilledError
+
+    checkpoint_each_step(monkeypatch, die)

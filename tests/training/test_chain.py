@@ -109,7 +109,7 @@ def test_distillation__gradients_reach_only_the_student(
     assert isinstance(task.source, live.LiveTargets)
     frozen = torch.nn.ModuleList([*task.source.teachers.networks, load_joint_teacher(fused)])
     before = {name: value.clone() for name, value in frozen.state_dict().items()}
-    batch = next(task.batches(0))
+    _, batch = next(task.batches(0))
     task.module.train()
     torch.autograd.backward(task.loss(task.module, batch))
     assert all(
@@ -139,7 +139,7 @@ def test_distillation__stored_targets_are_those_of_live_teachers(
     cached = make_distillation(dataset, of_joint(tmp_path / "targets", dataset, fused, own, level))
     exact = make_distillation(dataset, live_targets(teachers, fused, level))
     for epoch in (0, 1, 3):
-        for one, other in zip(cached.batches(epoch), exact.batches(epoch), strict=True):
+        for (_, one), (_, other) in zip(cached.batches(epoch), exact.batches(epoch), strict=True):
             assert torch.equal(one.images, other.images)
             assert torch.equal(one.labels, other.labels)
             torch.testing.assert_close(one.targets.logits, other.targets.logits, rtol=0.02, atol=0.02)
@@ -172,7 +172,7 @@ def test_mixing__partners_are_of_the_same_dataset(dataset: Path, other_dataset: 
     samples = [ImageSamples(split, Views(split.info, 0, None), fabric, None) for split in splits]
     network = new_network(MODEL, [split.info for split in splits], statistics=splits[0].info)
     task = Classification(network, samples, samples, MIXED, 0, fabric)
-    batch = next(task.batches(0))
+    _, batch = next(task.batches(0))
     assert batch.mix is not None
     whole = replace(batch, mix=replace(batch.mix, coefficient=1.0))
     network.eval()

@@ -9,11 +9,9 @@ import pytest
 import torch
 
 from kd.data.options import SplitOptions
-from kd.jobs.errors import UserError
 from kd.models.network import Features
 from kd.models.spec import ModelSpec
 from kd.models.weights import load_network
-from kd.training import loop
 from kd.training.classification import Batch, classification_loss
 from kd.training.optimisation import make_optimizer, make_schedule
 from kd.training.recipe import Recipe
@@ -22,14 +20,9 @@ from tests.conftest import pack_digits
 from tests.training.chain import (
     MODEL,
     RECIPE,
-    KilledError,
-    die_after,
     folder,
-    joint,
     losses,
-    of_joint,
     same_weights,
-    student,
 )
 
 
@@ -83,7 +76,7 @@ def test_classification_loss__each_sample_by_the_head_of_its_dataset() -> None:
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler")
 def test_make_schedule__stays_within_its_peak(schedule: Any, steps: int, warmup: float) -> None:
     recipe = Recipe(optimizer="sgd", momentum=0.5, lr=0.1, epochs=1, batch_size=2, schedule=schedule, warmup=warmup)
-    optimizer = make_optimizer(torch.nn.Linear(2, 2), recipe)
+    optimizer = make_optimizer(torch.nn.Linear(2, 2), recipe, torch.device("cpu"))
     scheduler = make_schedule(optimizer, recipe, steps)
     rates = []
     for _ in range(steps):
@@ -106,50 +99,3 @@ def test_train_network__brought_weights_stay_as_they_are(
     assert load_network(tmp_path / "a").config == load_network(teachers["digits"]).config  # its statistics, too
     assert same_weights(tmp_path / "a/network.safetensors", teachers["digits"] / "network.safetensors")
     assert len(result["metrics"]) == 4
-
-
-@pytest.mark.parametrize("stop_at", [1, 3, 5])
-def test_fit__continues_bit_identically_from_a_checkpoint(
-    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
-) -> None:
-    train_network(folder(tmp_path / "whole"), [dataset], MODEL, RECIPE, 0)
-    die_after(stop_at, monkeypatch)
-    with pytest.raises(KilledError):
-        train_network(folder(tmp_path / "cut"), [dataset], MODEL, RECIPE, 0)
-    assert not (tmp_path / "cut/network.safetensors").exists()
-    assert (tmp_path / "cut" / loop.CHECKPOINT).exists()
-    train_network(tmp_path / "cut", [dataset], MODEL, RECIPE, 0)
-    assert same_weights(tmp_path / "whole/network.safetensors", tmp_path / "cut/network.safetensors")
-
-
-def test_fit__joint_teachers_and_students_continue_bit_identically(
-    tmp_path: Path, dataset: Path, stores: dict[tuple[str, str], Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = [stores["digits", "digits"], stores["other", "digits"]]
-    fused = joint(tmp_path / "joint", [dataset], [own], "L2")
-    source = of_joint(tmp_path / "targets", dataset, fused, own, "L2")
-    taught = student(tmp_path / "student", dataset, source)
-    die_after(2, monkeypatch)
-    with pytest.raises(KilledError):
-        joint(tmp_path / "joint_cut", [dataset], [own], "L2")
-    joint(tmp_path / "joint_cut", [dataset], [own], "L2")
-    assert same_weights(fused / "joint.safetensors", tmp_path / "joint_cut/joint.safetensors")
-    die_after(4, monkeypatch)
-    with pytest.raises(KilledError):
-        student(tmp_path / "student_cut", dataset, source)
-    student(tmp_path / "student_cut", dataset, source)
-    assert same_weights(taught / "model.safetensors", tmp_path / "student_cut/model.safetensors")
-
-
-def test_fit__diverged_loss_is_a_user_error(tmp_path: Path, dataset: Path) -> None:
-    recipe = RECIPE.model_copy(update={"lr": 1e12, "optimizer": "sgd", "schedule": "constant"})
-    with pytest.raises(UserError, match=r"loss is (nan|inf) at epoch \d+, step \d+: .* lower recipe lr"):
-        train_network(folder(tmp_path / "a"), [dataset], MODEL, recipe, 0)
-    assert not (tmp_path / "a/network.safetensors").exists()
-
-
-def test_fit__bf16_trains(tmp_path: Path, dataset: Path) -> None:
-    recipe = RECIPE.model_copy(update={"precision": "bf16-mixed"})
-    train_network(folder(tmp_path / "a"), [dataset], MODEL, recipe, 0)
-    curve = losses(tmp_path / "a")
-    assert curve[-1] < curve[0]
