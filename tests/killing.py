@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import random
 import shutil
@@ -41,7 +42,7 @@ def start(job: Job, die_at: int = 0) -> int:
     if child:
         return child
     torch.set_num_threads(1)
-    loop.CHECKPOINT_EVERY_SECONDS = 0.0
+    loop.CHECKPOINT_EVERY_SECONDS, loop.CHECKPOINT_COST = 0.0, math.inf
     if die_at:
         _die_before_rename(die_at)
     with user_errors():

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-RAM, DEVICE = "KD_RAM_GIB", "KD_DEVICE_GIB"
+RAM, DEVICE, DEVICES = "KD_RAM_GIB", "KD_DEVICE_GIB", "KD_DEVICES"
 DEFAULT_RAM_GIB, DEFAULT_DEVICE_GIB = 4.0, 1.0
 
 
@@ -28,6 +28,21 @@ def memory_budget() -> tuple[int, int]:
     given = (os.environ.get(RAM, DEFAULT_RAM_GIB), os.environ.get(DEVICE, DEFAULT_DEVICE_GIB))
     ram, device = (int(float(each) * 2**30) for each in given)
     return ram, device
+
+
+def give_devices(count: int) -> None:
+    """Tell this process, and those it starts to share its work, how many devices one training runs on."""
+    os.environ[DEVICES] = str(count)
+
+
+def device_count() -> int:
+    """Devices that one training runs on, with a process each."""
+    return int(os.environ.get(DEVICES, "1"))
+
+
+def is_follower() -> bool:
+    """Whether this process is not the first of those that share one training, but one that only computes with it."""
+    return device_count() > 1 and int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_PROCID") or 0) > 0
 
 
 def gpu_count() -> int:

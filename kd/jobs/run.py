@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,11 +18,13 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from kd.jobs.disk import disk_errors
+from kd.jobs.environment import give_devices, is_follower
 from kd.jobs.errors import UserError
 from kd.jobs.files import PARTIAL, write_text
 from kd.jobs.job import JOB, Job
 from kd.jobs.lock import writing
 from kd.jobs.manifest import read_manifest, restore_manifest, whole_manifest, write_manifest
+from kd.jobs.stopping import listen
 
 SpecT = TypeVar("SpecT", bound=BaseModel)
 
@@ -67,7 +70,10 @@ def stage_main(
     """
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--job", required=True, help="JSON description of the job")
+    parser.add_argument("--devices", type=int, default=1, help="that a training runs on (default: 1)")
     options = parser.parse_args()
+    give_devices(options.devices)
+    listen()
     with user_errors():
         try:
             job = Job.model_validate_json(options.job)
@@ -83,7 +89,14 @@ def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome], u
     Raises:
         UserError: an upstream artefact is missing or damaged, the stage met a user's mistake, or the disk
             cannot be written.
+        Stopped: the process was asked to stop; the next start goes on.
     """
+    directories = {role: upstream.directory for role, upstream in job.upstream.items()}
+    if is_follower():
+        log.setLevel(logging.WARNING)
+        _end_with_parent()
+        build(Context(spec, directories, job.directory))
+        return
     with disk_errors(job.directory), writing(job.directory), _logged_in(job.directory):
         for partial in job.directory.glob(f".*{PARTIAL}"):  # of an attempt that was killed
             partial.unlink()
@@ -95,12 +108,23 @@ def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome], u
             read_manifest(upstream)
         log.info("%s %s: building %s", job.stage, job.name, job.directory)
         started = time.monotonic()
-        directories = {role: upstream.directory for role, upstream in job.upstream.items()}
         kin = tuple(directory for directory in job.kin(unread) if whole_manifest(directory) is not None)
         outcome = build(Context(spec, directories, job.directory, kin))
         seconds = time.monotonic() - started
         write_manifest(job, result=outcome.result, seconds=seconds, device=outcome.device)
         log.info("%s %s: done in %.1f s", job.stage, job.name, seconds)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone: it would wait for it for ever."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

@@ -118,7 +118,8 @@ class Classification:
 
 def classification_loss(features: Features, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy summed over the samples, each by its own dataset's head, divided by their number."""
-    total = features.vector.new_zeros(())
+    # A head without samples has a gradient of zero, not none: other processes may have samples for it.
+    total = sum((logits[:0].float().sum() for logits in features.logits.values()), features.vector.new_zeros(()))
     for dataset, rows in batch.rows.items():
         logits = features.logits[dataset][rows].float()
         total = total + functional.cross_entropy(

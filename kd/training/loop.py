@@ -83,13 +83,15 @@ class Fit:
     seconds: float = 0.0
 
 
-def make_fabric(precision: str) -> Fabric:
-    """One device: a GPU if there is one, else the CPU.
+def make_fabric(precision: str, devices: int = 1) -> Fabric:
+    """GPUs if there are any, else the CPU; several devices have a process each, which this one starts.
 
     Raises:
         UserError: the device cannot compute in this precision.
     """
-    fabric = Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]
+    strategy = "ddp" if devices > 1 else "auto"
+    fabric = Fabric(accelerator="auto", devices=devices, strategy=strategy, precision=precision)  # type: ignore[arg-type]
+    fabric.launch()
     if fabric.device.type == "cpu" and precision == "16-mixed":
         raise UserError("recipe precision: 16-mixed needs a GPU, and there is none; take 32 or bf16-mixed")
     if fabric.device.type == "cpu":
@@ -100,6 +102,14 @@ def make_fabric(precision: str) -> Fabric:
 def share_of(fabric: Fabric, recipe: Recipe) -> Share:
     """What this process computes of every batch."""
     return Share(recipe.accumulate, fabric.global_rank, fabric.world_size)
+
+
+def share_statistics(module: nn.Module, fabric: Fabric) -> nn.Module:
+    """Let batch norm see the whole batch, also the parts of other processes; torch has that for GPUs only."""
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        converted: nn.Module = convert_sync_batchnorm(module)
+        return converted
+    return module
 
 
 def fit(fabric: Fabric, task: Task, recipe: Recipe, seed: int, directory: Path) -> Fit:
@@ -142,9 +152,7 @@ class _Training:
         self.fabric, self.task, self.recipe, self.seed, self.directory = fabric, task, recipe, seed, directory
         self.state = Fit()
         self.losses: list[Tensor] = []
-        module = task.module
-        if fabric.world_size > 1 and fabric.device.type == "cuda":
-            module = convert_sync_batchnorm(module)
+        module = share_statistics(task.module, fabric)
         self.optimizer = make_optimizer(module, recipe, fabric.device)
         self.schedule = make_schedule(self.optimizer, recipe, recipe.epochs * task.steps)
         compiled: Any = torch.compile(module) if recipe.compile else module
@@ -171,13 +179,18 @@ class _Training:
                 self._run_epoch(len(self.state.history))
         except Stopped as stopped:
             self._save()
+            self._end_follower()
             log.info("stopped by %s; the same command goes on from here", stopped.signal)
             raise
-        if not self.fabric.is_global_zero:
-            raise SystemExit(0)
+        self._end_follower()
         self.state.weights["last"] = _snapshot(self.trained)
         _write_history(self.directory / HISTORY, self.state.history)
         return self.state
+
+    def _end_follower(self) -> None:
+        """All processes but the first have nothing left to do."""
+        if not self.fabric.is_global_zero:
+            raise SystemExit(0)
 
     def _run_epoch(self, epoch: int) -> None:
         state, begun = self.state, time.monotonic() - self.state.seconds

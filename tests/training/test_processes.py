@@ -1,0 +1,141 @@
+"""One training shared by two processes, on the CPU: the weights are those of one process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+
+from kd.config import load_config
+from kd.jobs.job import Job
+from kd.jobs.lock import WRITER
+from kd.plan import Plan
+from kd.training import loop
+from kd.training.loop import CHECKPOINT
+from tests.conftest import make
+
+# SGD without batch norm and dropout: Adam would turn rounding into steps, and the others depend on the parts.
+NETWORK = {
+    "optimizer": "sgd",
+    "lr": 0.05,
+    "epochs": 2,
+    "batch_size": 16,
+    "augmentation": "shake",
+    "selection": "last",
+    "schedule": "constant",
+}
+WEIGHTS = {
+    "train_teacher": "network.safetensors",
+    "train_baseline": "network.safetensors",
+    "train_joint_teacher": "joint.safetensors",
+    "distill_student": "network.safetensors",
+}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A config whose results one process made."""
+    torch.set_num_threads(1)
+    config: dict[str, Any] = {
+        "results": str(tmp_path_factory.mktemp("alone")),
+        "experiment": "processes",
+        "seeds": [0],
+        "datasets": {
+            name: {"source": {"type": name}, "image_size": 32, "split": {"train": 61, "val": 20, "test": 20}}
+            for name in ("digits", "mnist5k")
+        },
+        "models": {"convnext": {"architecture": "test_convnext", "latent_dim": 16}},
+        "augmentations": {"shake": {"rotation": 10, "translate": 0.1}},
+        "recipes": {"network": NETWORK | {"mixup": 0.5}, "fusion": NETWORK},
+        "teachers": {
+            name: {"dataset": name, "model": "convnext", "recipe": "network"} for name in ("digits", "mnist5k")
+        },
+        "joint_teachers": {"joint": {"level": "L1", "dropout": 0.0, "views": 2, "recipe": "fusion"}},
+        "students": {"mlfd": {"teacher": "joint", "recipe": "network"}},
+        "baselines": {"baseline": {"model": "convnext", "recipe": "network"}},
+    }
+    for job in Plan(load_config(config)).jobs.values():
+        make(job)
+    return config
+
+
+@pytest.fixture
+def undone(alone: dict[str, Any], tmp_path: Path) -> dict[str, Job]:
+    """A job of each kind of training, to be done again on a copy of the results."""
+    shutil.copytree(alone["results"], tmp_path / "results")
+    plan = Plan(load_config(alone | {"results": str(tmp_path / "results")}))
+    return {stage: next(job for job in plan.jobs.values() if job.stage == stage) for stage in WEIGHTS}
+
+
+def start(job: Job) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", f"kd.stages.{job.stage}", "--job", job.model_dump_json(), "--devices", "2"]
+    return subprocess.Popen(
+        command,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("stage", list(WEIGHTS))
+def test_two_processes__weights_of_one(undone: dict[str, Job], stage: str) -> None:
+    job = undone[stage]
+    before = load_file(job.directory / WEIGHTS[stage])
+    shutil.rmtree(job.directory)
+    process = start(job)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    assert output.count("done in") == 1  # one of them writes
+    after = load_file(job.directory / WEIGHTS[stage])
+    for name, value in before.items():
+        assert (after[name] - value).norm() <= 1e-5 * value.norm(), name
+
+
+def test_two_processes__stop_together(undone: dict[str, Job], tmp_path: Path) -> None:
+    job = undone["train_teacher"]
+    spec = job.spec | {"recipe": job.spec["recipe"] | {"epochs": 5000}}
+    job = job.model_copy(update={"spec": spec, "directory": tmp_path / "long"})
+    process = start(job)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "val=" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    assert "stopped by SIGTERM" in output
+    assert (job.directory / CHECKPOINT).is_file()
+    assert not (job.directory / WRITER).exists()
+
+
+def test_two_processes__followers_do_not_outlive_the_first(undone: dict[str, Job], tmp_path: Path) -> None:
+    job = undone["train_teacher"]
+    spec = job.spec | {"recipe": job.spec["recipe"] | {"epochs": 5000}}
+    job = job.model_copy(update={"spec": spec, "directory": tmp_path / "long"})
+    process = start(job)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "val=" in line:
+            break
+    process.kill()
+    process.communicate(timeout=60)  # ends when no process has this end of the pipe any more
+
+
+def test_fit__several_gpus_share_the_statistics_of_batch_norm() -> None:
+    """Only SyncBatchNorm gives them; it needs CUDA, so here is only shown that it is asked for."""
+    for processes, device, expected in ((2, "cuda", True), (1, "cuda", False), (2, "cpu", False)):
+        fabric: Any = SimpleNamespace(world_size=processes, device=torch.device(device))
+        module = loop.share_statistics(timm.create_model("test_resnet"), fabric)
+        found = any(isinstance(each, torch.nn.SyncBatchNorm) for each in module.modules())
+        assert found == expected
