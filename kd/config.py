@@ -16,6 +16,7 @@ from kd.distillers.registry import distiller_names, load_distiller
 from kd.embeddings.options import CacheOptions
 from kd.jobs.environment import DEFAULT_DEVICE_GIB, DEFAULT_RAM_GIB
 from kd.jobs.errors import UserError
+from kd.jobs.resources import ResourcesConfig
 from kd.models.spec import Level, ModelSpec
 from kd.options import BaseOptions
 from kd.training.recipe import Recipe, RecipeOptions
@@ -187,6 +188,7 @@ class Config(BaseOptions):
     students: dict[Name, StudentConfig] = {}
     baselines: dict[Name, BaselineConfig] = {}
     memory: MemoryConfig = MemoryConfig()
+    resources: ResourcesConfig = ResourcesConfig()
     reports: ReportConfig = ReportConfig()
 
     def recipe(self, name: str) -> Recipe:

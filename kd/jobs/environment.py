@@ -6,7 +6,10 @@ import os
 import sys
 from pathlib import Path
 
-RAM, DEVICE, DEVICES = "KD_RAM_GIB", "KD_DEVICE_GIB", "KD_DEVICES"
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+DRIVER = Path("/proc/driver/nvidia/gpus")
+RAM, DEVICE = "KD_RAM_GIB", "KD_DEVICE_GIB"
+DEVICES, NODES, JOBS_PER_GPU = "KD_DEVICES", "KD_NODES", "KD_JOBS_PER_GPU"
 DEFAULT_RAM_GIB, DEFAULT_DEVICE_GIB = 4.0, 1.0
 
 
@@ -30,21 +33,57 @@ def memory_budget() -> tuple[int, int]:
     return ram, device
 
 
-def give_devices(count: int) -> None:
-    """Tell this process, and those it starts to share its work, how many devices one training runs on."""
-    os.environ[DEVICES] = str(count)
+def give_slots(count: int) -> None:
+    """Tell the jobs that this process starts how many of them may share a GPU."""
+    os.environ[JOBS_PER_GPU] = str(count)
+
+
+def jobs_per_gpu() -> int:
+    """Jobs that may share a GPU."""
+    return int(os.environ.get(JOBS_PER_GPU, "1"))
+
+
+def give_devices(devices: int, nodes: int) -> None:
+    """Tell this process, and those it starts to share its work, on how many devices of how many nodes it computes."""
+    os.environ.update({DEVICES: str(devices), NODES: str(nodes)})
+    threads = os.environ.get("OMP_NUM_THREADS")
+    if devices > 1 and threads is not None and not started_by_srun() and "LOCAL_RANK" not in os.environ:
+        os.environ["OMP_NUM_THREADS"] = str(max(1, int(threads) // devices))
 
 
 def device_count() -> int:
-    """Devices that one training runs on, with a process each."""
+    """GPUs on each node; 0: the CPU."""
     return int(os.environ.get(DEVICES, "1"))
+
+
+def node_count() -> int:
+    """Nodes that one training runs on."""
+    return int(os.environ.get(NODES, "1"))
+
+
+def started_by_srun() -> bool:
+    """Whether Slurm started all processes of a training; otherwise the first one starts the others."""
+    return int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
 
 
 def is_follower() -> bool:
     """Whether this process is not the first of those that share one training, but one that only computes with it."""
-    return device_count() > 1 and int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_PROCID") or 0) > 0
+    if max(1, device_count()) * node_count() == 1:
+        return False
+    return int(os.environ["SLURM_PROCID"] if started_by_srun() else os.environ.get("LOCAL_RANK", "0")) > 0
 
 
-def gpu_count() -> int:
-    """NVIDIA GPUs of this machine, as its driver lists them; asking torch would take seconds."""
-    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+def visible_devices() -> list[str]:
+    """GPUs as CUDA_VISIBLE_DEVICES names them: by number, UUID or part (MIG); unset: all that the driver lists.
+
+    torch is not asked, since importing it takes seconds.
+    """
+    given = os.environ.get(VISIBLE)
+    if given is None:
+        return [str(number) for number in range(len(list(DRIVER.glob("*"))))]
+    devices: list[str] = []
+    for each in filter(None, (part.strip() for part in given.split(","))):
+        if each.startswith("-"):  # CUDA, too, takes what stands before a device that cannot be
+            break
+        devices.append(each)
+    return devices

@@ -125,6 +125,12 @@ def current_writer(directory: Path) -> str | None:
     return who if _seconds_since(claim, directory) < DEAD_AFTER_SECONDS else None
 
 
+def is_written_by_this_slurm_job(directory: Path) -> bool:
+    """Whether a process of the Slurm job that this one belongs to writes the directory."""
+    claim = _read(directory / WRITER)
+    return claim is not None and claim.writer is not None and claim.writer.slurm_job == os.environ.get("SLURM_JOB_ID")
+
+
 @contextmanager
 def _flocked(directory: Path, *, wait: bool) -> Iterator[bool]:
     """Hold the lock file; False where the file system has no such locks."""

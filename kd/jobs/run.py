@@ -18,11 +18,11 @@ from typing import Any, Generic, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from kd.jobs.disk import disk_errors
-from kd.jobs.environment import give_devices, is_follower
+from kd.jobs.environment import give_devices, is_follower, started_by_srun
 from kd.jobs.errors import UserError
 from kd.jobs.files import PARTIAL, write_text
 from kd.jobs.job import JOB, Job
-from kd.jobs.lock import writing
+from kd.jobs.lock import is_written_by_this_slurm_job, writing
 from kd.jobs.manifest import read_manifest, restore_manifest, whole_manifest, write_manifest
 from kd.jobs.stopping import listen
 
@@ -70,9 +70,10 @@ def stage_main(
     """
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--job", required=True, help="JSON description of the job")
-    parser.add_argument("--devices", type=int, default=1, help="that a training runs on (default: 1)")
+    parser.add_argument("--devices", type=int, default=1, help="GPUs, on each node; 0: the CPU (default: 1)")
+    parser.add_argument("--nodes", type=int, default=1, help="nodes, with Slurm (default: 1)")
     options = parser.parse_args()
-    give_devices(options.devices)
+    give_devices(options.devices, options.nodes)
     listen()
     with user_errors():
         try:
@@ -93,9 +94,7 @@ def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome], u
     """
     directories = {role: upstream.directory for role, upstream in job.upstream.items()}
     if is_follower():
-        log.setLevel(logging.WARNING)
-        _end_with_parent()
-        build(Context(spec, directories, job.directory))
+        _follow(job, lambda: build(Context(spec, directories, job.directory)))
         return
     with disk_errors(job.directory), writing(job.directory), _logged_in(job.directory):
         for partial in job.directory.glob(f".*{PARTIAL}"):  # of an attempt that was killed
@@ -115,8 +114,14 @@ def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome], u
         log.info("%s %s: done in %.1f s", job.stage, job.name, seconds)
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that started it is gone: it would wait for it for ever."""
+def _follow(job: Job, build: Callable[[], object]) -> None:
+    """Compute with the first process of a training, which alone writes; end with it or, at the latest, when it ends."""
+    log.setLevel(logging.WARNING)
+    if started_by_srun():
+        while not is_written_by_this_slurm_job(job.directory):  # it may wait for another writer, and find all done
+            if whole_manifest(job.directory) is not None:
+                return
+            time.sleep(1)
     parent = os.getppid()
 
     def watch() -> None:
@@ -125,6 +130,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+    build()
 
 
 @contextmanager

@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 from kd.data.feed import Memory
 from kd.data.packed import DatasetInfo, Split, open_split
-from kd.jobs.environment import device_count
 from kd.jobs.files import write_text
 from kd.models.joint import JointConfig, JointTeacher
 from kd.models.spec import Level, ModelSpec, map_levels
@@ -74,7 +73,7 @@ def train_joint_teacher(
     Returns:
         Test metrics with the best epoch, and the name of the device.
     """
-    fabric = make_fabric(recipe.precision, device_count())
+    fabric = make_fabric(recipe.precision, training=True)
     memory = data_memory(fabric)
     torch.manual_seed(seed)
 

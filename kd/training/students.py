@@ -14,7 +14,6 @@ from kd.data.feed import Memory
 from kd.data.packed import Split, open_split
 from kd.data.views import Views
 from kd.distillers.base import Distiller, DistillerOptions
-from kd.jobs.environment import device_count
 from kd.models.alignment import AlignedStudent
 from kd.models.network import Network
 from kd.models.spec import ModelSpec
@@ -55,7 +54,7 @@ def distill_student(
     Returns:
         Test metrics with the best epoch, and the name of the device.
     """
-    fabric = make_fabric(recipe.precision, device_count())
+    fabric = make_fabric(recipe.precision, training=True)
     memory = data_memory(fabric)
     torch.manual_seed(seed)
     splits = {name: open_split(dataset, name) for name in ("val", "train", "test")}

@@ -10,7 +10,6 @@ import torch
 
 from kd.data.packed import open_split
 from kd.data.views import Views
-from kd.jobs.environment import device_count
 from kd.models.spec import ModelSpec
 from kd.models.weights import new_network, save_network
 from kd.training.classification import Classification, measure_selections, measure_test
@@ -36,7 +35,7 @@ def train_network(
     Returns:
         Test metrics with the best epoch, and the name of the device.
     """
-    fabric = make_fabric(recipe.precision, device_count()) if recipe else make_fabric("32")
+    fabric = make_fabric(recipe.precision, training=True) if recipe else make_fabric("32")
     torch.manual_seed(seed)
     memory = data_memory(fabric)
     splits = {name: [open_split(path, name) for path in datasets] for name in ("val", "train", "test")}

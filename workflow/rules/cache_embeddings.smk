@@ -8,13 +8,16 @@ rule cache_embeddings:
         log_of("cache_embeddings"),
     conda:
         "../../envs/kd.yaml"
-    threads: 1
+    threads: threads_of("cache_embeddings")
     resources:
-        gpu=GPU,
+        **resources_of("cache_embeddings"),
     params:
         job=job_json("cache_embeddings"),
+        devices=devices_of("cache_embeddings"),
+        launcher=launcher_of("cache_embeddings"),
     shell:
-        "exec python -m kd.stages.cache_embeddings --job {params.job:q} > {log:q} 2>&1"
+        "exec {params.launcher}python -m kd.stages.cache_embeddings"
+        " --job {params.job:q} {params.devices} > {log:q} 2>&1"
 
 
 rule embeddings:

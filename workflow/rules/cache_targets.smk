@@ -8,13 +8,16 @@ rule cache_targets:
         log_of("cache_targets"),
     conda:
         "../../envs/kd.yaml"
-    threads: 1
+    threads: threads_of("cache_targets")
     resources:
-        gpu=GPU,
+        **resources_of("cache_targets"),
     params:
         job=job_json("cache_targets"),
+        devices=devices_of("cache_targets"),
+        launcher=launcher_of("cache_targets"),
     shell:
-        "exec python -m kd.stages.cache_targets --job {params.job:q} > {log:q} 2>&1"
+        "exec {params.launcher}python -m kd.stages.cache_targets"
+        " --job {params.job:q} {params.devices} > {log:q} 2>&1"
 
 
 rule targets:

@@ -6,10 +6,16 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.io import ancient
+from snakemake.resources import Resource
 
 from kd.config import load_config
 from kd.digest import code_digests
-from kd.jobs.environment import give_memory, gpu_count, prefer_this_python
+from kd.jobs.environment import (
+    give_memory,
+    give_slots,
+    prefer_this_python,
+    visible_devices,
+)
 from kd.jobs.errors import UserError
 from kd.jobs.job import artefact_key, canonical_json
 from kd.plan import Plan
@@ -25,13 +31,16 @@ CONFIG_JSON = json.dumps(PLAN.config.model_dump(mode="json"))
 # Jobs run in the environment of this Snakemake, activated or not, and find the kd package from any directory.
 prefer_this_python()
 give_memory(PLAN.config.memory.ram_gib, PLAN.config.memory.device_gib)
+give_slots(PLAN.config.resources.jobs_per_gpu)
 shell.prefix(
     "set -euo pipefail; export PYTHONPATH="
     + shlex.quote(str(workflow.basedir))
     + "${{PYTHONPATH:+:$PYTHONPATH}}; "
 )
-# A job asks for a GPU where this machine has one; the profile says how many jobs may have one at a time.
-GPU = 1 if gpu_count() else 0
+# As many jobs at a time as the GPUs of this machine have room for; which of them a job gets, it finds out itself.
+if workflow.is_main_process and "gpu" not in workflow.global_resources:
+    slots = len(visible_devices()) * PLAN.config.resources.jobs_per_gpu
+    workflow.register_resource("gpu", Resource("gpu", slots))
 
 
 wildcard_constraints:
@@ -62,6 +71,60 @@ def job_json(stage):
     return lambda wildcards: canonical_json(
         job_of(stage)(wildcards).model_dump(mode="json")
     )
+
+
+def resources_of(stage):
+    """What a job of a stage asks for: of Slurm all of it, of a workstation GPUs and cores."""
+    wanted = PLAN.config.resources.of(stage)
+
+    def gpus(wildcards):
+        """On this machine or, with Slurm, on another, of which only the config can know whether it has any."""
+        there = workflow.non_local_exec or visible_devices()
+        return (
+            (1 if wanted.gpus is None else wanted.gpus) * wanted.nodes if there else 0
+        )
+
+    asked = {
+        "gpu": gpus,
+        "mem_mb": lambda wildcards, attempt: int(attempt * wanted.mem_gib * 1024),
+        "runtime": lambda wildcards, attempt: attempt * wanted.runtime,
+        "slurm_partition": wanted.partition,
+        "slurm_account": wanted.account,
+        "qos": wanted.qos,
+        "constraint": wanted.constraint,
+        "gpu_model": wanted.gpu_model,
+        "slurm_extra": wanted.slurm_extra,
+    }
+    if wanted.processes > 1:
+        asked |= {"nodes": wanted.nodes, "tasks": wanted.processes, "mpi": "srun"}
+        if wanted.gpus:
+            asked["tasks_per_gpu"] = 1
+    return {name: value for name, value in asked.items() if value is not None}
+
+
+def threads_of(stage):
+    """Of a job; Slurm counts them for each of its processes."""
+    wanted = PLAN.config.resources.of(stage)
+    return lambda wildcards: wanted.threads * (
+        1 if workflow.non_local_exec else wanted.processes
+    )
+
+
+def devices_of(stage):
+    """Options of a stage: on which devices it runs."""
+    nodes = PLAN.config.resources.of(stage).nodes
+    return lambda wildcards, resources: (
+        f"--devices {resources.gpu // nodes} --nodes {nodes}"
+    )
+
+
+def launcher_of(stage):
+    """What starts the processes of a training that has several; on a workstation, the first one does."""
+    count = PLAN.config.resources.of(stage).processes
+    srun = (
+        f"srun --kill-on-bad-exit=1 --ntasks={count} --cpu-bind=none --gpu-bind=none "
+    )
+    return lambda wildcards: srun if count > 1 and workflow.non_local_exec else ""
 
 
 def manifest(stage):

@@ -8,13 +8,16 @@ rule distill_student:
         log_of("distill_student"),
     conda:
         "../../envs/kd.yaml"
-    threads: 1
+    threads: threads_of("distill_student")
     resources:
-        gpu=GPU,
+        **resources_of("distill_student"),
     params:
         job=job_json("distill_student"),
+        devices=devices_of("distill_student"),
+        launcher=launcher_of("distill_student"),
     shell:
-        "exec python -m kd.stages.distill_student --job {params.job:q} > {log:q} 2>&1"
+        "exec {params.launcher}python -m kd.stages.distill_student"
+        " --job {params.job:q} {params.devices} > {log:q} 2>&1"
 
 
 rule students:

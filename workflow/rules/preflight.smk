@@ -38,3 +38,5 @@ def preflight(directories):
 onstart:
     if not workflow.touch and (directories := to_be_made()):
         preflight(directories)
+        if workflow.local_exec and not visible_devices():
+            logger.info("No GPU found: everything runs on the CPU.")

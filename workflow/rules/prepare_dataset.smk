@@ -8,7 +8,9 @@ rule prepare_dataset:
         log_of("prepare_dataset"),
     conda:
         "../../envs/kd.yaml"
-    threads: 1
+    threads: threads_of("prepare_dataset")
+    resources:
+        **resources_of("prepare_dataset"),
     params:
         job=job_json("prepare_dataset"),
     shell:

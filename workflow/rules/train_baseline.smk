@@ -8,13 +8,16 @@ rule train_baseline:
         log_of("train_baseline"),
     conda:
         "../../envs/kd.yaml"
-    threads: 1
+    threads: threads_of("train_baseline")
     resources:
-        gpu=GPU,
+        **resources_of("train_baseline"),
     params:
         job=job_json("train_baseline"),
+        devices=devices_of("train_baseline"),
+        launcher=launcher_of("train_baseline"),
     shell:
-        "exec python -m kd.stages.train_baseline --job {params.job:q} > {log:q} 2>&1"
+        "exec {params.launcher}python -m kd.stages.train_baseline"
+        " --job {params.job:q} {params.devices} > {log:q} 2>&1"
 
 
 rule baselines:

@@ -8,13 +8,16 @@ rule train_joint_teacher:
         log_of("train_joint_teacher"),
     conda:
         "../../envs/kd.yaml"
-    threads: 1
+    threads: threads_of("train_joint_teacher")
     resources:
-        gpu=GPU,
+        **resources_of("train_joint_teacher"),
     params:
         job=job_json("train_joint_teacher"),
+        devices=devices_of("train_joint_teacher"),
+        launcher=launcher_of("train_joint_teacher"),
     shell:
-        "exec python -m kd.stages.train_joint_teacher --job {params.job:q} > {log:q} 2>&1"
+        "exec {params.launcher}python -m kd.stages.train_joint_teacher"
+        " --job {params.job:q} {params.devices} > {log:q} 2>&1"
 
 
 rule joint_teachers:

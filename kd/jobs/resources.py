@@ -1,0 +1,93 @@
+"""What jobs ask for of a workstation or of Slurm. Nothing of it changes a result, so it is in no key."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Self
+
+from annotated_types import Ge, Gt
+from pydantic import BeforeValidator, model_validator
+
+from kd.options import BaseOptions
+
+MINUTES = {"m": 1, "h": 60, "d": 24 * 60}
+TRAINING = ("train_teacher", "train_joint_teacher", "distill_student", "train_baseline")
+CACHING = ("cache_embeddings", "cache_targets")
+STAGES = ("prepare_dataset", *TRAINING, *CACHING)
+
+
+def _minutes(value: Any) -> Any:
+    """Minutes of `90`, `90m`, `4h`, `1.5d`."""
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mhd])", value)
+    if found is None:
+        raise ValueError("expected minutes, or a number with m, h or d, such as 90m, 4h, 1.5d")
+    return round(float(found[1]) * MINUTES[found[2]])
+
+
+class Resources(BaseOptions):
+    """Of each job of a stage."""
+
+    gpus: Annotated[int, Ge(0)] | None = None
+    """GPUs, on each node; several: a training uses them together; null: one where there are any; 0: the CPU."""
+    nodes: Annotated[int, Gt(0)] = 1
+    """Nodes that a training uses together; more than one takes Slurm."""
+    threads: Annotated[int, Gt(0)] = 1
+    """CPU cores, for each GPU if there are several."""
+    mem_gib: Annotated[float, Gt(0)] = 8.0
+    """Main memory; asked for anew with each retry, once more."""
+    runtime: Annotated[int, Gt(0), BeforeValidator(_minutes)] = 240
+    """Time limit: minutes, or 90m, 4h, 1.5d; grows with each retry, too."""
+    partition: str | None = None
+    """Of Slurm."""
+    account: str | None = None
+    """Of Slurm."""
+    qos: str | None = None
+    """Of Slurm."""
+    constraint: str | None = None
+    """Features that a node must have."""
+    gpu_model: str | None = None
+    """Kind of GPU, as Slurm's gres names it, such as a100."""
+    slurm_extra: str | None = None
+    """Further options of sbatch."""
+
+    @property
+    def processes(self) -> int:
+        """Of a training: one for each GPU, on each node."""
+        return max(1, self.gpus or 1) * self.nodes
+
+
+class ResourcesConfig(BaseOptions):
+    """What jobs ask for, by stage."""
+
+    jobs_per_gpu: Annotated[int, Gt(0)] = 1
+    """Jobs that share a GPU of a workstation; more than one suits small networks."""
+    all: Resources = Resources()
+    """Of every stage that does not say otherwise."""
+    prepare_dataset: Resources = Resources()
+    train_teacher: Resources = Resources()
+    cache_embeddings: Resources = Resources()
+    train_joint_teacher: Resources = Resources()
+    cache_targets: Resources = Resources()
+    distill_student: Resources = Resources()
+    train_baseline: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _one_device_but_for_training(self) -> Self:
+        for stage in ("prepare_dataset", *CACHING):
+            own: Resources = getattr(self, stage)
+            if (own.gpus or 0) > 1 or own.nodes > 1:
+                raise ValueError(f"{stage}: only trainings use several GPUs or nodes ({', '.join(TRAINING)})")
+        return self
+
+    def of(self, stage: str) -> Resources:
+        """What the jobs of a stage ask for."""
+        own: Resources = getattr(self, stage)
+        given = self.all.model_dump(exclude_unset=True) | own.model_dump(exclude_unset=True)
+        if stage not in TRAINING:
+            given["nodes"] = 1
+            given["gpus"] = None if given.get("gpus") is None else min(given["gpus"], 1)
+        if stage == "prepare_dataset":
+            given["gpus"] = 0
+        return Resources.model_validate(given)
