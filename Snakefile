@@ -12,6 +12,7 @@ if not workflow.overwrite_configfiles:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/preflight.smk"
 include: "workflow/rules/prepare_dataset.smk"
+include: "workflow/rules/fetch_weights.smk"
 include: "workflow/rules/train_teacher.smk"
 include: "workflow/rules/cache_embeddings.smk"
 include: "workflow/rules/train_joint_teacher.smk"

@@ -75,6 +75,27 @@ def forecast(options: Options) -> Iterator[str]:
     yield from forecast_json(plan) if options.json else forecast_table(plan)
 
 
+def status(options: Options) -> Iterator[str]:
+    """Say how far a run is: what is finished, running, failed, waiting."""
+    from kd.commands.planned import plan_of
+    from kd.commands.status import status
+
+    yield from status(plan_of(options.configfile), everything=options.all)
+
+
+def doctor(options: Options) -> Iterator[str]:
+    """Check this machine: versions, GPUs, disk, Slurm, each with what to do."""
+    from kd.commands.doctor import doctor
+    from kd.commands.planned import plan_of
+
+    failed = False
+    for finding in doctor(plan_of(options.configfile)):
+        yield f"{finding.state:7}  {finding.text}"
+        failed |= finding.state == "error"
+    if failed:
+        raise SystemExit(1)
+
+
 def verify(options: Options) -> Iterator[str]:
     """Read finished artefacts whole, and compute a sample of what is stored in caches again."""
     from kd.commands.planned import plan_of
@@ -114,6 +135,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--yes", action="store_true", help="do it; else only say what would be done")
     command = add(forecast, "bytes and files, before anything is made")
     command.add_argument("--json", action="store_true", help="for machines, in bytes")
+    _configured(command)
+    command = add(status, "how far is a run")
+    command.add_argument("--all", action="store_true", help="also what is finished")
+    _configured(command)
+    command = add(doctor, "is this machine fit for it")
     _configured(command)
     command = add(verify, "is what is there undamaged and right")
     command.add_argument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +22,7 @@ from kd.stages import (
     cache_embeddings,
     cache_targets,
     distill_student,
+    fetch_weights,
     prepare_dataset,
     train_baseline,
     train_joint_teacher,
@@ -31,6 +33,7 @@ from kd.wishes import EmbeddingWish, TargetWish, Viewing, Wishes
 
 STAGES = (
     "prepare_dataset",
+    "fetch_weights",
     "train_teacher",
     "cache_embeddings",
     "train_joint_teacher",
@@ -135,8 +138,17 @@ class Plan:
         teacher = self.config.teachers[name]
         recipe = None if teacher.recipe is None else self.config.recipe(teacher.recipe)
         spec = train_teacher.Spec(model=self._model(teacher.model), recipe=recipe, seed=seed)
-        upstream = {"dataset": self._named["prepare_dataset", teacher.dataset]}
+        upstream = {"dataset": self._named["prepare_dataset", teacher.dataset]} | self._weights(spec.model)
         self._add(f"{name}-seed{seed}", spec, upstream, stage="train_teacher")
+
+    def _weights(self, model: ModelSpec) -> dict[str, Job]:
+        """Pretrained weights that a model starts from, as an upstream."""
+        if model.registry is None:
+            return {}
+        spec = fetch_weights.Spec(architecture=model.architecture, registry=model.registry)
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", model.architecture)
+        found = self._named.get(("fetch_weights", name))
+        return {"weights": found or self._add(name, spec, {}, stage="fetch_weights")}
 
     def _baseline(self, name: str, seed: int) -> None:
         baseline = self.config.baselines[name]
@@ -148,6 +160,7 @@ class Plan:
             seed=seed,
         )
         upstream = {f"dataset:{each}": self._named["prepare_dataset", each] for each in datasets}
+        upstream |= self._weights(spec.model)
         job = self._add(f"{name}-seed{seed}", spec, upstream, stage="train_baseline")
         experiment = baseline.experiment or self.config.experiment
         self.rows += [Row(experiment, each, "joint_baseline", "", seed, job) for each in datasets]
@@ -260,7 +273,7 @@ class Plan:
             recipe=viewing.recipe,
             seed=seed,
         )
-        upstream = {"dataset": self._named["prepare_dataset", target]}
+        upstream = {"dataset": self._named["prepare_dataset", target]} | self._weights(spec.model)
         if live or joint is None:
             upstream["teacher"] = self._teacher_job(teacher, target, seed)
         if live:

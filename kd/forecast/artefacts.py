@@ -42,6 +42,7 @@ class Forecaster:
         self._facts: dict[str, DatasetFacts] = {}
         self._sizes: dict[str, Callable[[Job], Size]] = {
             "prepare_dataset": self._dataset_size,
+            "fetch_weights": self._weights_size,
             "train_teacher": self._network_size,
             "cache_embeddings": self._embeddings_size,
             "train_joint_teacher": self._joint_size,
@@ -62,7 +63,7 @@ class Forecaster:
     def transient(self, job: Job) -> int:
         """Bytes that an artefact takes besides while it is made: the old and the new checkpoint of a training.
 
-        A checkpoint holds the module, the optimiser's moments and the best weights so far.
+        A checkpoint holds the module, its moving average, the optimiser's moments and the best weights so far.
         """
         recipe = job.spec.get("recipe")
         if recipe is None:
@@ -71,7 +72,7 @@ class Forecaster:
         extra = self._projectors(job) if job.stage == "distill_student" else 0
         moments = MOMENTS[recipe["optimizer"]] if recipe["optimizer"] != "sgd" or recipe["momentum"] else 0
         state, trained = int(measured["state"]) + extra, int(measured["trained"]) + extra
-        return 2 * (2 * state + moments * trained)
+        return 2 * ((3 if recipe["ema"] else 2) * state + moments * trained)
 
     # Datasets
 
@@ -112,6 +113,10 @@ class Forecaster:
         return size
 
     # Networks
+
+    def _weights_size(self, job: Job) -> Size:
+        key = f"models: {job.spec['architecture']}"
+        return file_size(self._measured(key, "weights", [job.spec["architecture"]])["file"])
 
     def _network_size(self, job: Job) -> Size:
         measured = self._network(job)
@@ -154,6 +159,7 @@ class Forecaster:
             from kd.forecast import networks
 
             answers: dict[str, Callable[..., dict[str, Any]]] = {
+                "weights": networks.measure_weights,
                 "network": networks.measure_network,
                 "export": networks.measure_export,
                 "joint": networks.measure_joint,

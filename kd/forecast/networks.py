@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -34,6 +35,18 @@ def dataset_info(question: dict[str, Any]) -> DatasetInfo:
         std=(STATISTIC,) * 3,
         sizes={},
     )
+
+
+def measure_weights(architecture: str) -> dict[str, Any]:
+    """A whole architecture with the classifier of its pretrained weights; as `measure_network`."""
+
+    def measure() -> dict[str, Any]:
+        try:
+            return _measured(timm.create_model(architecture))
+        except RuntimeError as error:
+            raise UserError(f"models: {error}") from error
+
+    return _without_storage(measure)
 
 
 def measure_network(model: dict[str, Any], datasets: list[dict[str, Any]]) -> dict[str, Any]:

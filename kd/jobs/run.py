@@ -29,6 +29,7 @@ from kd.jobs.stopping import listen
 SpecT = TypeVar("SpecT", bound=BaseModel)
 
 JOB_LOG = ".job.log"
+FAILED = "failed: "  # begins the last line there of an attempt that met an error
 
 log = logging.getLogger("kd")
 
@@ -96,7 +97,8 @@ def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome], u
     if is_follower():
         _follow(job, lambda: build(Context(spec, directories, job.directory)))
         return
-    with disk_errors(job.directory), writing(job.directory), _logged_in(job.directory):
+    where = job.directory
+    with disk_errors(where), writing(where), _logged_in(where), disk_errors(where):
         for partial in job.directory.glob(f".*{PARTIAL}"):  # of an attempt that was killed
             partial.unlink()
         if restore_manifest(job):
@@ -141,6 +143,10 @@ def _logged_in(directory: Path) -> Iterator[None]:
     log.addHandler(handler)
     try:
         yield
+    except Exception as error:
+        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        handler.emit(logging.makeLogRecord({"msg": FAILED + " ".join(text.split())}))
+        raise
     finally:
         log.removeHandler(handler)
         handler.close()

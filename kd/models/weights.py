@@ -20,11 +20,17 @@ from kd.models.network import Network, create_backbone
 from kd.models.spec import Checkpoint, ModelSpec, NetworkConfig
 
 CONFIG, WEIGHTS = "network.json", "network.safetensors"
+PRETRAINED = "pretrained.safetensors"
 EXPORT_CONFIG, EXPORT_WEIGHTS = "config.json", "model.safetensors"
 
 
 def new_network(
-    model: ModelSpec, datasets: Sequence[DatasetInfo], *, statistics: DatasetInfo, trains: bool = True
+    model: ModelSpec,
+    datasets: Sequence[DatasetInfo],
+    *,
+    statistics: DatasetInfo,
+    pretrained: Path | None = None,
+    trains: bool = True,
 ) -> Network:
     """A network with one head per dataset, its backbone initialised as the model says.
 
@@ -33,6 +39,7 @@ def new_network(
         datasets: one head for each.
         statistics: dataset whose image size and training statistics the input has, unless the model says
             otherwise; brought weights keep the statistics they were trained with.
+        pretrained: directory of the weights that `fetch_pretrained` got, where the model wants them.
         trains: whether it will be trained; if not, the brought weights must hold a classifier.
 
     Raises:
@@ -56,7 +63,8 @@ def new_network(
     network = Network(config)
     complete = False
     if model.weights == "pretrained":
-        complete = _take(_pretrained(config), network)
+        assert pretrained is not None
+        complete = _take(_pretrained(config, pretrained), network)
     elif isinstance(model.weights, Checkpoint):
         complete = load_checkpoint(network, model.weights)
     if not trains and not complete:
@@ -87,12 +95,32 @@ def _input_statistics(model: ModelSpec, statistics: DatasetInfo) -> tuple[tuple[
     return model.mean or mean, model.std or std
 
 
-def _pretrained(config: NetworkConfig) -> Any:
-    """The architecture with timm's own weights and classifier."""
+def fetch_pretrained(architecture: str, directory: Path) -> None:
+    """Store timm's pretrained weights of an architecture, with the classifier that they have.
+
+    Raises:
+        UserError: timm has none, or they cannot be had from where they lie.
+    """
     try:
-        return timm.create_model(config.architecture, pretrained=True, **config.kwargs)
+        whole = timm.create_model(architecture, pretrained=True)
     except (RuntimeError, OSError) as error:
-        raise UserError(f"models: no pretrained weights for {config.architecture}: {error}") from error
+        raise UserError(f"models: cannot get pretrained weights of {architecture}: {error}") from error
+    save_tensors(directory / PRETRAINED, whole.state_dict())
+
+
+def _pretrained(config: NetworkConfig, directory: Path) -> Any:
+    """The architecture with fetched weights and their classifier; timm fits them to other arguments, such as sizes."""
+    try:
+        return timm.create_model(
+            config.architecture,
+            pretrained=True,
+            pretrained_cfg_overlay={"file": str(directory / PRETRAINED)},
+            **config.kwargs,
+        )
+    except (RuntimeError, OSError) as error:
+        raise UserError(
+            f"models: the pretrained weights of {config.architecture} do not fit {config.kwargs}: {error}"
+        ) from error
 
 
 def _take(whole: Any, network: Network) -> bool:

@@ -56,6 +56,7 @@ def build(context: Context[Spec]) -> Outcome:
             views=spec.views,
             recipe=spec.recipe,
             seed=spec.seed,
+            pretrained=context.upstream.get("weights"),
         )
     )
 

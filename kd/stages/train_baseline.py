@@ -23,7 +23,8 @@ def build(context: Context[Spec]) -> Outcome:
 
     spec = context.spec
     datasets = [context.upstream[f"dataset:{name}"] for name in spec.datasets]
-    return Outcome(*train_network(context.directory, datasets, spec.model, spec.recipe, spec.seed))
+    weights = context.upstream.get("weights")
+    return Outcome(*train_network(context.directory, datasets, spec.model, spec.recipe, spec.seed, weights))
 
 
 if __name__ == "__main__":

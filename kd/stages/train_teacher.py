@@ -22,7 +22,8 @@ def build(context: Context[Spec]) -> Outcome:
 
     spec = context.spec
     datasets = [context.upstream["dataset"]]
-    return Outcome(*train_network(context.directory, datasets, spec.model, spec.recipe, spec.seed))
+    weights = context.upstream.get("weights")
+    return Outcome(*train_network(context.directory, datasets, spec.model, spec.recipe, spec.seed, weights))
 
 
 if __name__ == "__main__":

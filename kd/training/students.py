@@ -38,6 +38,7 @@ def distill_student(
     views: int | None,
     recipe: Recipe,
     seed: int,
+    pretrained: Path | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Train a student on one dataset with soft targets.
 
@@ -50,6 +51,7 @@ def distill_student(
         views: that repeat over the epochs, as stored; None: a new one in each epoch.
         recipe: how the student is trained; its augmentation makes the views.
         seed: of initial weights, order, views and dropout.
+        pretrained: directory of fetched weights, where the model wants them.
 
     Returns:
         Test metrics with the best epoch, and the name of the device.
@@ -64,7 +66,7 @@ def distill_student(
         name: ImageSamples(split, seen, fabric, memory if name != "test" else None, views)
         for name, split in splits.items()
     }
-    network = new_network(model, [info], statistics=info)
+    network = new_network(model, [info], statistics=info, pretrained=pretrained)
     fold(network, info.name)  # refuses now, not after training, what cannot be exported
     source = make_source(splits["train"], fabric, memory)
     student = _align(network, info.name, source, distiller)

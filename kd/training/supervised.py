@@ -21,7 +21,12 @@ EVALUATION_BATCH = 64
 
 
 def train_network(
-    directory: Path, datasets: Sequence[Path], model: ModelSpec, recipe: Recipe | None, seed: int
+    directory: Path,
+    datasets: Sequence[Path],
+    model: ModelSpec,
+    recipe: Recipe | None,
+    seed: int,
+    pretrained: Path | None = None,
 ) -> tuple[dict[str, Any], str]:
     """Train one network with labels; several datasets share all of it but their heads.
 
@@ -31,6 +36,7 @@ def train_network(
         model: the network.
         recipe: None: brought weights are evaluated and stored as they are.
         seed: of initial weights, order, views and dropout.
+        pretrained: directory of fetched weights, where the model wants them.
 
     Returns:
         Test metrics with the best epoch, and the name of the device.
@@ -40,7 +46,7 @@ def train_network(
     memory = data_memory(fabric)
     splits = {name: [open_split(path, name) for path in datasets] for name in ("val", "train", "test")}
     infos = [split.info for split in splits["train"]]
-    network = new_network(model, infos, statistics=infos[0], trains=recipe is not None)
+    network = new_network(model, infos, statistics=infos[0], pretrained=pretrained, trains=recipe is not None)
     views = [Views(info, seed, recipe.augmentation if recipe else None) for info in infos]
     samples = {
         name: [

@@ -1,0 +1,68 @@
+"""`python -m kd status`: how far a run is, by what lies in its results folder; so also while Slurm runs it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from kd.jobs.job import Job
+from kd.jobs.lock import current_writer
+from kd.jobs.manifest import manifest_path
+from kd.jobs.run import FAILED, JOB_LOG
+from kd.plan import Plan
+
+State = Literal["finished", "running", "failed", "stopped", "ready", "waiting"]
+TAIL = 4096  # bytes of a log that hold its last lines
+
+
+class Progress(NamedTuple):
+    """Where an artefact stands, and what there is to say of it."""
+
+    state: State
+    detail: str
+
+
+def status(plan: Plan, *, everything: bool = False) -> Iterator[str]:
+    """A line for each artefact that is not finished, or with `everything` for all; then how many are in which state.
+
+    failed: its last attempt met an error. stopped: it was begun, and was asked to stop or killed. ready: all that it
+    reads is there. waiting: it is not.
+    """
+    found = {job: _progress(job) for job in plan.jobs.values()}
+    width = max(len(f"{job.stage}/{job.name}") for job in found)
+    for job, progress in found.items():
+        if everything or progress.state != "finished":
+            yield f"{progress.state:8}  {f'{job.stage}/{job.name}':{width}}  {progress.detail}".rstrip()
+    counts = Counter(progress.state for progress in found.values())
+    yield ", ".join(f"{counts[state]} {state}" for state in State.__args__ if counts[state])
+
+
+def _progress(job: Job) -> Progress:
+    if manifest_path(job.directory) is not None:
+        return Progress("finished", "")
+    writer = current_writer(job.directory)
+    last = _last_line(job.directory / JOB_LOG)
+    where = f"log: {job.directory / JOB_LOG}"
+    if writer is not None:
+        return Progress("running", f"{last}; by {writer}; {where}")
+    if FAILED in last:
+        return Progress("failed", f"{last[last.index(FAILED) + len(FAILED) :]}; {where}")
+    if last:
+        return Progress("stopped", f"{last}; {where}")
+    missing = [up for up in job.upstream.values() if manifest_path(up.directory) is None]
+    if missing:
+        return Progress("waiting", f"for {len(missing)} of {len(job.upstream)}, such as {missing[0].stage}/{missing[0].name}")
+    return Progress("ready", "")
+
+
+def _last_line(path: Path) -> str:
+    """Of a log, without the time, host and process that it begins with."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(max(0, path.stat().st_size - TAIL))
+            lines = stream.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    return lines[-1].split(" ", maxsplit=4)[-1] if lines else ""

@@ -1,0 +1,26 @@
+"""Get timm's pretrained weights of an architecture: the one stage that uses the network."""
+
+from __future__ import annotations
+
+from kd.jobs.run import Context, Outcome, stage_main
+from kd.options import BaseOptions
+
+
+class Spec(BaseOptions):
+    """Which weights."""
+
+    architecture: str
+    registry: str
+    """Version of timm, since what it has under a name belongs to that."""
+
+
+def build(context: Context[Spec]) -> Outcome:
+    """Store them with the classifier that they have."""
+    from kd.models.weights import fetch_pretrained
+
+    fetch_pretrained(context.spec.architecture, context.directory)
+    return Outcome({})
+
+
+if __name__ == "__main__":
+    stage_main(Spec, build)

@@ -1,0 +1,177 @@
+"""The workflow through a real Slurm: from start to end, and whatever may happen to jobs and to the controller."""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from kd.config import load_config
+from kd.jobs.job import Job
+from kd.plan import Plan
+from kd.training.loop import CHECKPOINT
+from tests.conftest import ROOT, make
+
+pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm")]
+
+START_SECONDS = 90  # until a job that was submitted trains
+
+
+def controller(folder: Path, config: dict[str, Any], *targets: str, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    """Start Snakemake; its output goes into a file of the folder."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--workflow-profile", str(ROOT / "workflow/profiles/slurm"), "--directory", str(folder)]
+    command += ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5", *options]
+    command += ["--configfile", str(folder / "config.yaml"), "--", *targets]
+    with (folder / "controller.log").open("a") as log:
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+
+
+def said(folder: Path) -> str:
+    return (folder / "controller.log").read_text()
+
+
+def plan_of(folder: Path, config: dict[str, Any]) -> Plan:
+    return Plan(load_config(config | {"results": str(folder / config.get("results", "results"))}))
+
+
+def log_of(job: Job) -> str:
+    path = job.directory / ".job.log"
+    return path.read_text() if path.is_file() else ""
+
+
+def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.5)
+
+
+def queue(*columns: str) -> list[list[str]]:
+    output = subprocess.run(["squeue", "--noheader", "--format", "|".join(columns)], capture_output=True, text=True, check=True)
+    return [line.split("|") for line in output.stdout.splitlines()]
+
+
+def slurm_job(job: Job) -> str:
+    """Number of the Slurm job that is making an artefact."""
+    found: list[str] = []
+
+    def find() -> bool:
+        claim = job.directory / ".writer"
+        found[:] = re.findall(r'"slurm_job": "(\d+)"', claim.read_text()) if claim.is_file() else []
+        return bool(found)
+
+    wait_until(find, START_SECONDS, f"{job.name} does not start")
+    return found[0]
+
+
+@pytest.fixture
+def tiny_slurm(tiny: dict[str, Any]) -> dict[str, Any]:
+    return tiny | {"resources": {"all": {"mem_gib": 2, "runtime": 10}}, "memory": {"ram_gib": 0.5}}
+
+
+@pytest.fixture(scope="module")
+def seconds_per_epoch(tmp_path_factory: pytest.TempPathFactory) -> float:
+    """Of a teacher of the tiny config."""
+    folder = tmp_path_factory.mktemp("speed")
+    config = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text())
+    config["recipes"]["network"]["epochs"] = 40
+    jobs = list(plan_of(folder, config).jobs.values())
+    make(next(job for job in jobs if job.name == "digits"))
+    make(next(job for job in jobs if job.name.startswith("digits_resnet")))
+    history = next((folder / "results/train_teacher").rglob("history.csv")).read_text().splitlines()
+    return sorted(float(line.split(",")[-1]) for line in history[1:])[len(history) // 2]
+
+
+def teachers(tiny: dict[str, Any], seconds: float, seconds_per_epoch: float, seeds: int) -> dict[str, Any]:
+    """A config of some teachers that train for about so long."""
+    config = copy.deepcopy(tiny)
+    config["recipes"]["network"] |= {"epochs": math.ceil(seconds / seconds_per_epoch)}
+    config["seeds"] = list(range(seeds))
+    config["teachers"] = {"digits_resnet": config["teachers"]["digits_resnet"]}
+    config["datasets"] = {"digits": config["datasets"]["digits"]}
+    config["models"] = {"resnet": config["models"]["resnet"]}
+    return config | {"joint_teachers": {}, "students": {}, "baselines": {}}
+
+
+def test_slurm__from_start_to_end(tmp_path: Path, tiny_slurm: dict[str, Any]) -> None:
+    tiny_slurm["resources"]["train_baseline"] = {"gpus": 2}
+    run = controller(tmp_path, tiny_slurm, "all", "report")
+    assert run.wait(timeout=600) == 0, said(tmp_path)
+    assert (tmp_path / "results/report.html").is_file()
+    jobs = plan_of(tmp_path, tiny_slurm).jobs.values()
+    for job in jobs:
+        if job.stage == "train_baseline":  # one training by two processes that srun started
+            assert "GPU 0, 1" in log_of(job)
+        elif job.stage != "prepare_dataset":  # a pretended GPU, that Slurm chose
+            assert re.search(r"GPU [01]\n", log_of(job))
+    again = controller(tmp_path, tiny_slurm, "all", "report")
+    assert again.wait(timeout=60) == 0
+    assert "Nothing to be done" in said(tmp_path)
+
+
+def test_slurm__a_job_that_fails_is_named_with_its_error(tmp_path: Path, tiny_slurm: dict[str, Any]) -> None:
+    tiny_slurm["recipes"]["network"] |= {"lr": 1e12, "optimizer": "sgd", "schedule": "constant"}
+    tiny_slurm["teachers"] = {"digits_resnet": tiny_slurm["teachers"]["digits_resnet"]}
+    tiny_slurm |= {"joint_teachers": {}, "students": {}, "baselines": {}}
+    run = controller(tmp_path, tiny_slurm, "teachers", options=("--retries", "0"))
+    assert run.wait(timeout=200) == 1
+    assert "error: loss is" in said(tmp_path)
+    assert "lower recipe lr" in said(tmp_path)
+
+
+def test_slurm__jobs_that_are_cancelled_requeued_and_out_of_time_go_on(
+    tmp_path: Path, tiny_slurm: dict[str, Any], seconds_per_epoch: float
+) -> None:
+    config = teachers(tiny_slurm, 75, seconds_per_epoch, seeds=3)
+    config["resources"]["train_teacher"] = {"runtime": 1}
+    run = controller(tmp_path, config, "teachers")
+    cancelled, requeued, out_of_time = (job for job in plan_of(tmp_path, config).jobs.values() if job.stage == "train_teacher")
+    pending = {"scancel": cancelled, "scontrol requeue": requeued}
+    for command, job in pending.items():
+        number = slurm_job(job)
+        wait_until(lambda: "val=" in log_of(job), START_SECONDS, "no epoch is done")  # noqa: B023
+        subprocess.run([*command.split(), number], check=True)
+        wait_until(lambda: "stopped by SIGTERM" in log_of(job), 40, log_of(job))  # noqa: B023
+        assert (job.directory / CHECKPOINT).is_file()
+    assert run.wait(timeout=400) == 0, said(tmp_path)
+    for job in (cancelled, requeued, out_of_time):
+        assert job.manifest.is_file()
+        assert "stopped by SIGTERM" in log_of(job)
+        assert "continuing in epoch" in log_of(job)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_slurm__a_controller_that_ended_is_started_again(
+    tmp_path: Path, tiny_slurm: dict[str, Any], seconds_per_epoch: float, number: signal.Signals
+) -> None:
+    """Killed: jobs run on, and are not made twice. Ctrl-C: jobs are cancelled, and go on later."""
+    config = teachers(tiny_slurm, 25, seconds_per_epoch, seeds=2)
+    run = controller(tmp_path, config, "teachers")
+    jobs = [job for job in plan_of(tmp_path, config).jobs.values() if job.stage == "train_teacher"]
+    wait_until(lambda: "val=" in log_of(jobs[0]), START_SECONDS, "no epoch is done")
+    os.kill(run.pid, number)
+    assert run.wait(timeout=60) != 0
+    if number == signal.SIGINT:
+        wait_until(lambda: not queue("%i"), 60, "jobs are still there")
+        assert "stopped by SIGTERM" in log_of(jobs[0])
+    again = controller(tmp_path, config, "teachers")
+    assert again.wait(timeout=300) == 0, said(tmp_path)
+    for job in jobs:
+        assert job.manifest.is_file()
+        assert log_of(job).count("done in") == 1
+        if number == signal.SIGKILL:
+            assert "continuing" not in log_of(job)
