@@ -81,7 +81,9 @@ def _torch() -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     yield Finding("ok", f"{cores} CPU cores, {readable(memory)} of main memory")
-    built = f"torch {torch.__version__}, built for " + (f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU")
+    built = f"torch {torch.__version__}, built for " + (
+        f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU"
+    )
     listed = len(list(DRIVER.glob("*")))
     if not listed:
         yield Finding("warning", f"{built}: this machine has no GPU, everything will run on the CPU")
@@ -115,7 +117,9 @@ def _results(results: Path) -> Iterator[Finding]:
                 locks = _has_locks(stream.fileno())
             links = _has_links(first)
     except OSError as error:
-        yield Finding("error", f"{free.folder}: {os.strerror(error.errno or 0).lower()}; set `results` to another folder")
+        yield Finding(
+            "error", f"{free.folder}: {os.strerror(error.errno or 0).lower()}; set `results` to another folder"
+        )
         return
     yield Finding("ok", f"{free.folder} can be written to")
     if not locks:
@@ -152,7 +156,9 @@ def _weights_cache() -> Iterator[Finding]:
     if os.access(folder, os.W_OK):
         yield Finding("ok", f"pretrained weights go to {HF_HUB_CACHE}")
     else:
-        yield Finding("warning", f"pretrained weights cannot be stored in {HF_HUB_CACHE}; set HF_HOME to another folder")
+        yield Finding(
+            "warning", f"pretrained weights cannot be stored in {HF_HUB_CACHE}; set HF_HOME to another folder"
+        )
 
 
 def _slurm() -> Iterator[Finding]:

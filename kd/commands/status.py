@@ -53,7 +53,9 @@ def _progress(job: Job) -> Progress:
         return Progress("stopped", f"{last}; {where}")
     missing = [up for up in job.upstream.values() if manifest_path(up.directory) is None]
     if missing:
-        return Progress("waiting", f"for {len(missing)} of {len(job.upstream)}, such as {missing[0].stage}/{missing[0].name}")
+        return Progress(
+            "waiting", f"for {len(missing)} of {len(job.upstream)}, such as {missing[0].stage}/{missing[0].name}"
+        )
     return Progress("ready", "")
 
 

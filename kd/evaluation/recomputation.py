@@ -20,9 +20,9 @@ from kd.embeddings.store import StoreReader
 from kd.jobs.job import Job
 from kd.models.network import freeze
 from kd.stages import cache_embeddings, cache_targets
+from kd.training.devices import make_fabric
 from kd.training.fusion import load_joint_teacher
 from kd.training.live import LiveTeachers
-from kd.training.loop import make_fabric
 from kd.training.targets import named_targets
 
 BATCH = 256

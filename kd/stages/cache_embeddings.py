@@ -40,7 +40,7 @@ def build(context: Context[Spec]) -> Outcome:
     from kd.embeddings.store import Layout, create_store, write_split
     from kd.models.network import freeze, tap_shapes
     from kd.models.weights import load_network
-    from kd.training.loop import make_fabric
+    from kd.training.devices import make_fabric, send
 
     spec = context.spec
     fabric = make_fabric("32")
@@ -57,7 +57,7 @@ def build(context: Context[Spec]) -> Outcome:
         views = Views(split.info, spec.seed, spec.augmentation)
 
         def make(rows: slice, view: int, *, train: bool = train) -> dict[str, Tensor]:
-            pixels = fabric.to_device(torch.from_numpy(split.images.read(rows)))  # noqa: B023
+            pixels = send(fabric, torch.from_numpy(split.images.read(rows)))  # noqa: B023
             seen = views(pixels, split.ids[rows], view) if train else to_float(pixels)  # noqa: B023
             with torch.inference_mode():
                 features = teacher(seen, spec.levels)

@@ -55,8 +55,8 @@ def build(context: Context[Spec]) -> Outcome:
     from kd.embeddings.options import target_dtype
     from kd.embeddings.store import Layout, StoreReader, create_store, write_split
     from kd.models.network import freeze
+    from kd.training.devices import make_fabric, send
     from kd.training.fusion import load_joint_teacher
-    from kd.training.loop import make_fabric
     from kd.training.targets import named_targets
 
     spec = context.spec
@@ -71,7 +71,7 @@ def build(context: Context[Spec]) -> Outcome:
 
     def make(rows: slice, view: int) -> dict[str, Tensor]:
         embeddings: list[dict[str, Tensor]] = [
-            {spec.level: fabric.to_device(store.read(rows, view)).float()} for store in stores
+            {spec.level: send(fabric, store.read(rows, view)).float()} for store in stores
         ]
         with torch.inference_mode():
             targets = joint.make_targets(embeddings, spec.dataset)

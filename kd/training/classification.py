@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from kd.data.feed import Piece, batch_count, ordered_batches, shuffled_batches
 from kd.models.network import Features
-from kd.training.loop import Fit, share_of
+from kd.training.devices import send, share_of
+from kd.training.loop import Fit
 from kd.training.metrics import accuracies, topk_accuracy
 from kd.training.mixing import Mix, draw_mix, mix_images, mixed_loss
 from kd.training.recipe import Recipe
@@ -81,7 +82,7 @@ class Classification:
         inputs, mix = self._mixed([samples.inputs(piece, epoch) for samples, piece in present], epoch, step)
         return Batch(
             self.join(inputs),
-            self.fabric.to_device(torch.from_numpy(labels)),
+            send(self.fabric, torch.from_numpy(labels)),
             {samples.dataset: slice(*ends) for (samples, _), ends in zip(present, slices, strict=True)},
             mix,
         )

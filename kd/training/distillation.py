@@ -14,7 +14,7 @@ from kd.distillers.base import Distiller, DistillerOptions
 from kd.models.alignment import AlignedStudent
 from kd.models.targets import Targets
 from kd.training.classification import predict
-from kd.training.loop import share_of
+from kd.training.devices import send, share_of
 from kd.training.metrics import topk_accuracy
 from kd.training.mixing import Mix, draw_mix, mix_images, mixed_loss
 from kd.training.recipe import Recipe
@@ -84,7 +84,7 @@ class Distillation:
         own = len(self.images.tables)
         seen = self.images.inputs(Piece(piece.rows, piece.values[:own]), epoch)
         targets = self.source.targets(Piece(piece.rows, piece.values[own:]), seen)
-        labels = self.fabric.to_device(torch.from_numpy(self.images.labels[piece.rows]))
+        labels = send(self.fabric, torch.from_numpy(self.images.labels[piece.rows]))
         mix = draw_mix(self.recipe.mixup, self.recipe.cutmix, (seen.shape[2], seen.shape[3]), self.seed, epoch, step)
         return DistillationBatch(seen if mix is None else mix_images(seen, seen.flip(0), mix), targets, labels, mix)
 

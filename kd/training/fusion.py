@@ -17,7 +17,8 @@ from kd.models.joint import JointConfig, JointTeacher
 from kd.models.spec import Level, ModelSpec, map_levels
 from kd.models.weights import save_tensors
 from kd.training.classification import Classification, measure_selections, measure_test
-from kd.training.loop import finish, fit, make_fabric
+from kd.training.devices import make_fabric
+from kd.training.loop import finish, fit
 from kd.training.recipe import Recipe
 from kd.training.samples import CachedSamples, Samples, data_memory, join_embeddings
 

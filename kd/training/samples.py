@@ -17,6 +17,7 @@ from kd.data.views import Views, to_float
 from kd.embeddings.store import StoreReader
 from kd.jobs.environment import memory_budget
 from kd.models.network import resize_images
+from kd.training.devices import send
 
 
 def data_memory(fabric: Fabric) -> Memory:
@@ -73,7 +74,7 @@ class ImageSamples(_OfSplit):
 
     def inputs(self, piece: Piece, epoch: int | None) -> Tensor:
         """(B, 3, H, W) float32 in 0..1."""
-        pixels = self.fabric.to_device(piece.values[0]["images"])
+        pixels = send(self.fabric, piece.values[0]["images"])
         if epoch is None:
             seen = to_float(pixels)
         else:
@@ -115,9 +116,7 @@ class CachedSamples(_OfSplit):
 
     def inputs(self, piece: Piece, epoch: int | None) -> list[dict[str, Tensor]]:  # noqa: ARG002 - tables follow it
         """Per store: name -> (B, ...) float32."""
-        return [
-            {name: self.fabric.to_device(value).float() for name, value in values.items()} for values in piece.values
-        ]
+        return [{name: send(self.fabric, value).float() for name, value in values.items()} for values in piece.values]
 
 
 def join_embeddings(parts: list[list[dict[str, Tensor]]]) -> list[dict[str, Tensor]]:

@@ -19,8 +19,9 @@ from kd.models.network import Network
 from kd.models.spec import ModelSpec
 from kd.models.weights import export_timm, fold, new_network, save_network
 from kd.training.classification import measure_selections, measure_test
+from kd.training.devices import make_fabric
 from kd.training.distillation import Distillation
-from kd.training.loop import finish, fit, make_fabric
+from kd.training.loop import finish, fit
 from kd.training.recipe import Recipe
 from kd.training.samples import ImageSamples, data_memory
 from kd.training.targets import TargetSource

@@ -13,7 +13,8 @@ from kd.data.views import Views
 from kd.models.spec import ModelSpec
 from kd.models.weights import new_network, save_network
 from kd.training.classification import Classification, measure_selections, measure_test
-from kd.training.loop import finish, fit, make_fabric
+from kd.training.devices import make_fabric
+from kd.training.loop import finish, fit
 from kd.training.recipe import Recipe
 from kd.training.samples import ImageSamples, data_memory
 

@@ -40,7 +40,9 @@ def test_doctor__this_environment_is_fit(tiny: dict[str, Any], tmp_path: Path) -
     assert not (tmp_path / "results").exists()  # it only looks
 
 
-def test_doctor__other_versions_and_missing_packages(plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_doctor__other_versions_and_missing_packages(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "envs").mkdir()
     (tmp_path / "envs/requirements.txt").write_text("numpy==0.0.1\nno-such-package==1.0\n")
     monkeypatch.setattr(commands, "ROOT", tmp_path)
@@ -71,7 +73,9 @@ def test_doctor__a_gpu_that_torch_cannot_use(plan: Plan, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(("answers", "expected"), [(True, "ok"), (False, "warning")])
-def test_doctor__slurm(plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answers: bool, expected: str) -> None:
+def test_doctor__slurm(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answers: bool, expected: str
+) -> None:
     for name in ("sbatch", "sinfo"):
         script = tmp_path / name
         script.write_text("#!/bin/sh\necho lab\n" if answers else "#!/bin/sh\nexit 1\n")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from kd.__main__ import main
 from kd.commands.status import status
 from kd.config import load_config
 from kd.jobs.lock import writing

@@ -31,7 +31,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         pytest.skip(reason)
     if Path("/etc/slurm/slurm.conf").exists() and Path("/etc/slurm/slurm.conf").read_text().find("kd-slurm") < 0:
         pytest.skip("a Slurm is configured here that is not ours")
-    folder = Path("/tmp/kd-slurm")  # noqa: S108 - the paths of sockets must be short
+    folder = Path("/tmp/kd-slurm")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     subprocess.run([SCRIPT, "up", folder], check=True, timeout=120)

@@ -28,7 +28,9 @@ pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm")]
 START_SECONDS = 90  # until a job that was submitted trains
 
 
-def controller(folder: Path, config: dict[str, Any], *targets: str, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+def controller(
+    folder: Path, config: dict[str, Any], *targets: str, options: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
     """Start Snakemake; its output goes into a file of the folder."""
     folder.mkdir(exist_ok=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
@@ -61,7 +63,9 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str) -> No
 
 
 def queue(*columns: str) -> list[list[str]]:
-    output = subprocess.run(["squeue", "--noheader", "--format", "|".join(columns)], capture_output=True, text=True, check=True)
+    output = subprocess.run(
+        ["squeue", "--noheader", "--format", "|".join(columns)], capture_output=True, text=True, check=True
+    )
     return [line.split("|") for line in output.stdout.splitlines()]
 
 
@@ -139,7 +143,9 @@ def test_slurm__jobs_that_are_cancelled_requeued_and_out_of_time_go_on(
     config = teachers(tiny_slurm, 75, seconds_per_epoch, seeds=3)
     config["resources"]["train_teacher"] = {"runtime": 1}
     run = controller(tmp_path, config, "teachers")
-    cancelled, requeued, out_of_time = (job for job in plan_of(tmp_path, config).jobs.values() if job.stage == "train_teacher")
+    cancelled, requeued, out_of_time = (
+        job for job in plan_of(tmp_path, config).jobs.values() if job.stage == "train_teacher"
+    )
     pending = {"scancel": cancelled, "scontrol requeue": requeued}
     for command, job in pending.items():
         number = slurm_job(job)

@@ -22,9 +22,9 @@ from kd.models.weights import load_network, new_network
 from kd.stages import cache_embeddings
 from kd.training import live
 from kd.training.classification import Classification, classification_loss
+from kd.training.devices import make_fabric
 from kd.training.distillation import Distillation
 from kd.training.fusion import load_joint_teacher
-from kd.training.loop import make_fabric
 from kd.training.samples import ImageSamples, data_memory
 from kd.training.supervised import train_network
 from tests.training.chain import (

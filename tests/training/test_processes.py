@@ -20,7 +20,7 @@ from kd.config import load_config
 from kd.jobs.job import Job
 from kd.jobs.lock import WRITER
 from kd.plan import Plan
-from kd.training import loop
+from kd.training import devices
 from kd.training.loop import CHECKPOINT
 from tests.conftest import make
 
@@ -136,6 +136,6 @@ def test_fit__several_gpus_share_the_statistics_of_batch_norm() -> None:
     """Only SyncBatchNorm gives them; it needs CUDA, so here is only shown that it is asked for."""
     for processes, device, expected in ((2, "cuda", True), (1, "cuda", False), (2, "cpu", False)):
         fabric: Any = SimpleNamespace(world_size=processes, device=torch.device(device))
-        module = loop.share_statistics(timm.create_model("test_resnet"), fabric)
+        module = devices.share_statistics(timm.create_model("test_resnet"), fabric)
         found = any(isinstance(each, torch.nn.SyncBatchNorm) for each in module.modules())
         assert found == expected

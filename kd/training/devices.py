@@ -1,0 +1,74 @@
+"""Where networks compute: one device or several, of one process or of several, by Lightning Fabric."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from timm.layers import convert_sync_batchnorm
+from torch import Tensor, nn
+
+from kd.data.feed import Share
+from kd.jobs.environment import device_count, is_follower, node_count, started_by_srun
+from kd.jobs.errors import UserError
+from kd.jobs.lease import lease
+from kd.training.recipe import Recipe
+
+log = logging.getLogger("kd")
+
+
+def make_fabric(precision: str, *, training: bool = False) -> Fabric:
+    """The devices of this job: one, or for a training as many as it was given, with a process each.
+
+    Args:
+        precision: of the recipe; "32" for whatever is not trained.
+        training: may use several devices, and on GPUs TF32 where float32 is asked for.
+
+    Raises:
+        UserError: the device cannot compute in this precision.
+    """
+    if not is_follower():  # these inherit it
+        lease(device_count())
+    nodes = node_count() if training else 1
+    devices = max(1, device_count()) if training else 1
+    if torch.cuda.is_available():
+        torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = (  # type: ignore[attr-defined]
+            "tf32" if training else "ieee"
+        )
+    fabric = Fabric(
+        accelerator="auto",
+        devices=devices,
+        num_nodes=nodes,
+        strategy="ddp" if devices * nodes > 1 else "auto",
+        precision=precision,  # type: ignore[arg-type]
+        # Named, since Fabric would take one process of a Slurm job for one of several.
+        plugins=SLURMEnvironment() if started_by_srun() else LightningEnvironment(),
+    )
+    if fabric.device.type == "cpu" and precision == "16-mixed":
+        raise UserError("recipe precision: 16-mixed needs a GPU, and there is none; take 32 or bf16-mixed")
+    fabric.launch()
+    log.info("running on %s, with %d threads for what the CPU does", fabric.device, torch.get_num_threads())
+    return fabric
+
+
+def send(fabric: Fabric, tensor: Tensor) -> Tensor:
+    """A tensor on the device; to a GPU from pinned memory, so that the copy runs beside what is computed there."""
+    pinned = fabric.device.type == "cuda" and tensor.device.type == "cpu"
+    sent: Tensor = fabric.to_device(tensor.pin_memory() if pinned else tensor)
+    return sent
+
+
+def share_of(fabric: Fabric, recipe: Recipe) -> Share:
+    """What this process computes of every batch."""
+    return Share(recipe.accumulate, fabric.global_rank, fabric.world_size)
+
+
+def share_statistics(module: nn.Module, fabric: Fabric) -> nn.Module:
+    """Let batch norm see the whole batch, also the parts of other processes; torch has that for GPUs only."""
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        converted: nn.Module = convert_sync_batchnorm(module)
+        return converted
+    return module
