@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from kd.jobs.job import Job
 from kd.jobs.lock import current_writer
@@ -36,7 +36,7 @@ def status(plan: Plan, *, everything: bool = False) -> Iterator[str]:
         if everything or progress.state != "finished":
             yield f"{progress.state:8}  {f'{job.stage}/{job.name}':{width}}  {progress.detail}".rstrip()
     counts = Counter(progress.state for progress in found.values())
-    yield ", ".join(f"{counts[state]} {state}" for state in State.__args__ if counts[state])
+    yield ", ".join(f"{counts[state]} {state}" for state in get_args(State) if counts[state])
 
 
 def _progress(job: Job) -> Progress:

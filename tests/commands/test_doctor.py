@@ -57,7 +57,7 @@ def test_doctor__little_space_and_no_permission(plan: Plan, monkeypatch: pytest.
     def refuse(*_arguments: Any, **_options: Any) -> None:
         raise PermissionError(13, "no")
 
-    monkeypatch.setattr(commands.tempfile, "TemporaryDirectory", refuse)
+    monkeypatch.setattr("tempfile.TemporaryDirectory", refuse)
     found = list(doctor(plan))
     assert "python -m kd forecast" in texts(found, "warning")
     assert "set `results` to another folder" in texts(found, "error")

@@ -25,7 +25,8 @@ def missing() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def slurm() -> Iterator[None]:
+    """One for all tests."""
     reason = missing()
     if reason is not None:
         pytest.skip(reason)

@@ -167,12 +167,12 @@ def test_slurm__a_controller_that_ended_is_started_again(
     """Killed: jobs run on, and are not made twice. Ctrl-C: jobs are cancelled, and go on later."""
     config = teachers(tiny_slurm, 25, seconds_per_epoch, seeds=2)
     run = controller(tmp_path, config, "teachers")
-    jobs = [job for job in plan_of(tmp_path, config).jobs.values() if job.stage == "train_teacher"]
+    jobs = plan_of(tmp_path, config).stage("train_teacher")
     wait_until(lambda: "val=" in log_of(jobs[0]), START_SECONDS, "no epoch is done")
     os.kill(run.pid, number)
     assert run.wait(timeout=60) != 0
     if number == signal.SIGINT:
-        wait_until(lambda: not queue("%i"), 60, "jobs are still there")
+        wait_until(lambda: not queue(), 60, "jobs are still there")
         assert "stopped by SIGTERM" in log_of(jobs[0])
     again = controller(tmp_path, config, "teachers")
     assert again.wait(timeout=300) == 0, said(tmp_path)
