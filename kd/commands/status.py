@@ -30,12 +30,12 @@ def status(plan: Plan, *, everything: bool = False) -> Iterator[str]:
     failed: its last attempt met an error. stopped: it was begun, and was asked to stop or killed. ready: all that it
     reads is there. waiting: it is not.
     """
-    found = {job: _progress(job) for job in plan.jobs.values()}
-    width = max(len(f"{job.stage}/{job.name}") for job in found)
-    for job, progress in found.items():
+    found = [(f"{job.stage}/{job.name}", _progress(job)) for job in plan.jobs.values()]
+    width = max(len(name) for name, _ in found)
+    for name, progress in found:
         if everything or progress.state != "finished":
-            yield f"{progress.state:8}  {f'{job.stage}/{job.name}':{width}}  {progress.detail}".rstrip()
-    counts = Counter(progress.state for progress in found.values())
+            yield f"{progress.state:8}  {name:{width}}  {progress.detail}".rstrip()
+    counts = Counter(progress.state for _, progress in found)
     yield ", ".join(f"{counts[state]} {state}" for state in get_args(State) if counts[state])
 
 
