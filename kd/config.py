@@ -167,6 +167,8 @@ class ReportConfig(BaseOptions):
     """Weights whose test accuracy the figures show; the tables show both."""
     format: Literal["svg", "png", "pdf"] = "svg"
     """File format of figures."""
+    tensorboard: bool = False
+    """Trainings write event files for TensorBoard, beside what they make."""
 
 
 class Config(BaseOptions):

@@ -10,6 +10,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 DRIVER = Path("/proc/driver/nvidia/gpus")
 RAM, DEVICE = "KD_RAM_GIB", "KD_DEVICE_GIB"
 DEVICES, NODES, JOBS_PER_GPU = "KD_DEVICES", "KD_NODES", "KD_JOBS_PER_GPU"
+EVENTS = "KD_TENSORBOARD"
 DEFAULT_RAM_GIB, DEFAULT_DEVICE_GIB = 4.0, 1.0
 
 
@@ -31,6 +32,16 @@ def memory_budget() -> tuple[int, int]:
     given = (os.environ.get(RAM, DEFAULT_RAM_GIB), os.environ.get(DEVICE, DEFAULT_DEVICE_GIB))
     ram, device = (int(float(each) * 2**30) for each in given)
     return ram, device
+
+
+def want_events(*, wanted: bool) -> None:
+    """Tell the jobs that this process starts whether trainings write event files for TensorBoard."""
+    os.environ[EVENTS] = "1" if wanted else ""
+
+
+def events_wanted() -> bool:
+    """Whether trainings write event files for TensorBoard."""
+    return bool(os.environ.get(EVENTS))
 
 
 def give_slots(count: int) -> None:

@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from kd.jobs.environment import events_wanted
 from kd.jobs.errors import UserError
 from kd.jobs.files import replacing
 from kd.jobs.progress import Progress
@@ -24,11 +25,15 @@ from kd.training.devices import share_statistics
 from kd.training.optimisation import make_optimizer, make_schedule
 from kd.training.recipe import Recipe
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard.writer import SummaryWriter
+
 CHECKPOINT = ".checkpoint.pt"
 CHECKPOINT_EVERY_SECONDS = 30.0
 CHECKPOINT_COST = 0.01  # of the time that training takes, at most
 AGREE_EVERY_STEPS = 8  # several processes stop together, at one of these steps
 HISTORY = "history.csv"
+EVENTS = ".events"
 
 State = dict[str, Tensor]
 log = logging.getLogger("kd")
@@ -129,6 +134,7 @@ class _Training:
         self.module, self.wrapped = fabric.setup(compiled, self.optimizer)
         self.ema = ModelEmaV3(task.module, decay=recipe.ema, use_warmup=True) if recipe.ema else None
         self.checkpoint = directory / CHECKPOINT
+        self.events = _event_writer(directory) if events_wanted() and fabric.is_global_zero else None
         self._saved, self._save_seconds = time.monotonic(), 0.0
 
     @property
@@ -183,6 +189,10 @@ class _Training:
         if accuracy > state.best:
             state.best, state.best_epoch = accuracy, epoch
             state.weights["best_val"] = _snapshot(self.trained)
+        if self.events is not None:
+            for name, value in state.history[-1].items():
+                self.events.add_scalar(name, value, epoch + 1)
+            self.events.flush()
         self.losses, state.seconds = [], 0.0
         self.progress.show({"epoch": epoch + 1, **_figures(state.history[-1])})
 
@@ -250,6 +260,19 @@ class _Training:
             self.ema.module.load_state_dict(content["ema"])
         self.state = Fit(**content["fit"])
         self.losses = [torch.tensor(each, device=self.fabric.device) for each in self.state.losses]
+
+
+def _event_writer(directory: Path) -> SummaryWriter:
+    """For TensorBoard.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        from torch.utils.tensorboard.writer import SummaryWriter
+    except ImportError as error:
+        raise UserError("config reports.tensorboard: true, but it is not here: pip install tensorboard") from error
+    return SummaryWriter(directory / EVENTS)
 
 
 def _figures(row: dict[str, float]) -> dict[str, float]:

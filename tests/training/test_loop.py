@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from kd.jobs import stopping
 from kd.jobs.errors import UserError
@@ -147,6 +148,16 @@ def test_fit__passes_give_the_step_of_the_whole_batch(tmp_path: Path, dataset: P
     for passes in (2, 3):
         for name, value in trained[1].items():
             torch.testing.assert_close(trained[passes][name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_fit__event_files(tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KD_TENSORBOARD", "1")
+    train_network(folder(tmp_path / "a"), [dataset], MODEL, RECIPE, 0)
+    reader = EventAccumulator(str(tmp_path / "a" / loop.EVENTS))
+    reader.Reload()
+    written = [event.value for event in reader.Scalars("loss")]
+    assert written == pytest.approx(losses(tmp_path / "a"))
+    assert [event.step for event in reader.Scalars("val_acc@1")] == list(range(1, RECIPE.epochs + 1))
 
 
 def test_fit__the_moving_average_is_what_is_measured_and_kept(tmp_path: Path, dataset: Path) -> None:

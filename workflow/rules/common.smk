@@ -15,6 +15,7 @@ from kd.jobs.environment import (
     give_slots,
     prefer_this_python,
     visible_devices,
+    want_events,
 )
 from kd.jobs.errors import UserError
 from kd.jobs.job import artefact_key, canonical_json
@@ -32,6 +33,7 @@ CONFIG_JSON = json.dumps(PLAN.config.model_dump(mode="json"))
 prefer_this_python()
 give_memory(PLAN.config.memory.ram_gib, PLAN.config.memory.device_gib)
 give_slots(PLAN.config.resources.jobs_per_gpu)
+want_events(wanted=PLAN.config.reports.tensorboard)
 shell.prefix(
     "set -euo pipefail; export PYTHONPATH="
     + shlex.quote(str(workflow.basedir))
