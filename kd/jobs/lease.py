@@ -48,6 +48,7 @@ def lease(count: int) -> list[str]:
         devices = visible
     else:
         devices = _take(visible, count)
+    if devices:
         log.info("GPU %s", ", ".join(devices))
     os.environ[VISIBLE] = ",".join(devices)
     return devices

@@ -112,6 +112,8 @@ def teachers(tiny: dict[str, Any], seconds: float, seconds_per_epoch: float, see
 
 
 def test_slurm__from_start_to_end(tmp_path: Path, tiny_slurm: dict[str, Any]) -> None:
+    for section, name in (("joint_teachers", "joint_l2"), ("students", "mlfd_l2")):
+        tiny_slurm[section] = {name: tiny_slurm[section][name]}
     tiny_slurm["resources"]["train_baseline"] = {"gpus": 2}
     run = controller(tmp_path, tiny_slurm, "all", "report")
     assert run.wait(timeout=600) == 0, said(tmp_path)

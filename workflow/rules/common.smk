@@ -39,10 +39,6 @@ shell.prefix(
     + shlex.quote(str(workflow.basedir))
     + "${{PYTHONPATH:+:$PYTHONPATH}}; "
 )
-# As many jobs at a time as the GPUs of this machine have room for; which of them a job gets, it finds out itself.
-if workflow.is_main_process and "gpu" not in workflow.global_resources:
-    slots = len(visible_devices()) * PLAN.config.resources.jobs_per_gpu
-    workflow.register_resource("gpu", Resource("gpu", slots))
 
 
 wildcard_constraints:
@@ -73,6 +69,21 @@ def job_json(stage):
     return lambda wildcards: canonical_json(
         job_of(stage)(wildcards).model_dump(mode="json")
     )
+
+
+@cache
+def gpus_here():
+    """GPUs of this machine. As many jobs may run at a time as these have room for; a job finds one that is free.
+
+    Asked for only when the executor is known: with Slurm, the GPUs of this machine bound nothing.
+    """
+    if workflow.non_local_exec:
+        return 0
+    count = len(visible_devices())
+    if workflow.is_main_process and "gpu" not in workflow.global_resources:
+        slots = count * PLAN.config.resources.jobs_per_gpu
+        workflow.register_resource("gpu", Resource("gpu", slots))
+    return count
 
 
 def resources_of(stage):
