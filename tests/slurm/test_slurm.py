@@ -142,7 +142,7 @@ def test_slurm__a_job_that_fails_is_named_with_its_error(tmp_path: Path, tiny_sl
 def test_slurm__jobs_that_are_cancelled_requeued_and_out_of_time_go_on(
     tmp_path: Path, tiny_slurm: dict[str, Any], seconds_per_epoch: float
 ) -> None:
-    config = teachers(tiny_slurm, 75, seconds_per_epoch, seeds=3)
+    config = teachers(tiny_slurm, 50, seconds_per_epoch, seeds=3)
     config["resources"]["train_teacher"] = {"runtime": 1}
     run = controller(tmp_path, config, "teachers")
     cancelled, requeued, out_of_time = (
