@@ -112,15 +112,19 @@ def teachers(tiny: dict[str, Any], seconds: float, seconds_per_epoch: float, see
 
 
 def test_slurm__from_start_to_end(tmp_path: Path, tiny_slurm: dict[str, Any]) -> None:
+    tiny_slurm["datasets"] = {"digits": tiny_slurm["datasets"]["digits"]}
     for section, name in (("joint_teachers", "joint_l2"), ("students", "mlfd_l2")):
         tiny_slurm[section] = {name: tiny_slurm[section][name]}
-    tiny_slurm["resources"]["train_baseline"] = {"gpus": 2}
+    tiny_slurm["teachers"]["mnist5k_byobnet"]["dataset"] = "digits"
+    tiny_slurm["baselines"] = {}
+    tiny_slurm["resources"]["train_joint_teacher"] = {"gpus": 2}
     run = controller(tmp_path, tiny_slurm, "all", "report")
     assert run.wait(timeout=600) == 0, said(tmp_path)
     assert (tmp_path / "results/report.html").is_file()
     jobs = plan_of(tmp_path, tiny_slurm).jobs.values()
+    assert len({job.stage for job in jobs}) == 6
     for job in jobs:
-        if job.stage == "train_baseline":  # one training by two processes that srun started
+        if job.stage == "train_joint_teacher":  # one training by two processes that srun started
             assert "GPU 0, 1" in log_of(job)
         elif job.stage != "prepare_dataset":  # a pretended GPU, that Slurm chose
             assert re.search(r"GPU [01]\n", log_of(job))
@@ -142,44 +146,38 @@ def test_slurm__a_job_that_fails_is_named_with_its_error(tmp_path: Path, tiny_sl
 def test_slurm__jobs_that_are_cancelled_requeued_and_out_of_time_go_on(
     tmp_path: Path, tiny_slurm: dict[str, Any], seconds_per_epoch: float
 ) -> None:
-    config = teachers(tiny_slurm, 50, seconds_per_epoch, seeds=3)
+    config = teachers(tiny_slurm, 50, seconds_per_epoch, seeds=2)
     config["resources"]["train_teacher"] = {"runtime": 1}
     run = controller(tmp_path, config, "teachers")
-    cancelled, requeued, out_of_time = (
-        job for job in plan_of(tmp_path, config).jobs.values() if job.stage == "train_teacher"
-    )
-    pending = {"scancel": cancelled, "scontrol requeue": requeued}
-    for command, job in pending.items():
-        number = slurm_job(job)
-        wait_until(lambda: "val=" in log_of(job), START_SECONDS, "no epoch is done")  # noqa: B023
-        subprocess.run([*command.split(), number], check=True)
-        wait_until(lambda: "stopped by SIGTERM" in log_of(job), 40, log_of(job))  # noqa: B023
-        assert (job.directory / CHECKPOINT).is_file()
+    stopped, out_of_time = plan_of(tmp_path, config).stage("train_teacher")
+    for times, command in enumerate(("scancel", "scontrol requeue")):
+        wait_until(lambda: log_of(stopped).count("running on") > times, START_SECONDS, "no attempt")  # noqa: B023
+        subprocess.run([*command.split(), slurm_job(stopped)], check=True)
+        wait_until(lambda: log_of(stopped).count("stopped by SIGTERM") > times, 40, log_of(stopped))  # noqa: B023
+        assert (stopped.directory / CHECKPOINT).is_file()
     assert run.wait(timeout=400) == 0, said(tmp_path)
-    for job in (cancelled, requeued, out_of_time):
+    for job in (stopped, out_of_time):
         assert job.manifest.is_file()
         assert "stopped by SIGTERM" in log_of(job)
         assert "continuing in epoch" in log_of(job)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_slurm__a_controller_that_ended_is_started_again(
-    tmp_path: Path, tiny_slurm: dict[str, Any], seconds_per_epoch: float, number: signal.Signals
+    tmp_path: Path, tiny_slurm: dict[str, Any], seconds_per_epoch: float
 ) -> None:
-    """Killed: jobs run on, and are not made twice. Ctrl-C: jobs are cancelled, and go on later."""
-    config = teachers(tiny_slurm, 25, seconds_per_epoch, seeds=2)
-    run = controller(tmp_path, config, "teachers")
-    jobs = plan_of(tmp_path, config).stage("train_teacher")
-    wait_until(lambda: "val=" in log_of(jobs[0]), START_SECONDS, "no epoch is done")
-    os.kill(run.pid, number)
-    assert run.wait(timeout=60) != 0
-    if number == signal.SIGINT:
-        wait_until(lambda: not queue(), 60, "jobs are still there")
-        assert "stopped by SIGTERM" in log_of(jobs[0])
+    """Ctrl-C: jobs are cancelled, and go on later. Killed: jobs run on, and are not made twice."""
+    config = teachers(tiny_slurm, 25, seconds_per_epoch, seeds=1)
+    (job,) = plan_of(tmp_path, config).stage("train_teacher")
+    for times, number in enumerate((signal.SIGINT, signal.SIGKILL)):
+        run = controller(tmp_path, config, "teachers")
+        wait_until(lambda: log_of(job).count("running on") > times, START_SECONDS, "no attempt")  # noqa: B023
+        os.kill(run.pid, number)
+        assert run.wait(timeout=60) != 0
+        if number == signal.SIGINT:
+            wait_until(lambda: not queue(), 60, "jobs are still there")
+            assert "stopped by SIGTERM" in log_of(job)
     again = controller(tmp_path, config, "teachers")
     assert again.wait(timeout=300) == 0, said(tmp_path)
-    for job in jobs:
-        assert job.manifest.is_file()
-        assert log_of(job).count("done in") == 1
-        if number == signal.SIGKILL:
-            assert "continuing" not in log_of(job)
+    assert job.manifest.is_file()
+    assert log_of(job).count("done in") == 1
+    assert log_of(job).count("continuing") == 1

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.io import ancient
-from snakemake.resources import Resource
 
 from kd.config import load_config
 from kd.digest import code_digests
@@ -77,12 +76,10 @@ def gpus_here():
 
     Asked for only when the executor is known: with Slurm, the GPUs of this machine bound nothing.
     """
-    if workflow.non_local_exec:
-        return 0
     count = len(visible_devices())
     if workflow.is_main_process and "gpu" not in workflow.global_resources:
         slots = count * PLAN.config.resources.jobs_per_gpu
-        workflow.register_resource("gpu", Resource("gpu", slots))
+        workflow.register_resource("gpu", slots)
     return count
 
 
@@ -92,10 +89,9 @@ def resources_of(stage):
 
     def gpus(wildcards):
         """On this machine or, with Slurm, on another, of which only the config can know whether it has any."""
-        there = workflow.non_local_exec or visible_devices()
-        return (
-            (1 if wanted.gpus is None else wanted.gpus) * wanted.nodes if there else 0
-        )
+        if workflow.local_exec and not gpus_here():
+            return 0
+        return (1 if wanted.gpus is None else wanted.gpus) * wanted.nodes
 
     asked = {
         "gpu": gpus,
