@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from kd.config import Config, JointTeacherConfig, StudentConfig
+from kd.jobs.resources import CACHING, TRAINING
 from kd.models.spec import Checkpoint, ModelSpec
 
 MOST_LISTED = 30
@@ -24,6 +25,7 @@ def find_problems(config: Config) -> Iterator[str]:
         yield from _model(f"models.{name}", model)
     for name, recipe in config.recipes.items():
         yield from _known(f"recipes.{name}.augmentation", recipe.augmentation, config.augmentations, "augmentation")
+    yield from _memory(config)
     problems = [*_tasks(config), *_teachers(config), *_joint_teachers(config)]
     yield from problems
     # The checks below follow references, which must hold first.
@@ -34,6 +36,19 @@ def find_problems(config: Config) -> Iterator[str]:
             yield from _known(f"baselines.{name}.model", baseline.model, config.models, "model")
             yield from _known(f"baselines.{name}.recipe", baseline.recipe, config.recipes, "recipe")
             yield from _all_known(f"baselines.{name}.datasets", baseline.datasets, config.datasets, "dataset")
+
+
+def _memory(config: Config) -> Iterator[str]:
+    """Jobs ask for more than they may keep."""
+    for stage in (*TRAINING, *CACHING):
+        wanted = config.resources.of(stage)
+        kept = config.memory.ram_gib * wanted.processes_per_node
+        if wanted.mem_gib is not None and wanted.mem_gib <= kept:
+            yield (
+                f"resources.{stage}.mem_gib: {wanted.mem_gib:g}, expected more than the {kept:g} GiB of data that such a"
+                " job may keep there (memory.ram_gib, for each GPU)"
+            )
+            return
 
 
 def _known(key: str, name: str | None, known: Collection[str], kind: str) -> Iterator[str]:

@@ -1,9 +1,9 @@
-"""Jobs that are killed, by SIGKILL, and started again: the machinery of the tests and of the soak run.
+"""Jobs that are cut off and started again: the machinery of the tests and of the soak run.
 
-`python -m tests.killing CONFIG --at 3,5` makes every artefact of a config; each job is killed before its 3rd rename,
-started again and killed before its 5th, and then left alone. `--kills 200` kills at random moments instead,
-over as many rounds from nothing as that takes. Jobs are
-forked from one process that has imported everything, so that kills meet work and not imports.
+`python -m tests.killing CONFIG --at KILL:3,TERM:5` makes every artefact of a config; each job gets SIGKILL before its
+3rd rename, is started again and gets SIGTERM before its 5th, and is then left alone. `--kills 200` kills at random
+moments instead, over as many rounds from nothing as that takes. Jobs are forked from one process that has imported
+everything, so that signals meet work and not imports.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -28,6 +28,7 @@ import yaml
 from kd.config import load_config
 from kd.jobs.job import Job
 from kd.jobs.run import user_errors
+from kd.jobs.stopping import listen
 from kd.plan import Plan
 from kd.stages.tabulate import write_tables
 from kd.training import loop
@@ -36,49 +37,63 @@ from tests.conftest import make
 ABOUT_THE_RUN = ("cost", "run", "index")  # tables of seconds, and of folders
 
 
-def start(job: Job, die_at: int = 0) -> int:
-    """Run a job in a child; it kills itself before its `die_at`-th rename, if that is not 0."""
+class Cut(NamedTuple):
+    """A signal that a job gets before one of its renames."""
+
+    signal: signal.Signals
+    rename: int
+
+    @classmethod
+    def parse(cls, text: str) -> Cut:
+        """Of `KILL:3`."""
+        name, _, rename = text.partition(":")
+        return cls(signal.Signals[f"SIG{name}"], int(rename))
+
+
+def start(job: Job, cut: Cut | None = None) -> int:
+    """Run a job in a child."""
     child = os.fork()
     if child:
         return child
     torch.set_num_threads(1)
     loop.CHECKPOINT_EVERY_SECONDS, loop.CHECKPOINT_COST = 0.0, math.inf
-    if die_at:
-        _die_before_rename(die_at)
+    listen()
+    if cut is not None:
+        _send_before_rename(cut)
     with user_errors():
         make(job)
     os._exit(0)
 
 
-def _die_before_rename(number: int) -> None:
+def _send_before_rename(cut: Cut) -> None:
     replace, done = os.replace, 0
 
     def counted(*arguments: Any, **options: Any) -> None:
         nonlocal done
         done += 1
-        if done == number:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if done == cut.rename:
+            os.kill(os.getpid(), cut.signal)
         replace(*arguments, **options)
 
     os.replace = counted
 
 
 def finished(child: int) -> bool:
-    """Wait for a child: whether it came to its end; False: it was killed."""
+    """Wait for a child: whether it came to its end; False: it was cut off."""
     status = os.waitpid(child, 0)[1]
-    if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL:
+    if os.waitstatus_to_exitcode(status) in (-signal.SIGKILL, 128 + signal.SIGTERM):
         return False
     if status:
         raise SystemExit(f"a job failed with status {status}")
     return True
 
 
-def run_with_kills_at(plan: Plan, renames: list[int]) -> int:
-    """Make everything; kill each job before some of its renames. Returns the number of kills."""
+def run_with_cuts(plan: Plan, cuts: list[Cut]) -> int:
+    """Make everything; cut each job off before some of its renames. Returns how often that happened."""
     kills = 0
     for job in plan.jobs.values():
-        for rename in renames:
-            kills += not finished(start(job, rename))
+        for cut in cuts:
+            kills += not finished(start(job, cut))
         assert finished(start(job))
     return kills
 
@@ -126,7 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("config", type=Path)
     parser.add_argument("--folder", type=Path, required=True, help="for both results folders")
-    parser.add_argument("--at", default="", help="renames before which each job is killed, with commas")
+    parser.add_argument("--at", default="", help="such as KILL:3,TERM:5: signals to each job, and before which rename")
     parser.add_argument("--kills", type=int, default=0, help="random kills, over all jobs")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -149,7 +164,7 @@ def main() -> None:
             wanted, seed = options.kills - kills, options.seed + rounds
             kills += run_with_random_kills(plans["killed"], wanted, seconds, seed)
         else:
-            kills += run_with_kills_at(plans["killed"], [int(each) for each in options.at.split(",")])
+            kills += run_with_cuts(plans["killed"], [Cut.parse(each) for each in options.at.split(",")])
         rounds += 1
         write_tables(plans["killed"], plans["killed"].config.results / "tables" / "run.key")
         found = contents(options.folder / "killed")

@@ -13,7 +13,7 @@ from kd.options import BaseOptions
 MINUTES = {"m": 1, "h": 60, "d": 24 * 60}
 TRAINING = ("train_teacher", "train_joint_teacher", "distill_student", "train_baseline")
 CACHING = ("cache_embeddings", "cache_targets")
-STAGES = ("prepare_dataset", *TRAINING, *CACHING)
+BESIDE_DATA_GIB = 4.0  # of main memory, for torch, networks and what streaming takes
 
 
 def _minutes(value: Any) -> Any:
@@ -35,8 +35,8 @@ class Resources(BaseOptions):
     """Nodes that a training uses together; more than one takes Slurm."""
     threads: Annotated[int, Gt(0)] = 1
     """CPU cores, for each GPU if there are several."""
-    mem_gib: Annotated[float, Gt(0)] = 8.0
-    """Main memory; asked for anew with each retry, once more."""
+    mem_gib: Annotated[float, Gt(0)] | None = None
+    """Main memory on each node; null: for each GPU 4 more than memory.ram_gib. Each retry asks for as much again."""
     runtime: Annotated[int, Gt(0), BeforeValidator(_minutes)] = 240
     """Time limit: minutes, or 90m, 4h, 1.5d; grows with each retry, too."""
     partition: str | None = None
@@ -53,9 +53,18 @@ class Resources(BaseOptions):
     """Further options of sbatch."""
 
     @property
+    def processes_per_node(self) -> int:
+        """Of a training: one for each GPU."""
+        return max(1, self.gpus or 1)
+
+    @property
     def processes(self) -> int:
-        """Of a training: one for each GPU, on each node."""
-        return max(1, self.gpus or 1) * self.nodes
+        """Of a training, on all its nodes."""
+        return self.processes_per_node * self.nodes
+
+    def memory_gib(self, data_gib: float) -> float:
+        """Main memory to ask for on each node, where each process keeps so much data in it."""
+        return self.processes_per_node * (data_gib + BESIDE_DATA_GIB) if self.mem_gib is None else self.mem_gib
 
 
 class ResourcesConfig(BaseOptions):

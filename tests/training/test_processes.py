@@ -36,7 +36,6 @@ NETWORK = {
 }
 WEIGHTS = {
     "train_teacher": "network.safetensors",
-    "train_baseline": "network.safetensors",
     "train_joint_teacher": "joint.safetensors",
     "distill_student": "network.safetensors",
 }
@@ -62,7 +61,6 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         },
         "joint_teachers": {"joint": {"level": "L1", "dropout": 0.0, "views": 2, "recipe": "fusion"}},
         "students": {"mlfd": {"teacher": "joint", "recipe": "network"}},
-        "baselines": {"baseline": {"model": "convnext", "recipe": "network"}},
     }
     for job in Plan(load_config(config)).jobs.values():
         make(job)

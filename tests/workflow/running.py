@@ -23,9 +23,13 @@ def snakemake(
 
 
 def started(
-    directory: Path, *arguments: str, config: dict[str, Any] | None = None, checkout: Path = ROOT
+    directory: Path,
+    *arguments: str,
+    config: dict[str, Any] | None = None,
+    checkout: Path = ROOT,
+    own_group: bool = False,
 ) -> subprocess.Popen[str]:
-    """As `snakemake`, without waiting for its end."""
+    """As `snakemake`, without waiting for its end; `own_group`: signals to its process group meet no one else."""
     path = directory / "config.yaml"
     if config is not None:
         path.write_text(yaml.safe_dump(config, sort_keys=False))
@@ -38,6 +42,7 @@ def started(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=own_group,
     )
 
 

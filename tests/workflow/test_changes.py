@@ -254,7 +254,7 @@ CODE_CHANGES: list[tuple[str, Callable[[str], str], dict[str, int]]] = [
     ("kd/distillers/mlfd.py", commented, {}),
     ("kd/training/loop.py", reformatted, {}),
     ("kd/config.py", coded, PAGES),
-    ("workflow/rules/distill_student.smk", replaced("exec python -m", "exec python -u -m"), {}),
+    ("workflow/rules/distill_student.smk", replaced("python -m", "python -u -m"), {}),
 ]
 
 
@@ -300,7 +300,7 @@ def test_change__made_and_undone(finished: Finished) -> None:
     students = Plan(load_config(config)).stage(STUDENT)
     assert finished.run("students", config=config) == {"students": 1, STUDENT: 2}
     assert all(job.manifest.is_file() for job in students)
-    with edited(finished.checkout / "workflow/rules/distill_student.smk", replaced("exec python", "exec  python")):
+    with edited(finished.checkout / "workflow/rules/distill_student.smk", replaced("python -m", "python  -m")):
         assert finished.run("students", config=config) == {"students": 1, STUDENT: 2}  # they end at once
     for job in students:
         log = (job.directory / ".job.log").read_text()

@@ -21,10 +21,10 @@ from tests.killing import contents
 
 
 def test_killed__every_stage_goes_on_and_ends_with_the_same_bits(tmp_path: Path) -> None:
-    """Each job of the tiny workflow is killed before its 2nd and before its 8th rename."""
+    """Each job of the tiny workflow is killed before its 2nd rename, and asked to stop before its 6th."""
     config = tmp_path / "tiny.yaml"
     config.write_text((ROOT / "tests/tiny.yaml").read_text())
-    command = [sys.executable, "-m", "tests.killing", str(config), "--folder", str(tmp_path), "--at", "2,8"]
+    command = [sys.executable, "-m", "tests.killing", str(config), "--folder", str(tmp_path), "--at", "KILL:2,TERM:6"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     said = re.fullmatch(r"(\d+) kills, (\d+) files, 0 differ\n", done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import re
 import shutil
@@ -92,7 +93,7 @@ def test_run__figures_report_and_logs(run: Path) -> None:
     for caption in ("Error bars: one standard deviation", "versions of code and libraries"):
         assert caption in page
     log = next((run / "results/logs/train_teacher").glob("digits_resnet-seed0-*.log")).read_text()
-    assert "no GPU found: running on the CPU" in log or "cuda" in log
+    assert re.search("running on (cpu|cuda:0)", log)
     assert "step 4/4 epoch=2" in log
     assert not list((run / "results").rglob(".checkpoint*"))
 
@@ -201,4 +202,7 @@ def test_dry_run__imports_no_torch(tmp_path: Path) -> None:
     )
     imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
     assert "kd.plan" in imported
-    assert not imported & {"torch", "timm", "pandas", "sklearn", "zarr", "matplotlib"}
+    unwanted = {"torch", "timm", "sklearn", "zarr", "matplotlib"}
+    if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:  # imports it itself
+        unwanted.add("pandas")
+    assert not imported & unwanted

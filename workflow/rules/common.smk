@@ -86,6 +86,7 @@ def gpus_here():
 def resources_of(stage):
     """What a job of a stage asks for: of Slurm all of it, of a workstation GPUs and cores."""
     wanted = PLAN.config.resources.of(stage)
+    memory_gib = wanted.memory_gib(PLAN.config.memory.ram_gib)
 
     def gpus(wildcards):
         """On this machine or, with Slurm, on another, of which only the config can know whether it has any."""
@@ -95,7 +96,7 @@ def resources_of(stage):
 
     asked = {
         "gpu": gpus,
-        "mem_mb": lambda wildcards, attempt: int(attempt * wanted.mem_gib * 1024),
+        "mem_mb": lambda wildcards, attempt: int(attempt * memory_gib * 1024),
         "runtime": lambda wildcards, attempt: attempt * wanted.runtime,
         "slurm_partition": wanted.partition,
         "slurm_account": wanted.account,

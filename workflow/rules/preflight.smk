@@ -34,9 +34,26 @@ def preflight(directories):
     logger.info(done.stdout.strip())
 
 
+def check_devices(stages):
+    """Refuse jobs that want more than this machine, which runs them, has."""
+    for stage in sorted(stages):
+        wanted, key = PLAN.config.resources.of(stage), f"config: resources.{stage}"
+        if wanted.nodes > 1:
+            raise WorkflowError(
+                f"{key}.nodes: {wanted.nodes}, expected 1 on a workstation; several take workflow/profiles/slurm"
+            )
+        if (wanted.gpus or 0) > gpus_here():
+            raise WorkflowError(
+                f"{key}.gpus: {wanted.gpus}, expected at most {gpus_here()}, as many as this machine has;"
+                " null takes one if there is any, 0 the CPU"
+            )
+
+
 # Not in dry runs, and not in the processes that Snakemake starts for single jobs: they get --no-hooks.
 onstart:
     if not workflow.touch and (directories := to_be_made()):
+        if workflow.local_exec:
+            check_devices({PLAN.jobs[each].stage for each in directories})
         preflight(directories)
-        if workflow.local_exec and not visible_devices():
+        if workflow.local_exec and not gpus_here():
             logger.info("No GPU found: everything runs on the CPU.")
