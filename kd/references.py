@@ -45,8 +45,8 @@ def _memory(config: Config) -> Iterator[str]:
         kept = config.memory.ram_gib * wanted.processes_per_node
         if wanted.mem_gib is not None and wanted.mem_gib <= kept:
             yield (
-                f"resources.{stage}.mem_gib: {wanted.mem_gib:g}, expected more than the {kept:g} GiB of data that such a"
-                " job may keep there (memory.ram_gib, for each GPU)"
+                f"resources.{stage}.mem_gib: {wanted.mem_gib:g}, expected more than the {kept:g} GiB of data that such"
+                " a job may keep there (memory.ram_gib, for each GPU)"
             )
             return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -18,22 +19,40 @@ from tests.workflow.running import snakemake, started
 START_SECONDS = 60
 
 
-def test_gpus__as_many_jobs_at_a_time_as_they_have_room_for(
+def teachers_at_once(printed: str) -> int:
+    """How many were started before the first of them ended."""
+    return len(re.findall(r"(?<!in )rule train_teacher:", printed.split("(Rule: train_teacher)", maxsplit=1)[0]))
+
+
+def test_workstation__gpus_bound_the_jobs_and_ctrl_c_loses_nothing(
     tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tiny |= {"joint_teachers": {}, "students": {}, "baselines": {}}
+    """Two teachers that share a pretended GPU are stopped; then they go on, one after the other on another one."""
+    tiny |= {"joint_teachers": {}, "students": {}, "baselines": {}, "resources": {"jobs_per_gpu": 2}}
+    tiny["recipes"]["network"]["epochs"] = 150
     tiny["teachers"]["mnist5k_byobnet"]["dataset"] = "digits"
-    cases = (("0", 1, 1), ("5", 2, 2))
-    for seed, (visible, jobs_per_gpu, at_once) in enumerate(cases):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        tiny |= {"seeds": [seed], "resources": {"jobs_per_gpu": jobs_per_gpu}}
-        done = snakemake(tmp_path, "teachers", config=tiny)
-        assert done.returncode == 0, done.stdout
-        until_one_ended = done.stdout[: done.stdout.index("(Rule: train_teacher)")]
-        assert until_one_ended.count("rule train_teacher:") == at_once
-        logs = [path.read_text() for path in (tmp_path / "results").glob(f"train_teacher/*-seed{seed}/*/{JOB_LOG}")]
-        assert len(logs) == 2
-        assert all(f" GPU {visible}\n" in log for log in logs)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
+    running = started(tmp_path, "teachers", config=tiny, own_group=True)
+    teachers = tmp_path / "results/train_teacher"
+    end = time.monotonic() + START_SECONDS
+    while sum("val=" in path.read_text() for path in teachers.rglob(JOB_LOG)) < 2:
+        assert time.monotonic() < end, "teachers do not start"
+        time.sleep(0.1)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to Snakemake and to its jobs
+    printed, _ = running.communicate(timeout=30)
+    assert running.returncode != 0
+    assert "Traceback" not in printed
+    assert teachers_at_once(printed) == 2
+    assert len(list(teachers.rglob(CHECKPOINT))) == 2
+    assert not list(teachers.rglob(WRITER))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    again = snakemake(tmp_path, "teachers", config=tiny | {"resources": {"jobs_per_gpu": 1}})
+    assert again.returncode == 0, again.stdout
+    assert teachers_at_once(again.stdout) == 1
+    for path in teachers.rglob(JOB_LOG):
+        log = path.read_text()
+        assert log.index(" GPU 5\n") < log.index("stopped by SIGINT") < log.index(" GPU 0\n")
+        assert log.index("stopped by SIGINT") < log.index("continuing in epoch")
 
 
 @pytest.mark.parametrize(
@@ -60,28 +79,3 @@ def test_gpus__more_than_there_are_is_said_before_any_job(
     assert "Traceback" not in done.stdout
     assert "rule " not in done.stdout
     assert not (tmp_path / "results/prepare_dataset").exists()
-
-
-def test_ctrl_c__leaves_checkpoints_and_no_lock_and_the_next_start_goes_on(
-    tmp_path: Path, tiny: dict[str, Any]
-) -> None:
-    tiny["recipes"]["network"]["epochs"] = 150
-    tiny |= {"joint_teachers": {}, "students": {}, "baselines": {}}
-    tiny["teachers"]["mnist5k_byobnet"]["dataset"] = "digits"
-    running = started(tmp_path, "teachers", config=tiny, own_group=True)
-    teachers = tmp_path / "results/train_teacher"
-    end = time.monotonic() + START_SECONDS
-    while sum("val=" in path.read_text() for path in teachers.rglob(JOB_LOG)) < 2:
-        assert time.monotonic() < end, "teachers do not start"
-        time.sleep(0.1)
-    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to Snakemake and to its jobs
-    printed, _ = running.communicate(timeout=30)
-    assert running.returncode != 0
-    assert "Traceback" not in printed
-    assert len(list(teachers.rglob(CHECKPOINT))) == 2
-    assert not list(teachers.rglob(WRITER))
-    again = snakemake(tmp_path, "teachers")
-    assert again.returncode == 0, again.stdout
-    for path in teachers.rglob(JOB_LOG):
-        assert "stopped by SIGINT" in path.read_text()
-        assert "continuing in epoch" in path.read_text()
