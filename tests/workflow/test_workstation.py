@@ -29,7 +29,7 @@ def test_workstation__gpus_bound_the_jobs_and_ctrl_c_loses_nothing(
 ) -> None:
     """Two teachers that share a pretended GPU are stopped; then they go on, one after the other on another one."""
     tiny |= {"joint_teachers": {}, "students": {}, "baselines": {}, "resources": {"jobs_per_gpu": 2}}
-    tiny["recipes"]["network"]["epochs"] = 150
+    tiny["recipes"]["network"]["epochs"] = 40
     tiny["teachers"]["mnist5k_byobnet"]["dataset"] = "digits"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
     running = started(tmp_path, "teachers", config=tiny, own_group=True)
