@@ -5,12 +5,14 @@
 #     tests/slurm/single-node.sh up FOLDER      # its state, logs and pretended GPUs lie there
 #     tests/slurm/single-node.sh down FOLDER
 #
-# Two character devices stand for GPUs: so Slurm schedules them and sets CUDA_VISIBLE_DEVICES. There is no accounting
-# (`sacct` answers nothing), and memory limits are counted, not enforced.
+# Character devices stand for GPUs: so Slurm schedules them and sets CUDA_VISIBLE_DEVICES. There is no accounting
+# (`sacct` answers nothing), and memory limits are counted, not enforced. Cores and GPUs are pretended to be four each,
+# so that several controllers have jobs at a time.
 set -euo pipefail
 folder=$(realpath "${2:?usage: $0 up|down FOLDER}")
 conf=/etc/slurm # also where a job step looks: the executor plugin drops SLURM_CONF from its environment
-gpus=2
+cores=4
+gpus=4
 
 write_config() {
     mkdir -p "$folder"/{log,run,state,spool} "$conf"
@@ -49,7 +51,8 @@ KillWait=30
 MinJobAge=300
 DefMemPerCPU=500
 GresTypes=gpu
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo) Gres=gpu:$gpus State=UNKNOWN
+SlurmdParameters=config_overrides
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$cores RealMemory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo) Gres=gpu:$gpus State=UNKNOWN
 PartitionName=test Nodes=$host Default=YES MaxTime=1-0 State=UP
 CONF
     echo "NodeName=$host Name=gpu File=$folder/gpu[0-$((gpus - 1))]" >"$conf/gres.conf"
