@@ -3,55 +3,96 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from kd.models.spec import Level, map_levels
+from kd.data.options import Task
+from kd.models.spec import Level
 from kd.options import BaseOptions
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from kd.models.targets import Targets
+    from kd.models.outputs import Outputs
+
+Shapes = Mapping[str, tuple[int, ...]]
+"""Of one sample, by what it is: `logits` (classes,), `L1` (D,), `L2` to `L4` (C, h, w), `label_embeddings`
+(classes, d)."""
 
 
-class DistillerOptions(BaseOptions):
-    """Typed options of a method; `name` is the name of its file."""
+@dataclass(frozen=True)
+class Needs:
+    """What a method compares, and therefore what is kept of the teacher for it; of the student nothing is kept.
+
+    Attributes:
+        levels: L1: vectors before the classifier; L2, L3, L4: maps of the last three stages.
+        logits: of the teacher; those of the student are always there.
+        label_embeddings: an embedding for each label, which networks with a `label_encoder` have.
+    """
+
+    levels: tuple[Level, ...] = ()
+    logits: bool = False
+    label_embeddings: bool = False
+
+    def names(self) -> tuple[str, ...]:
+        """All of it by name, as in `Shapes`."""
+        logits = ("logits",) if self.logits else ()
+        return (*logits, *self.levels, *(("label_embeddings",) if self.label_embeddings else ()))
+
+
+class Batch(Protocol):
+    """What is known of a batch beside what networks say of it."""
+
+    @property
+    def labels(self) -> Tensor:
+        """(B,) int64 class ids; or, multi-label, (B, classes) of 0 and 1."""
+
+    @property
+    def rows(self) -> Tensor:
+        """(B,) int64: which samples of the training split, counted from 0."""
+
+    @property
+    def epoch(self) -> int:
+        """From 0."""
+
+
+class Distiller(BaseOptions):
+    """A method: its options and its loss. Subclasses are called `Method`, one in each module of this folder.
+
+    Importing such a module is cheap: torch is imported inside its methods.
+    """
 
     name: str
+    """Of the method: that of its file."""
 
+    TASKS: ClassVar[tuple[Task, ...]] = ("single_label", "multi_label")
+    """What the method makes sense for."""
 
-class StudentOutputs(Protocol):
-    """What the student says of a batch, already brought to the shapes of the targets."""
+    def needs(self, level: Level | None) -> Needs:
+        """What is compared.
 
-    @property
-    def logits(self) -> Tensor:
-        """(B, classes)."""
+        Args:
+            level: how deep maps are wanted; that of the joint teacher, or of the config. Most methods know themselves.
+        """
+        raise NotImplementedError
 
-    @property
-    def vector(self) -> Tensor | None:
-        """(B, D) as the targets' vector; only where the method asks for it."""
+    def parts(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module | None:  # noqa: ARG002
+        """What is trained beside the student, such as projectors, and thrown away afterwards.
 
-    @property
-    def maps(self) -> Mapping[str, Tensor]:
-        """Level -> (B, C, h, w) as the targets' maps; only where the method asks for them."""
+        Args:
+            student: shapes of all that `needs` names.
+            teacher: as `student`.
+            samples: size of the training split.
+        """
+        return None
 
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:
+        """Scalar loss of a batch, with that of the labels: float32, finite for all finite input.
 
-class Distiller(Protocol):
-    """A module in `kd/distillers/`. Importing one is cheap: torch is imported inside its functions."""
-
-    Options: type[DistillerOptions]
-
-    def uses_maps(self, options: Any) -> bool:
-        """Whether the loss compares maps, where the teacher's level has any."""
-
-    def uses_vector(self, options: Any) -> bool:
-        """Whether the loss compares vectors."""
-
-    def loss(self, student: StudentOutputs, targets: Targets, labels: Tensor, options: Any) -> Tensor:
-        """Scalar loss of a batch; `labels` are (B,) class ids."""
-
-
-def target_names(level: Level, method: Distiller, options: DistillerOptions) -> list[str]:
-    """What a method needs of a joint teacher fused at `level`: `logits`, maps by level, `vector`."""
-    maps = map_levels(level) if method.uses_maps(options) else ()
-    return ["logits", *maps, *(["vector"] if method.uses_vector(options) else [])]
+        Args:
+            student: with gradients; its maps and vectors as it has them.
+            teacher: what `needs` names, without gradients.
+            batch: labels and more.
+            parts: as made by `parts`.
+        """
+        raise NotImplementedError

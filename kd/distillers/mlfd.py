@@ -6,25 +6,29 @@ with a, b, c = 0.6, 0.2, 0.2 and T = 2 in the authors' runs. MSE is the plain el
 has no maps (level L1) they drop out and the label term has weight 1 - a. With `feature_on_vector`
 the vectors are compared too, as one more level, which is what the paper's figure draws.
 
+Where a map of the student differs from the teacher's in channels, a trainable 1x1 conv follows it; where it differs
+in size, it is resampled. A vector of another width gets a trainable linear layer.
+
     distiller: {name: mlfd, soft_weight: 0.6, feature_weight: 0.2, label_weight: 0.2, temperature: 2}
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from kd.distillers.base import DistillerOptions
+from kd.data.options import Task
+from kd.distillers.base import Batch, Distiller, Needs, Shapes
+from kd.models.spec import Level, map_levels
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
-    from kd.distillers.base import StudentOutputs
-    from kd.models.targets import Targets
+    from kd.models.outputs import Outputs
 
 
-class Options(DistillerOptions):
+class Method(Distiller):
     """Weights of the three terms and the temperature."""
 
     name: Literal["mlfd"] = "mlfd"
@@ -39,27 +43,47 @@ class Options(DistillerOptions):
     feature_on_vector: bool = False
     """Compare the vectors before the classifiers, too."""
 
+    TASKS: ClassVar[tuple[Task, ...]] = ("single_label",)
 
-def uses_maps(options: Options) -> bool:
-    """Maps are compared if they have a weight."""
-    return options.feature_weight > 0
+    def needs(self, level: Level | None) -> Needs:
+        """Logits; maps and vectors if they have a weight."""
+        assert level is not None
+        maps = map_levels(level) if self.feature_weight > 0 else ()
+        vector: tuple[Level, ...] = ("L1",) if self.feature_on_vector and self.feature_weight > 0 else ()
+        return Needs((*vector, *maps), logits=True)
 
+    def parts(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:  # noqa: ARG002
+        """Projectors from the student's widths to the teacher's."""
+        from torch import nn
 
-def uses_vector(options: Options) -> bool:
-    """Vectors are compared on request."""
-    return options.feature_on_vector and options.feature_weight > 0
+        def projector(level: str) -> nn.Module:
+            own, wanted = student[level][0], teacher[level][0]
+            if own == wanted:
+                return nn.Identity()
+            return nn.Linear(own, wanted) if level == "L1" else nn.Conv2d(own, wanted, kernel_size=1)
 
+        return nn.ModuleDict({level: projector(level) for level in teacher if level != "logits"})
 
-def loss(student: StudentOutputs, targets: Targets, labels: Tensor, options: Options) -> Tensor:
-    """Scalar loss of a batch; see the formula above."""
-    from torch.nn import functional
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:
+        """See the formula above."""
+        from torch import nn
+        from torch.nn import functional
 
-    soft_targets = (targets.logits / options.temperature).softmax(dim=1)
-    soft = functional.cross_entropy(student.logits / options.temperature, soft_targets) * options.temperature**2
-    hard = functional.cross_entropy(student.logits, labels)
-    pairs = [(value, targets.maps[level]) for level, value in student.maps.items()]
-    if student.vector is not None and targets.vector is not None:
-        pairs.append((student.vector, targets.vector))
-    feature = sum((functional.mse_loss(own, wanted) for own, wanted in pairs), hard.new_zeros(())) / max(1, len(pairs))
-    label_weight = options.label_weight if targets.maps else 1 - options.soft_weight
-    return options.soft_weight * soft + options.feature_weight * feature + label_weight * hard
+        from kd.models.network import resample
+
+        assert isinstance(parts, nn.ModuleDict)
+        assert student.logits is not None
+        assert teacher.logits is not None
+        soft_targets = (teacher.logits / self.temperature).softmax(dim=1)
+        soft = functional.cross_entropy(student.logits / self.temperature, soft_targets) * self.temperature**2
+        hard = functional.cross_entropy(student.logits, batch.labels)
+        features = [
+            functional.mse_loss(resample(parts[level](student.maps[level]), (wanted.shape[2], wanted.shape[3])), wanted)
+            for level, wanted in teacher.maps.items()
+        ]
+        if teacher.vector is not None:
+            assert student.vector is not None
+            features.append(functional.mse_loss(parts["L1"](student.vector), teacher.vector))
+        feature = sum(features, hard.new_zeros(())) / max(1, len(features))
+        label_weight = self.label_weight if teacher.maps else 1 - self.soft_weight
+        return self.soft_weight * soft + self.feature_weight * feature + label_weight * hard

@@ -7,9 +7,9 @@ import pkgutil
 from typing import Any, cast
 
 import kd.distillers
-from kd.distillers.base import Distiller, DistillerOptions
+from kd.distillers.base import Distiller
 
-_NOT_METHODS = {"base", "registry"}
+_NOT_METHODS = {"base", "losses", "registry"}
 
 
 def distiller_names() -> list[str]:
@@ -23,12 +23,11 @@ def distiller_module(name: str) -> str:
     return f"kd.distillers.{name}"
 
 
-def load_distiller(name: str) -> Distiller:
+def load_distiller(name: str) -> type[Distiller]:
     """The method of that name."""
-    return cast("Distiller", importlib.import_module(distiller_module(name)))
+    return cast("type[Distiller]", importlib.import_module(distiller_module(name)).Method)
 
 
-def parse_distiller(distiller: dict[str, Any]) -> tuple[Distiller, DistillerOptions]:
-    """A `distiller` section, `name` and options, as the module and its typed options."""
-    method = load_distiller(distiller["name"])
-    return method, method.Options.model_validate(distiller)
+def parse_distiller(section: dict[str, Any]) -> Distiller:
+    """A `distiller` section, `name` and options, as a method."""
+    return load_distiller(section["name"]).model_validate(section)
