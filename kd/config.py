@@ -17,7 +17,7 @@ from kd.embeddings.options import CacheOptions
 from kd.jobs.environment import DEFAULT_DEVICE_GIB, DEFAULT_RAM_GIB
 from kd.jobs.errors import UserError
 from kd.jobs.resources import ResourcesConfig
-from kd.models.spec import Level, ModelSpec
+from kd.models.spec import LabelEncoderOptions, Level, ModelSpec
 from kd.options import BaseOptions
 from kd.training.recipe import Recipe, RecipeOptions
 
@@ -92,6 +92,8 @@ class JointTeacherConfig(BaseOptions):
     """Channels of each adaptor (not used at L1)."""
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.5
     """Before the classifier."""
+    label_encoder: LabelEncoderOptions | None = None
+    """Multi-label targets: an embedding for each label, from the last fused map; null: one linear classifier."""
     student_model: str | None = None
     """Model whose map shapes the distilled maps take; null: that of the target's individual teacher."""
     views: Views = 1
@@ -111,7 +113,7 @@ class StudentConfig(BaseOptions):
     teacher: str | dict[str, str]
     """A joint teacher; or `individual`: each target's own individual teacher; or a teacher per target."""
     level: Level | None = None
-    """For an individual teacher, L1: logits alone, L2 to L4: maps too. A joint teacher has its own level."""
+    """Of mlfd with an individual teacher, L1: logits alone, L2 to L4: maps too. A joint teacher has its own level."""
     targets: Annotated[list[str], MinLen(1)] | None = None
     """Datasets; null: all that the teacher can teach."""
     model: str | None = None
@@ -119,7 +121,7 @@ class StudentConfig(BaseOptions):
     distiller: dict[str, Any] = {"name": "mlfd"}
     """`name` of a method (see kd/distillers) and its options."""
     views: Views | None = None
-    """As for joint teachers; null: as the joint teacher has them, or 1."""
+    """As for joint teachers; null: as the joint teacher has them, or 1; vanilla: live."""
     cache: str | None = None
     """How targets are stored, and the embeddings behind them; null: as the joint teacher's, or float16."""
     recipe: str
@@ -133,7 +135,7 @@ class StudentConfig(BaseOptions):
         """Validate by the options class of the method, and fill in defaults."""
         if value.get("name") not in distiller_names():
             raise ValueError(f"name is {value.get('name')!r}, expected one of {distiller_names()}")
-        return _complete(load_distiller(value["name"]).Options, value)
+        return _complete(load_distiller(value["name"]), value)
 
 
 class BaselineConfig(BaseOptions):

@@ -16,7 +16,7 @@ from kd.distillers.registry import distiller_module
 from kd.embeddings.options import CacheOptions
 from kd.jobs.errors import UserError
 from kd.jobs.job import Job
-from kd.models.spec import LEVELS, Checkpoint, ModelSpec
+from kd.models.spec import ARRAYS, Checkpoint, Level, ModelSpec
 from kd.options import BaseOptions
 from kd.stages import (
     cache_embeddings,
@@ -170,7 +170,8 @@ class Plan:
     def _cache_embeddings(self, wish: EmbeddingWish) -> None:
         demand = self._wishes.embeddings[wish]
         spec = cache_embeddings.Spec(
-            levels=[level for level in LEVELS if level in demand.names],
+            dataset=wish.dataset,
+            arrays=[name for name in ARRAYS if name in demand.names],
             views=demand.views,
             augmentation=wish.augmentation,
             cache=wish.cache,
@@ -190,7 +191,7 @@ class Plan:
             dataset=wish.dataset,
             level=joint.level,
             teachers=self.config.joint_members(joint),
-            arrays=sorted(demand.names),
+            arrays=[name for name in ARRAYS if name in demand.names],
             views=demand.views,
             augmentation=wish.augmentation,
             cache=wish.cache,
@@ -198,7 +199,7 @@ class Plan:
         )
         upstream = {
             "dataset": self._named["prepare_dataset", wish.dataset],
-            "joint_teacher": self._teacher_job(wish.joint, wish.dataset, wish.seed),
+            "joint_teacher": self._joint_job(wish.joint, wish.dataset, wish.seed),
         }
         for teacher in spec.teachers:
             embeddings = EmbeddingWish(teacher, wish.dataset, wish.seed, wish.augmentation, wish.cache)
@@ -227,6 +228,7 @@ class Plan:
             student=student,
             width=joint.width,
             dropout=joint.dropout,
+            label_encoder=joint.label_encoder,
             views=viewing.count,
             live=_live(viewing),
             recipe=viewing.recipe,
@@ -258,8 +260,8 @@ class Plan:
         teacher = config.student_teacher(student, target)
         joint = config.joint_teachers.get(teacher)
         level = joint.level if joint else student.level
-        assert level is not None
-        live = viewing.count is None
+        taught = bool(self._wishes.needs(student).names())  # else it learns from labels alone
+        live = taught and viewing.count is None
         behind = config.joint_members(joint) if joint else [teacher]
         spec = distill_student.Spec(
             dataset=target,
@@ -268,31 +270,27 @@ class Plan:
             model=self._student_model(student.model, target),
             distiller=student.distiller,
             views=viewing.count,
-            live=_live(viewing),
+            live=_live(viewing) if live else None,
             live_teachers=behind if live else [],
             recipe=viewing.recipe,
             seed=seed,
         )
         upstream = {"dataset": self._named["prepare_dataset", target]} | self._weights(spec.model)
-        if live or joint is None:
-            upstream["teacher"] = self._teacher_job(teacher, target, seed)
         if live:
             upstream |= self._live_teachers(behind, seed)
-        elif joint is None:
-            upstream["embeddings"] = self._embeddings[self._wishes.embedding_wish(teacher, target, seed, viewing)]
-        else:
+            if joint is not None:
+                upstream["joint_teacher"] = self._joint_job(teacher, target, seed)
+        elif taught and joint is None:
+            upstream["targets"] = self._embeddings[self._wishes.embedding_wish(teacher, target, seed, viewing)]
+        elif taught:
             upstream["targets"] = self._targets[self._wishes.target_wish(teacher, target, seed, viewing)]
         modules = (distiller_module(student.distiller["name"]), *((LIVE,) if live else ()))
         job = self._add(f"{name}-for-{target}-seed{seed}", spec, upstream, stage="distill_student", modules=modules)
-        row = "student"
-        if joint is None:
-            row = "single_dataset_kd" if level == "L1" else "single_dataset_kd_features"
-        self.rows.append(Row(student.experiment or config.experiment, target, row, level, seed, job))
+        row = _student_row(student.distiller["name"], level, joint=joint is not None)
+        self.rows.append(Row(student.experiment or config.experiment, target, row, level or "", seed, job))
 
-    def _teacher_job(self, teacher: str, target: str, seed: int) -> Job:
-        if teacher in self.config.joint_teachers:
-            return self._named["train_joint_teacher", self._joint_name(teacher, target, seed)]
-        return self._named["train_teacher", f"{teacher}-seed{seed}"]
+    def _joint_job(self, joint: str, target: str, seed: int) -> Job:
+        return self._named["train_joint_teacher", self._joint_name(joint, target, seed)]
 
     def _joint_name(self, name: str, target: str, seed: int) -> str:
         """What a joint teacher is called that serves a target: scope shared has one for all."""
@@ -338,6 +336,15 @@ class Plan:
                     f"config: {other.name} and {row.job.name} would be one row of the tables ({row.experiment},"
                     f" {row.dataset}, {row.row} {row.level}); give one of them another `experiment`"
                 )
+
+
+def _student_row(method: str, level: Level | None, *, joint: bool) -> str:
+    """Row of the tables; MLFD's are called as its paper calls them, others by the method."""
+    if method != "mlfd":
+        return f"joint_{method}" if joint else method
+    if joint:
+        return "student"
+    return "single_dataset_kd" if level == "L1" else "single_dataset_kd_features"
 
 
 def _live(viewing: Viewing) -> CacheOptions | None:

@@ -11,8 +11,9 @@ from functools import cache
 from pathlib import Path
 
 from kd.config import Config, JointTeacherConfig, StudentConfig
+from kd.distillers.registry import distiller_names, load_distiller, parse_distiller
 from kd.jobs.resources import CACHING, TRAINING
-from kd.models.spec import Checkpoint, ModelSpec
+from kd.models.spec import Checkpoint, ModelSpec, map_levels
 
 MOST_LISTED = 30
 
@@ -26,7 +27,7 @@ def find_problems(config: Config) -> Iterator[str]:
     for name, recipe in config.recipes.items():
         yield from _known(f"recipes.{name}.augmentation", recipe.augmentation, config.augmentations, "augmentation")
     yield from _memory(config)
-    problems = [*_tasks(config), *_teachers(config), *_joint_teachers(config)]
+    problems = [*_teachers(config), *_joint_teachers(config), *_heads(config)]
     yield from problems
     # The checks below follow references, which must hold first.
     if not problems:
@@ -97,13 +98,23 @@ def _architectures() -> list[str]:
     return found
 
 
-def _tasks(config: Config) -> Iterator[str]:
-    for name, dataset in config.datasets.items():
-        if dataset.task == "multi_label":
-            yield (
-                f"datasets.{name}.task: multi_label, but teachers, joint teachers and mlfd train with a softmax over"
-                " classes, which needs single_label"
-            )
+def _heads(config: Config) -> Iterator[str]:
+    """An embedding for each label makes sense only where labels are independent of each other."""
+    uses = [(f"teachers.{name}.model", each.model, [each.dataset]) for name, each in config.teachers.items()]
+    uses += [
+        (f"students.{name}.model", each.model, config.student_targets(each))
+        for name, each in config.students.items()
+        if each.model is not None
+    ]
+    uses += [
+        (f"baselines.{name}.model", each.model, each.datasets or list(config.datasets))
+        for name, each in config.baselines.items()
+    ]
+    for key, name, datasets in uses:
+        model = config.models.get(name)
+        single = [each for each in datasets if _task(config, each) == "single_label"]
+        if model is not None and model.label_encoder is not None and single:
+            yield f"{key}: {name!r} has a label_encoder, but dataset {single[0]!r} is not multi_label"
 
 
 def _teachers(config: Config) -> Iterator[str]:
@@ -129,11 +140,19 @@ def _joint_teachers(config: Config) -> Iterator[str]:
         yield from _known(f"{key}.cache", joint.cache, config.caches, "cache")
         yield from _known(f"{key}.recipe", joint.recipe, config.recipes, "recipe")
         yield from _mixes_nothing(config, f"{key}.recipe", joint.recipe)
+        single = [each for each in config.joint_targets(joint) if _task(config, each) == "single_label"]
+        if joint.label_encoder is not None and (single or joint.level == "L1"):
+            found = f"target {single[0]!r} is not multi_label" if single else "at level L1 there is no map"
+            yield f"{key}.label_encoder: given, but {found}; leave it out"
         if joint.scope == "shared" and joint.student_model is not None:
             yield f"{key}.student_model: given, but scope is shared, whose maps fit no single student; leave it out"
         if joint.student_model is None and joint.scope == "per_target" and joint.level != "L1":
             for target in config.joint_targets(joint):
                 yield from _has_individual(config, f"{key}.student_model", target)
+
+
+def _task(config: Config, dataset: str) -> str | None:
+    return config.datasets[dataset].task if dataset in config.datasets else None
 
 
 def _mixes_nothing(config: Config, key: str, name: str) -> Iterator[str]:
@@ -165,8 +184,7 @@ def _student(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
     joint = config.joint_teachers.get(student.teacher) if isinstance(student.teacher, str) else None
     if joint is not None:
         yield from _student_of_joint(config, key, student, joint)
-    elif student.level is None:
-        yield f"{key}.level: missing; with an individual teacher say L1 (logits alone) or L2, L3, L4 (maps too)"
+    yield from _method(config, key, student, joint)
     for target in config.student_targets(student):
         if student.model is None:
             yield from _has_individual(config, f"{key}.model", target)
@@ -192,3 +210,43 @@ def _student_of_joint(config: Config, key: str, student: StudentConfig, joint: J
             f"{key}.targets: {target!r} is not among the targets of joint teacher {student.teacher!r}:"
             f" {', '.join(config.joint_targets(joint))}"
         )
+
+
+def _method(config: Config, key: str, student: StudentConfig, joint: JointTeacherConfig | None) -> Iterator[str]:
+    """The method makes sense for the data, and teacher and student have what it compares."""
+    method = parse_distiller(student.distiller)
+    targets = [target for target in config.student_targets(student) if target in config.datasets]
+    for target in targets:
+        task = config.datasets[target].task
+        if task not in method.TASKS:
+            able = [name for name in distiller_names() if task in load_distiller(name).TASKS]
+            yield f"{key}.distiller.name: {method.name}, but {target!r} is {task}; expected one of {able}"
+            return
+    if method.ASKS_LEVEL and joint is None and student.level is None:
+        yield f"{key}.level: missing; with an individual teacher say L1 (logits alone) or L2, L3, L4 (maps too)"
+        return
+    if not method.ASKS_LEVEL and student.level is not None and joint is None:
+        yield f"{key}.level: given {student.level}, but {method.name} says itself what it compares; leave it out"
+    needs = method.needs(student.level if joint is None else joint.level)
+    if joint is not None:
+        fused = ("L1", *map_levels(joint.level))
+        for level in [level for level in needs.levels if level not in fused]:
+            yield (
+                f"{key}.distiller: {method.name} compares {level}, but joint teacher {student.teacher!r}, fused at"
+                f" {joint.level}, has only {', '.join(fused)}"
+            )
+    if needs.label_embeddings:
+        for target in targets:
+            yield from _has_label_encoder(config, key, student, target)
+
+
+def _has_label_encoder(config: Config, key: str, student: StudentConfig, target: str) -> Iterator[str]:
+    teacher = config.student_teacher(student, target)
+    models = {"student": student.model or config.teachers[config.individual(target)].model}
+    if teacher in config.teachers:
+        models["teacher"] = config.teachers[teacher].model
+    elif teacher in config.joint_teachers and config.joint_teachers[teacher].label_encoder is None:
+        yield f"joint_teachers.{teacher}.label_encoder: missing; {key}.distiller compares label-wise embeddings"
+    for whose, name in models.items():
+        if name in config.models and config.models[name].label_encoder is None:
+            yield f"models.{name}.label_encoder: missing; {key}.distiller compares label-wise embeddings of the {whose}"

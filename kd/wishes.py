@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from kd.config import Config, JointTeacherConfig, StudentConfig, Views
 from kd.data.options import Augmentation
-from kd.distillers.base import target_names
+from kd.distillers.base import Needs
 from kd.distillers.registry import parse_distiller
 from kd.embeddings.options import CacheOptions
-from kd.models.spec import Level, cached_levels
 from kd.training.recipe import Recipe
 
 
@@ -35,7 +35,7 @@ class Viewing:
 
 @dataclass(frozen=True)
 class EmbeddingWish:
-    """Embeddings by one teacher of one dataset's views, whatever levels and however many views."""
+    """Embeddings by one teacher of one dataset's views, whatever arrays and however many views."""
 
     teacher: str
     dataset: str
@@ -83,24 +83,23 @@ class Wishes:
                     self._student(student, target, seed)
 
     def _student(self, student: StudentConfig, target: str, seed: int) -> None:
-        viewing = self.of_student(student)
+        viewing, names = self.of_student(student), self.needs(student).names()
+        if viewing.count is None or not names:
+            return
         teacher = self.config.student_teacher(student, target)
         joint = self.config.joint_teachers.get(teacher)
         if joint is None:
-            assert student.level is not None
-            levels = cached_levels(student.level, individual=True)
-            self._embeddings([self.embedding_wish(teacher, target, seed, viewing)], levels, viewing)
-        elif viewing.count is not None:
-            names = student_arrays(student, joint.level)
+            self._embeddings([self.embedding_wish(teacher, target, seed, viewing)], names, viewing)
+        else:
             demand = self.targets.setdefault(self.target_wish(teacher, target, seed, viewing), Demand())
             demand.names.update(names)
             demand.views = max(demand.views, viewing.count)
             self._embeddings(self.joint_embeddings(teacher, target, seed, viewing), (joint.level,), viewing)
 
-    def _embeddings(self, wishes: list[EmbeddingWish], levels: tuple[Level, ...], viewing: Viewing) -> None:
+    def _embeddings(self, wishes: list[EmbeddingWish], names: Sequence[str], viewing: Viewing) -> None:
         for wish in wishes if viewing.count is not None else ():
             demand = self.embeddings.setdefault(wish, Demand())
-            demand.names.update(levels)
+            demand.names.update(names)
             demand.views = max(demand.views, viewing.count or 1)
 
     def of_joint(self, joint: JointTeacherConfig) -> Viewing:
@@ -109,14 +108,21 @@ class Wishes:
 
     def of_student(self, student: StudentConfig) -> Viewing:
         """What a student is trained on; by default views and precision are those of its joint teacher."""
-        joint = self.config.joint_teachers.get(student.teacher) if isinstance(student.teacher, str) else None
+        joint, names = self._joint_of(student), self.needs(student).names()
         views, cache = student.views, student.cache
         if joint is not None:
             return self._viewing(views or joint.views, student.recipe, cache or joint.cache, (joint.level,))
-        assert student.level is not None
-        return self._viewing(views or 1, student.recipe, cache, cached_levels(student.level, individual=True))
+        return self._viewing(views or (1 if names else "live"), student.recipe, cache, names)
 
-    def _viewing(self, views: Views, recipe_name: str, cache: str | None, levels: tuple[Level, ...]) -> Viewing:
+    def needs(self, student: StudentConfig) -> Needs:
+        """What of its teacher a student is compared with."""
+        joint = self._joint_of(student)
+        return parse_distiller(student.distiller).needs(student.level if joint is None else joint.level)
+
+    def _joint_of(self, student: StudentConfig) -> JointTeacherConfig | None:
+        return self.config.joint_teachers.get(student.teacher) if isinstance(student.teacher, str) else None
+
+    def _viewing(self, views: Views, recipe_name: str, cache: str | None, levels: Sequence[str]) -> Viewing:
         recipe = self.config.recipe(recipe_name)
         if views == "none":  # everybody sees the pictures themselves
             recipe = recipe.model_copy(update={"augmentation": None})
@@ -141,8 +147,3 @@ class Wishes:
     def target_wish(self, joint: str, dataset: str, seed: int, viewing: Viewing) -> TargetWish:
         """Targets for somebody's views."""
         return TargetWish(joint, dataset, seed, viewing.augmentation, viewing.cache)
-
-
-def student_arrays(student: StudentConfig, level: Level) -> list[str]:
-    """What a student reads of the targets of a joint teacher."""
-    return target_names(level, *parse_distiller(student.distiller))

@@ -67,6 +67,8 @@ class Distiller(BaseOptions):
 
     TASKS: ClassVar[tuple[Task, ...]] = ("single_label", "multi_label")
     """What the method makes sense for."""
+    ASKS_LEVEL: ClassVar[bool] = False
+    """Whether the config says how deep maps are compared with an individual teacher."""
 
     def needs(self, level: Level | None) -> Needs:
         """What is compared.

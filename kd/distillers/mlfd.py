@@ -44,6 +44,7 @@ class Method(Distiller):
     """Compare the vectors before the classifiers, too."""
 
     TASKS: ClassVar[tuple[Task, ...]] = ("single_label",)
+    ASKS_LEVEL: ClassVar[bool] = True
 
     def needs(self, level: Level | None) -> Needs:
         """Logits; maps and vectors if they have a weight."""

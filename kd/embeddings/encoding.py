@@ -13,22 +13,21 @@ from torch import Tensor
 from torch.nn import functional
 
 from kd.data.storage import RowArray, create_rows, open_rows
-from kd.embeddings.options import STORED_DTYPES, CacheOptions, Dtype
+from kd.embeddings.options import MAPS, STORED_DTYPES, CacheOptions, Dtype
 from kd.jobs.errors import UserError
-from kd.models.spec import Level
 
 IN_MEMORY = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.float16}
 INT8_RANGE = 127
 
 
-def reduce_map(maps: Tensor, level: Level, options: CacheOptions) -> Tensor:
-    """(B, C, h, w) at the resolution that is stored, see `CacheOptions.shape`; vectors stay as they are."""
-    if level == "L1":
-        return maps
-    cells, stride = options.pool.get(level, 1), options.stride.get(level, 1)
+def reduce_map(values: Tensor, name: str, options: CacheOptions) -> Tensor:
+    """(B, C, h, w) at the resolution that is stored, see `CacheOptions.shape`; what is no map stays as it is."""
+    if name not in MAPS:
+        return values
+    cells, stride = options.cells(name)
     if cells > 1:
-        maps = functional.avg_pool2d(maps, cells, ceil_mode=True, count_include_pad=False)
-    return maps[..., ::stride, ::stride] if stride > 1 else maps
+        values = functional.avg_pool2d(values, cells, ceil_mode=True, count_include_pad=False)
+    return values[..., ::stride, ::stride] if stride > 1 else values
 
 
 class EncodedArray:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast, get_args
 
 from annotated_types import Gt
 
-from kd.models.spec import Level
 from kd.options import BaseOptions
 
 Dtype = Literal["float32", "float16", "bfloat16", "int8"]
 MapLevel = Literal["L2", "L3", "L4"]
+MAPS = get_args(MapLevel)
 Cells = Annotated[int, Gt(1)]
 
 STORED_DTYPES: dict[Dtype, str] = {"float32": "float32", "float16": "float16", "bfloat16": "uint16", "int8": "int8"}
 """numpy's type of what is on disk; numpy knows no bfloat16, so that is stored as its 16 bits."""
 
 
-def target_dtype(name: str, dtype: Dtype) -> Dtype:
-    """Precision of an array of targets: logits are small and decide the loss, so they have float16 at least."""
+def stored_dtype(name: str, dtype: Dtype) -> Dtype:
+    """Precision of an array: logits are small and decide the loss, so they have float16 at least."""
     return dtype if name != "logits" or dtype == "float32" else "float16"
 
 
@@ -44,11 +44,16 @@ class CacheOptions(BaseOptions):
             stride={level: cells for level, cells in self.stride.items() if level in levels},
         )
 
-    def shape(self, level: Level, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape that (D,) or (C, h, w) is stored with."""
-        if level == "L1":
+    def shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape that one sample is stored with: maps (C, h, w) are smaller where they are pooled or strided."""
+        if name not in MAPS:
             return shape
         channels, *grid = shape
-        for cells in (self.pool.get(level, 1), self.stride.get(level, 1)):
+        for cells in self.cells(name):
             grid = [-(-size // cells) for size in grid]
         return (channels, *grid)
+
+    def cells(self, name: str) -> tuple[int, int]:
+        """How maps of a level are pooled, and then strided."""
+        level = cast("MapLevel", name)
+        return self.pool.get(level, 1), self.stride.get(level, 1)

@@ -6,11 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from kd.distillers.base import target_names
 from kd.distillers.registry import parse_distiller
 from kd.evaluation.tables import Read, stored_bytes
 from kd.jobs.job import Job
-from kd.models.spec import cached_levels
 from kd.plan import Plan
 
 COLUMNS = ("experiment", "dataset", "row", "level", "views", "dtype", "bytes_per_image", "n_seeds", "mean", "std")
@@ -52,15 +50,12 @@ def cache_table(plan: Plan, measured: pd.DataFrame, selection: str, read: Read) 
 
 def _stores(plan: Plan, job: Job) -> list[tuple[Job, set[str]]]:
     """Stores that a student's targets come from, its own and those behind them, and the arrays it needs of each."""
-    targets = [plan.jobs[up.directory] for up in job.upstream.values() if up.stage == "cache_targets"]
-    own = [plan.jobs[up.directory] for up in job.upstream.values() if up.stage == "cache_embeddings"]
-    levels: set[str] = set(cached_levels(job.spec["level"], individual=True))
-    arrays = target_names(job.spec["level"], *parse_distiller(job.spec["distiller"]))
-    found = [(store, set(arrays)) for store in targets] + [(store, levels) for store in own]
-    for store in targets:
-        behind = [plan.jobs[up.directory] for up in store.upstream.values() if up.stage == "cache_embeddings"]
-        found += [(each, {store.spec["level"]}) for each in behind]
-    return found
+    if "targets" not in job.upstream:
+        return []
+    store = plan.jobs[job.upstream["targets"].directory]
+    behind = [plan.jobs[up.directory] for up in store.upstream.values() if up.stage == "cache_embeddings"]
+    names = parse_distiller(job.spec["distiller"]).needs(job.spec["level"]).names()
+    return [(store, set(names)), *((each, {store.spec["level"]}) for each in behind)]
 
 
 def _dtype(plan: Plan, job: Job) -> str:

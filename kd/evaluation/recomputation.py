@@ -23,7 +23,6 @@ from kd.stages import cache_embeddings, cache_targets
 from kd.training.devices import make_fabric
 from kd.training.fusion import load_joint_teacher
 from kd.training.live import LiveTeachers
-from kd.training.targets import named_targets
 
 BATCH = 256
 # Rounding, relative to each value; int8 has half a step of its scale besides.
@@ -56,7 +55,7 @@ def embedding_differences(job: Job, upstream: Mapping[str, Path], device: str, r
     """
     spec = cache_embeddings.Spec.model_validate(job.spec)
     fabric = make_fabric("32")
-    teacher = LiveTeachers([upstream["teacher"]], spec.levels, spec.cache, fabric)
+    teacher = LiveTeachers([upstream["teacher"]], spec.arrays, spec.dataset, spec.cache, fabric)
     for name in SPLITS:
         split = open_split(upstream["dataset"], name)
         views = Views(split.info, spec.seed, spec.augmentation)
@@ -68,7 +67,7 @@ def embedding_differences(job: Job, upstream: Mapping[str, Path], device: str, r
             return teacher.embed(seen)[0]
 
         count = spec.views if name == "train" else 1
-        yield from _differences(job.directory, split, spec.levels, count, compute, noise(device, fabric), rows)
+        yield from _differences(job.directory, split, spec.arrays, count, compute, noise(device, fabric), rows)
 
 
 def target_differences(job: Job, upstream: Mapping[str, Path], device: str, rows: int) -> Iterator[str]:
@@ -88,7 +87,7 @@ def target_differences(job: Job, upstream: Mapping[str, Path], device: str, rows
             {spec.level: fabric.to_device(_picked_rows(store, picked, view)).float()} for store in stores
         ]
         with torch.inference_mode():
-            return named_targets(joint.make_targets(embeddings, spec.dataset), spec.arrays)
+            return joint.make_targets(embeddings, spec.dataset).named(spec.arrays)
 
     yield from _differences(job.directory, split, spec.arrays, spec.views, compute, noise(device, fabric), rows)
 

@@ -8,15 +8,14 @@ from typing import Any, cast
 from kd.data.origin import MADE_FROM, origin_of
 from kd.data.sources.base import SPLITS
 from kd.data.storage import FORMAT, chunk_rows, row_size
-from kd.distillers.base import target_names
 from kd.distillers.registry import parse_distiller
-from kd.embeddings.options import STORED_DTYPES, CacheOptions, Dtype, target_dtype
+from kd.embeddings.options import STORED_DTYPES, CacheOptions, Dtype, stored_dtype
 from kd.forecast.datasets import DatasetFacts, dataset_facts
 from kd.forecast.memory import Memory
 from kd.forecast.sizes import Size, array_size, file_size, group_size
 from kd.jobs.errors import UserError
 from kd.jobs.job import Job
-from kd.models.spec import Level, ModelSpec, cached_levels, map_levels
+from kd.models.spec import Level, ModelSpec, map_levels
 from kd.plan import Plan
 
 Shape = tuple[int, ...]
@@ -69,7 +68,7 @@ class Forecaster:
         if recipe is None:
             return 0
         measured = self._joint(job) if job.stage == "train_joint_teacher" else self._network(job)
-        extra = self._projectors(job) if job.stage == "distill_student" else 0
+        extra = self._parts(job) if job.stage == "distill_student" else 0
         moments = MOMENTS[recipe["optimizer"]] if recipe["optimizer"] != "sgd" or recipe["momentum"] else 0
         state, trained = int(measured["state"]) + extra, int(measured["trained"]) + extra
         return 2 * ((3 if recipe["ema"] else 2) * state + moments * trained)
@@ -130,17 +129,14 @@ class Forecaster:
         return self._network_size(job) + file_size(exported["file"]) + file_size(exported["config"])
 
     def _student_levels(self, job: Job) -> None:
-        """Refuse maps that the student does not have."""
-        method, options = parse_distiller(job.spec["distiller"])
-        level, individual = cast("Level", job.spec["level"]), job.spec["individual"]
-        name = _config_name(job)
-        key = f"students.{name}.level" if individual else f"joint_teachers.{self._teacher_name(name)}.level"
-        if individual:
-            for each in cached_levels(level, individual=True):
-                self._tap(self._upstream(job, "teacher"), each, key)
-        if method.uses_maps(options):
-            for each in map_levels(level):
-                self._tap(job, each, key)
+        """Refuse maps that the student, or its individual teacher, does not have."""
+        name, levels = _config_name(job), parse_distiller(job.spec["distiller"]).needs(job.spec["level"]).levels
+        key = f"students.{name}" if job.spec["individual"] else f"joint_teachers.{self._teacher_name(name)}.level"
+        for each in levels:
+            self._tap(job, each, key)
+        if job.spec["individual"] and levels:
+            for each in levels:
+                self._tap(self._behind(job), each, key)
 
     def _network(self, job: Job) -> dict[str, Any]:
         """What was measured of the network that a job trains."""
@@ -163,6 +159,7 @@ class Forecaster:
                 "network": networks.measure_network,
                 "export": networks.measure_export,
                 "joint": networks.measure_joint,
+                "parts": networks.measure_parts,
             }
             return answers[kind](*question)
 
@@ -209,7 +206,8 @@ class Forecaster:
                     raise UserError(f"{key}.level: models.{own}: {measured['problems'][each]}")
         student = None if spec["student"] is None else _shaping(spec["student"])
         asked = [_asked(each) for each in facts]
-        return self._measured(key, "joint", [level, shapes, asked, student, spec["width"], spec["dropout"]])
+        question = [level, shapes, asked, student, spec["width"], spec["dropout"], spec["label_encoder"]]
+        return self._measured(key, "joint", question)
 
     def _embedding(self, job: Job, teacher: str, level: Level, key: str) -> Shape:
         """Shape of one sample's embedding as a joint teacher gets it, from a store or live."""
@@ -225,23 +223,38 @@ class Forecaster:
 
     def _embeddings_size(self, job: Job) -> Size:
         options = CacheOptions.model_validate(job.spec["cache"])
-        teacher = self._upstream(job, "teacher")
         arrays: Arrays = {
-            level: (options.shape(level, self._tap(teacher, level, self._model_key(teacher))), options.dtype)
-            for level in job.spec["levels"]
+            name: (options.shape(name, shape), stored_dtype(name, options.dtype))
+            for name, shape in self._outputs(self._upstream(job, "teacher"), job, job.spec["arrays"]).items()
         }
         return self._store_size(job, arrays, SPLITS)
+
+    def _outputs(self, network: Job, job: Job, names: Collection[str], key: str = "") -> dict[str, Shape]:
+        """Shapes of one sample's outputs by a network, on the dataset of a job."""
+        (facts,) = self._datasets(job)
+        own = self._by_dataset(len(facts.classes), network.spec["model"]["label_encoder"])
+        return {
+            name: own[name] if name in own else self._tap(network, cast("Level", name), key or self._model_key(network))
+            for name in names
+        }
+
+    def _by_dataset(self, classes: int, label_encoder: dict[str, Any] | None) -> dict[str, Shape]:
+        """Shapes of what there is for each label."""
+        shapes: dict[str, Shape] = {"logits": (classes,)}
+        if label_encoder is not None:
+            shapes["label_embeddings"] = (classes, label_encoder["width"])
+        return shapes
 
     def _targets_size(self, job: Job) -> Size:
         dtype = CacheOptions.model_validate(job.spec["cache"]).dtype
         shapes = self._target_shapes(self._upstream(job, "joint_teacher"), job.spec["dataset"])
-        arrays: Arrays = {name: (shapes[name], target_dtype(name, dtype)) for name in job.spec["arrays"]}
+        arrays: Arrays = {name: (shapes[name], stored_dtype(name, dtype)) for name in job.spec["arrays"]}
         return self._store_size(job, arrays, ("train",))
 
     def _target_shapes(self, joint: Job, dataset: str) -> dict[str, Shape]:
         classes = {facts.name: len(facts.classes) for facts in self._datasets(joint)}
         shapes = {name: tuple(shape) for name, shape in self._joint(joint)["shapes"].items()}
-        return shapes | {"logits": (classes[dataset],)}
+        return shapes | self._by_dataset(classes[dataset], joint.spec["label_encoder"])
 
     def _store_size(self, job: Job, arrays: Arrays, splits: Collection[str]) -> Size:
         (facts,) = self._datasets(job)
@@ -255,28 +268,31 @@ class Forecaster:
 
     # Students
 
-    def _projectors(self, job: Job) -> int:
-        """Bytes of what brings a student to the shapes of its targets, in training only."""
-        method, options = parse_distiller(job.spec["distiller"])
-        level = cast("Level", job.spec["level"])
-        names = [name for name in target_names(level, method, options) if name != "logits"]
-        total = 0
-        for name, target in self._student_targets(job).items():
-            own = self._tap(job, "L1" if name == "vector" else cast("Level", name), self._model_key(job))
-            if name in names and own[0] != target[0]:
-                total += 4 * target[0] * (own[0] + 1)
-        return total
+    def _parts(self, job: Job) -> int:
+        """Bytes of what a method trains beside the student."""
+        method = parse_distiller(job.spec["distiller"])
+        names = method.needs(job.spec["level"]).names()
+        (facts,) = self._datasets(job)
+        student, teacher = self._outputs(job, job, names), self._student_targets(job, names)
+        question = [job.spec["distiller"], student, teacher, facts.sizes["train"]]
+        return int(self._measured(f"students.{_config_name(job)}", "parts", question)["state"])
 
-    def _student_targets(self, job: Job) -> dict[str, Shape]:
-        """Shapes of the maps and the vector that a student is compared with."""
+    def _behind(self, job: Job) -> Job:
+        """The individual teacher of a student, or of a store."""
+        if "targets" in job.upstream:
+            return self._upstream(self._upstream(job, "targets"), "teacher")
+        return self._upstream(job, f"teacher:{job.spec['live_teachers'][0]}")
+
+    def _student_targets(self, job: Job, names: Collection[str]) -> dict[str, Shape]:
+        """Shapes of what a student is compared with."""
+        if not names:
+            return {}
         if job.spec["individual"]:
-            teacher, key = self._upstream(job, "teacher"), f"students.{_config_name(job)}.level"
-            levels = cached_levels(cast("Level", job.spec["level"]), individual=True)
-            return {"vector" if level == "L1" else level: self._tap(teacher, level, key) for level in levels}
-        live = "teacher" in job.upstream
-        joint = self._upstream(job if live else self._upstream(job, "targets"), "teacher" if live else "joint_teacher")
+            return self._outputs(self._behind(job), job, names, f"students.{_config_name(job)}")
+        live = "joint_teacher" in job.upstream
+        joint = self._upstream(job if live else self._upstream(job, "targets"), "joint_teacher")
         shapes = self._target_shapes(joint, job.spec["dataset"])
-        return {name: shape for name, shape in shapes.items() if name != "logits"}
+        return {name: shapes[name] for name in names}
 
 
 def _encoded_size(rows: int, views: int, shape: Shape, dtype: Dtype) -> Size:

@@ -7,14 +7,15 @@ from typing import Any, TypeVar
 
 import timm
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from kd.data.packed import DatasetInfo
+from kd.distillers.registry import parse_distiller
 from kd.forecast.sizes import safetensors_bytes
 from kd.jobs.errors import UserError
 from kd.models.joint import JointTeacher
 from kd.models.network import Network, tap_shapes
-from kd.models.spec import LEVELS, Level, ModelSpec
+from kd.models.spec import LEVELS, LabelEncoderOptions, Level, ModelSpec
 from kd.models.weights import export_config, fold, new_network
 from kd.training.fusion import joint_config
 
@@ -95,6 +96,7 @@ def measure_joint(
     student: dict[str, Any] | None,
     width: int,
     dropout: float,
+    label_encoder: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """A joint teacher.
 
@@ -105,25 +107,36 @@ def measure_joint(
         student: model whose map shapes the distilled maps take, or None.
         width: of the adaptors.
         dropout: before the heads.
+        label_encoder: its options, or None.
 
     Returns:
-        As `measure_network`, but for `taps`; and `shapes` of one sample's targets by name, without logits.
+        As `measure_network`, but for `taps`; and `shapes` of one sample's targets by name, without those that
+        depend on the dataset.
     """
     infos = [dataset_info(each) for each in datasets]
     model = None if student is None else ModelSpec.model_validate(student)
+    encoder = None if label_encoder is None else LabelEncoderOptions.model_validate(label_encoder)
 
     def build() -> tuple[JointTeacher, dict[str, tuple[int, ...]]]:
-        config = joint_config(level, [tuple(shape) for shape in shapes], infos, model, width=width, dropout=dropout)
+        found = [tuple(shape) for shape in shapes]
+        config = joint_config(level, found, infos, model, width=width, dropout=dropout, label_encoder=encoder)
         joint = JointTeacher(config).eval()
         with torch.no_grad():
             targets = joint.make_targets([{level: torch.zeros(1, *shape)} for shape in shapes], infos[0].name)
-        found: dict[str, Tensor] = {**targets.maps}
-        if targets.vector is not None:
-            found["vector"] = targets.vector
-        return joint, {name: tuple(value.shape[1:]) for name, value in found.items()}
+        made = targets.named(["L1", *targets.maps])
+        return joint, {name: tuple(value.shape[1:]) for name, value in made.items()}
 
     joint, made = _without_storage(build)
     return _measured(joint) | {"config": len(joint.config.model_dump_json(indent=1)), "shapes": made}
+
+
+def measure_parts(
+    distiller: dict[str, Any], student: dict[str, Any], teacher: dict[str, Any], samples: int
+) -> dict[str, Any]:
+    """What a distillation method trains beside the student; shapes by name."""
+    shapes = [{name: tuple(shape) for name, shape in each.items()} for each in (student, teacher)]
+    parts = _without_storage(lambda: parse_distiller(distiller).parts(shapes[0], shapes[1], samples))
+    return _measured(parts or nn.Identity())
 
 
 def _build(model: dict[str, Any], datasets: list[dict[str, Any]]) -> Network:

@@ -13,16 +13,20 @@ their cached embeddings.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
 from annotated_types import Ge, Gt, Lt
 from torch import Tensor, nn
 
+from kd.models.label_encoder import LabelClassifier
 from kd.models.network import Features, Heads, resample
-from kd.models.spec import Level, map_levels
-from kd.models.targets import Embeddings, Targets
+from kd.models.outputs import Outputs
+from kd.models.spec import LabelEncoderOptions, Level, map_levels
 from kd.options import BaseOptions
+
+Embeddings = Sequence[dict[str, Tensor]]  # per teacher: level -> (B, D) or (B, C, h, w)
 
 
 class JointConfig(BaseOptions):
@@ -39,6 +43,8 @@ class JointConfig(BaseOptions):
     dropout: Annotated[float, Ge(0), Lt(1)]
     heads: dict[str, int]
     """Classes of each target dataset."""
+    label_encoder: LabelEncoderOptions | None = None
+    """An embedding for each label from the last map, instead of a linear classifier on its mean."""
 
 
 class JointTeacher(nn.Module):
@@ -61,7 +67,8 @@ class JointTeacher(nn.Module):
             self.stages.append(_stage(width, last, kernel=1, stride=1))
             width = last
         self.dropout = nn.Dropout(config.dropout)
-        self.heads = Heads(width, config.heads)
+        self.heads = Heads(width, {} if config.label_encoder else config.heads)
+        self.labels = LabelClassifier(width, config.heads, config.label_encoder) if config.label_encoder else None
 
     def forward(self, embeddings: Embeddings) -> Features:
         """Fuse a batch.
@@ -83,15 +90,18 @@ class JointTeacher(nn.Module):
         maps: dict[str, Tensor] = {}
         for level, stage in zip(map_levels(self.config.level), self.stages, strict=True):
             x = maps[level] = stage(x)
+        if self.labels is not None:
+            return Features(x.mean(dim=(2, 3)), maps, *self.labels(self.dropout(x)))
         return self._classify(x.mean(dim=(2, 3)), maps)
 
     def _classify(self, vector: Tensor, maps: dict[str, Tensor]) -> Features:
         return Features(vector, maps, self.heads(self.dropout(vector)))
 
-    def make_targets(self, embeddings: Embeddings, dataset: str) -> Targets:
+    def make_targets(self, embeddings: Embeddings, dataset: str) -> Outputs:
         """Targets for a student of `dataset`."""
         features = self(embeddings)
-        return Targets(features.logits[dataset], features.vector, features.maps)
+        embeddings_of_labels = features.label_embeddings.get(dataset)
+        return Outputs(features.logits[dataset], features.vector, features.maps, embeddings_of_labels)
 
 
 def _adaptor(channels: int, width: int) -> nn.Module:

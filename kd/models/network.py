@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kd.jobs.errors import UserError
+from kd.models.label_encoder import LabelClassifier
 from kd.models.spec import LEVELS, Level, NetworkConfig
 
 MAX_STAGES = 8
@@ -26,19 +27,26 @@ class Features:
         vector: (B, D), the input of the classifier; level L1.
         maps: (B, C, h, w) for each tapped level L2, L3, L4.
         logits: (B, classes) for each dataset that the network has a head for.
+        label_embeddings: (B, classes, d) for each of them, where there is a label-wise encoder.
     """
 
     vector: Tensor
     maps: dict[str, Tensor] = field(default_factory=dict)
     logits: dict[str, Tensor] = field(default_factory=dict)
+    label_embeddings: dict[str, Tensor] = field(default_factory=dict)
 
-    def at(self, level: str) -> Tensor:
-        """The tensor tapped at a level."""
-        return self.vector if level == "L1" else self.maps[level]
+    def named(self, name: str, dataset: str) -> Tensor:
+        """One of them: a level, or `logits` or `label_embeddings` of a dataset."""
+        if name == "L1":
+            return self.vector
+        by_dataset = {"logits": self.logits, "label_embeddings": self.label_embeddings}
+        return by_dataset[name][dataset] if name in by_dataset else self.maps[name]
 
 
 class Network(nn.Module):
     """backbone -> latent (linear, no activation) -> heads (MLFD, individual teachers).
+
+    With a label-wise encoder: backbone -> last map -> an embedding for each label -> a classifier for each (L2D).
 
     Input is RGB in 0..1 of any size; the network resizes and normalises it itself, so that teachers of
     different input sizes and statistics can look at the same view.
@@ -58,7 +66,12 @@ class Network(nn.Module):
         features = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
         width = config.latent_dim or features
         self.latent = nn.Linear(features, width) if config.latent_dim else nn.Identity()
-        self.heads = Heads(width, config.heads)
+        self.heads = Heads(width, {} if config.label_encoder else config.heads)
+        self.labels = (
+            LabelClassifier(self.backbone.num_features, config.heads, config.label_encoder)
+            if config.label_encoder
+            else None
+        )
         self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1), persistent=False)
         self.backbone.to(memory_format=torch.channels_last)  # convolutions are faster so, on CPUs and on GPUs
@@ -70,9 +83,12 @@ class Network(nn.Module):
             images: (B, 3, H, W) float RGB in 0..1.
             levels: which of L2, L3, L4 to return maps of; the vector (L1) and logits always come.
         """
-        pooled, maps = self._backbone(self.normalise(images), [level for level in LEVELS[1:] if level in levels])
+        tapped = {*levels, "L2"} if self.labels is not None else {*levels}
+        pooled, maps = self._backbone(self.normalise(images), [level for level in LEVELS[1:] if level in tapped])
         vector = self.latent(pooled)
-        return Features(vector, maps, self.heads(vector))
+        if self.labels is None:
+            return Features(vector, maps, self.heads(vector))
+        return Features(vector, maps, *self.labels(maps["L2"]))
 
     def normalise(self, images: Tensor) -> Tensor:
         """Resize to the network's input size and normalise with its statistics."""
@@ -181,14 +197,15 @@ def resample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
 
 
-def tap_shapes(network: Network, levels: Sequence[Level]) -> dict[str, tuple[int, ...]]:
-    """Shape of one sample's embedding at each level: (D,) at L1, (C, h, w) above."""
+def tap_shapes(network: Network, names: Sequence[str], dataset: str = "") -> dict[str, tuple[int, ...]]:
+    """Shape of one sample's outputs: (D,) at L1, (C, h, w) above; `logits` and `label_embeddings` of a dataset."""
     mode = network.training
     network.eval()
     with torch.no_grad():
+        levels = [level for level in LEVELS if level in names]
         features = network(torch.zeros(1, 3, *network.config.input_size), levels)
     network.train(mode)
-    return {level: tuple(features.at(level).shape[1:]) for level in levels}
+    return {name: tuple(features.named(name, dataset).shape[1:]) for name in names}
 
 
 def freeze(module: ModuleT) -> ModuleT:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from kd.models.spec import ARRAYS
 
-@dataclass(frozen=True)
+
+@dataclass
 class Outputs:
     """What a distillation loss compares.
 
@@ -24,10 +27,17 @@ class Outputs:
     maps: dict[str, Tensor] = field(default_factory=dict)
     label_embeddings: Tensor | None = None
 
+    @classmethod
+    def of(cls, values: Mapping[str, Tensor]) -> Outputs:
+        """Of arrays by name: `logits`, `L1` to `L4`, `label_embeddings`."""
+        maps = {name: value for name, value in values.items() if name in ("L2", "L3", "L4")}
+        return cls(values.get("logits"), values.get("L1"), maps, values.get("label_embeddings"))
+
+    def named(self, names: Iterable[str]) -> dict[str, Tensor]:
+        """As `of` takes them."""
+        values = {"logits": self.logits, "L1": self.vector, "label_embeddings": self.label_embeddings} | self.maps
+        return {name: value for name in names if (value := values.get(name)) is not None}
+
     def flip(self) -> Outputs:
         """In reversed order: those of each sample's partner, where samples are mixed."""
-        return Outputs(
-            *(None if each is None else each.flip(0) for each in (self.logits, self.vector)),
-            {level: value.flip(0) for level, value in self.maps.items()},
-            None if self.label_embeddings is None else self.label_embeddings.flip(0),
-        )
+        return Outputs.of({name: value.flip(0) for name, value in self.named(ARRAYS).items()})

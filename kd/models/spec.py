@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
+from pydantic import model_validator
 
 from kd.options import BaseOptions
 
 Level = Literal["L1", "L2", "L3", "L4"]
 LEVELS: tuple[Level, ...] = ("L1", "L2", "L3", "L4")
+ARRAYS = ("logits", *LEVELS, "label_embeddings")
+"""What networks say of a picture, in the order that lists of it have."""
 
 
 def map_levels(level: Level) -> tuple[Level, ...]:
@@ -18,12 +21,23 @@ def map_levels(level: Level) -> tuple[Level, ...]:
     return LEVELS[LEVELS.index(level) : 0 : -1]
 
 
-def cached_levels(teacher_level: Level, *, individual: bool) -> tuple[Level, ...]:
-    """Levels that must be cached: those a joint teacher fuses, or those an individual teacher shows.
+class LabelEncoderOptions(BaseOptions):
+    """The label-wise embedding encoder of multi-label networks (L2D): an embedding for each label."""
 
-    An individual teacher shows its vector (for the logits) and every map from L2 down to its level.
-    """
-    return LEVELS[: LEVELS.index(teacher_level) + 1] if individual else (teacher_level,)
+    width: Annotated[int, Gt(0)] = 768
+    """Of an embedding."""
+    heads: Annotated[int, Gt(0)] = 8
+    """Of the attention; divides `width`."""
+    hidden: Annotated[int, Gt(0)] = 2048
+    """Width of the feed-forward layer."""
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    """After each step."""
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if self.width % self.heads:
+            raise ValueError(f"heads: {self.heads}, expected a divisor of width ({self.width})")
+        return self
 
 
 class Checkpoint(BaseOptions):
@@ -46,6 +60,8 @@ class ModelSpec(BaseOptions):
     """Further arguments of timm.create_model, such as drop_rate, drop_path_rate, output_stride."""
     latent_dim: Annotated[int, Gt(0)] | None = None
     """Width of the linear layer between backbone and classifier (level L1); null: the pooled features are L1."""
+    label_encoder: LabelEncoderOptions | None = None
+    """Multi-label: an embedding for each label, from the last map; null: one linear classifier on the features."""
     weights: Literal["scratch", "pretrained"] | Checkpoint = "scratch"
     """Where the backbone starts: scratch, timm's pretrained weights, or a checkpoint of your own."""
     registry: str | None = None
@@ -57,6 +73,12 @@ class ModelSpec(BaseOptions):
     std: tuple[float, float, float] | None = None
     """As `mean`."""
 
+    @model_validator(mode="after")
+    def _one_kind_of_head(self) -> Self:
+        if self.label_encoder is not None and self.latent_dim is not None:
+            raise ValueError(f"latent_dim: {self.latent_dim}, expected null, since there is a label_encoder")
+        return self
+
 
 class NetworkConfig(BaseOptions):
     """All that is needed to build a network again: stored beside its weights as network.json."""
@@ -64,6 +86,7 @@ class NetworkConfig(BaseOptions):
     architecture: str
     kwargs: dict[str, Any]
     latent_dim: int | None
+    label_encoder: LabelEncoderOptions | None = None
     input_size: tuple[int, int]
     mean: tuple[float, ...]
     """Per RGB channel in 0..1, as is `std`: what the network normalises its input with."""

@@ -55,6 +55,7 @@ def new_network(
         architecture=model.architecture,
         kwargs=kwargs,
         latent_dim=model.latent_dim,
+        label_encoder=model.label_encoder,
         input_size=input_size,
         mean=mean,
         std=std,
@@ -133,7 +134,7 @@ def _take(whole: Any, network: Network) -> bool:
     for each, fit in zip(heads, fits, strict=True):
         if fit:
             each.load_state_dict(head.state_dict())
-    return all(fits) and isinstance(network.latent, nn.Identity)
+    return bool(heads) and all(fits) and isinstance(network.latent, nn.Identity)
 
 
 def load_checkpoint(network: Network, checkpoint: Checkpoint) -> bool:

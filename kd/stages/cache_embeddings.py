@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kd.data.options import Augmentation
 from kd.embeddings.options import CacheOptions
 from kd.jobs.run import Context, Outcome, stage_main
-from kd.models.spec import Level
+from kd.models.spec import LEVELS
 from kd.options import BaseOptions
 
 if TYPE_CHECKING:
@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 BATCH = 256
 # Fields of the spec that readers do not depend on. They read the arrays and as many views as their own specs
 # say: so somebody who wants another level, or more views, enlarges the store and leaves valid what was trained on it.
-UNREAD = ("levels", "views")
+UNREAD = ("arrays", "views")
 
 
 class Spec(BaseOptions):
     """What a store depends on, beside its teacher and its dataset."""
 
-    levels: list[Level]
+    dataset: str
+    arrays: list[str]
+    """`L1` to `L4`, and of the dataset's own teacher `logits` and `label_embeddings`."""
     views: int
     """Stored views of the train split; val and test are stored once, as they are."""
     augmentation: Augmentation | None
@@ -37,6 +39,7 @@ def build(context: Context[Spec]) -> Outcome:
     from kd.data.packed import open_split
     from kd.data.views import Views, to_float
     from kd.embeddings.encoding import reduce_map
+    from kd.embeddings.options import stored_dtype
     from kd.embeddings.store import Layout, create_store, write_split
     from kd.models.network import freeze, tap_shapes
     from kd.models.weights import load_network
@@ -45,10 +48,11 @@ def build(context: Context[Spec]) -> Outcome:
     spec = context.spec
     fabric = make_fabric("32")
     network = load_network(context.upstream["teacher"])
-    layouts: dict[str, Layout] = {
-        level: Layout(spec.cache.shape(level, shape), spec.cache.dtype)
-        for level, shape in zip(spec.levels, tap_shapes(network, spec.levels).values(), strict=True)
+    layouts = {
+        name: Layout(spec.cache.shape(name, shape), stored_dtype(name, spec.cache.dtype))
+        for name, shape in tap_shapes(network, spec.arrays, spec.dataset).items()
     }
+    levels = [level for level in LEVELS if level in spec.arrays]
     teacher = fabric.to_device(freeze(network))
     store = create_store(context.directory)
     for name in ("train", "val", "test"):
@@ -60,8 +64,8 @@ def build(context: Context[Spec]) -> Outcome:
             pixels = send(fabric, torch.from_numpy(split.images.read(rows)))  # noqa: B023
             seen = views(pixels, split.ids[rows], view) if train else to_float(pixels)  # noqa: B023
             with torch.inference_mode():
-                features = teacher(seen, spec.levels)
-            return {level: reduce_map(features.at(level), level, spec.cache) for level in spec.levels}
+                features = teacher(seen, levels)
+            return {name: reduce_map(features.named(name, spec.dataset), name, spec.cache) for name in spec.arrays}
 
         write_split(store, split, layouts, spec.views if train else 1, make, BATCH, context.kin)
     return Outcome({}, str(fabric.device))

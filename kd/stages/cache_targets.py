@@ -31,7 +31,7 @@ class Spec(BaseOptions):
     teachers: list[str]
     """Individual teachers, in the order that the joint teacher takes their embeddings in."""
     arrays: list[str]
-    """What is stored beside `logits`: `vector`, and distilled maps by level."""
+    """What is stored: `logits`, `L1`, distilled maps by level, `label_embeddings`."""
     views: int
     """Stored views of the train split; students need no others."""
     augmentation: Augmentation | None
@@ -52,12 +52,11 @@ def build(context: Context[Spec]) -> Outcome:
     import torch
 
     from kd.data.packed import open_split
-    from kd.embeddings.options import target_dtype
+    from kd.embeddings.options import stored_dtype
     from kd.embeddings.store import Layout, StoreReader, create_store, write_split
     from kd.models.network import freeze
     from kd.training.devices import make_fabric, send
     from kd.training.fusion import load_joint_teacher
-    from kd.training.targets import named_targets
 
     spec = context.spec
     fabric = make_fabric("32")
@@ -74,11 +73,10 @@ def build(context: Context[Spec]) -> Outcome:
             {spec.level: send(fabric, store.read(rows, view)).float()} for store in stores
         ]
         with torch.inference_mode():
-            targets = joint.make_targets(embeddings, spec.dataset)
-        return named_targets(targets, spec.arrays)
+            return joint.make_targets(embeddings, spec.dataset).named(spec.arrays)
 
     layouts = {
-        name: Layout(tuple(value.shape[1:]), target_dtype(name, spec.cache.dtype))
+        name: Layout(tuple(value.shape[1:]), stored_dtype(name, spec.cache.dtype))
         for name, value in make(slice(0, 1), 0).items()
     }
     store = create_store(context.directory)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from kd.embeddings.options import CacheOptions
 from kd.jobs.run import Context, Outcome, stage_main
-from kd.models.spec import Level, ModelSpec, cached_levels
+from kd.models.spec import Level, ModelSpec
 from kd.options import BaseOptions
 from kd.training.recipe import Recipe
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from kd.data.feed import Memory
     from kd.data.packed import Split
-    from kd.distillers.base import Distiller, DistillerOptions
     from kd.training.students import MakeSource
     from kd.training.targets import TargetSource
 
@@ -24,7 +23,8 @@ class Spec(BaseOptions):
     """What a student depends on, beside its dataset and its targets."""
 
     dataset: str
-    level: Level
+    level: Level | None
+    """Of the joint teacher; of an individual one how deep maps are compared, where the method leaves that open."""
     individual: bool
     """The one individual teacher itself makes the targets; otherwise a joint teacher does."""
     model: ModelSpec
@@ -45,14 +45,16 @@ def build(context: Context[Spec]) -> Outcome:
     from kd.training.students import distill_student
 
     spec = context.spec
-    distiller = parse_distiller(spec.distiller)
+    method = parse_distiller(spec.distiller)
+    names = method.needs(spec.level).names()
     return Outcome(
         *distill_student(
             context.directory,
             context.upstream["dataset"],
-            _target_source(context, distiller),
+            _target_source(context, names),
             model=spec.model,
-            distiller=distiller,
+            method=method,
+            names=names,
             views=spec.views,
             recipe=spec.recipe,
             seed=spec.seed,
@@ -61,31 +63,24 @@ def build(context: Context[Spec]) -> Outcome:
     )
 
 
-def _target_source(context: Context[Spec], distiller: tuple[Distiller, DistillerOptions]) -> MakeSource:
-    """Stored targets, stored embeddings of the individual teacher, or live teachers."""
-    from kd.distillers.base import target_names
+def _target_source(context: Context[Spec], names: tuple[str, ...]) -> MakeSource:
+    """Stored targets, stored embeddings of the individual teacher, live teachers, or nothing."""
     from kd.training.registry import load_live
-    from kd.training.targets import CachedIndividual, StoredTargets
+    from kd.training.targets import NoTargets, StoredTargets
 
     spec, upstream = context.spec, context.upstream
-    levels = cached_levels(spec.level, individual=spec.individual)
 
     def make(split: Split, fabric: Fabric, memory: Memory) -> TargetSource:
+        if not names:
+            return NoTargets()
         if spec.live is not None:
             live = load_live()
-            teachers = live.LiveTeachers(
-                [upstream[f"teacher:{teacher}"] for teacher in spec.live_teachers], levels, spec.live, fabric
-            )
-            source: TargetSource = live.LiveTargets(
-                teachers, upstream["teacher"], spec.dataset, fabric, individual=spec.individual
-            )
+            directories = [upstream[f"teacher:{teacher}"] for teacher in spec.live_teachers]
+            tapped = names if spec.individual else (spec.level,)
+            teachers = live.LiveTeachers(directories, tapped, spec.dataset, spec.live, fabric)
+            source: TargetSource = live.LiveTargets(teachers, names, upstream.get("joint_teacher"), fabric)
             return source
         assert spec.views is not None
-        if spec.individual:
-            return CachedIndividual(
-                upstream["teacher"], upstream["embeddings"], split, levels, spec.views, fabric, memory
-            )
-        names = target_names(spec.level, *distiller)
         return StoredTargets(upstream["targets"], split, names, spec.views, fabric, memory)
 
     return make

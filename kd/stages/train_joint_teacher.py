@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kd.embeddings.options import CacheOptions
 from kd.jobs.run import Context, Outcome, stage_main
-from kd.models.spec import Level, ModelSpec
+from kd.models.spec import LabelEncoderOptions, Level, ModelSpec
 from kd.options import BaseOptions
 from kd.training.recipe import Recipe
 
@@ -24,6 +24,7 @@ class Spec(BaseOptions):
     """Whose map shapes the distilled maps take; None (scope shared, or L1): maps of `width` channels."""
     width: int
     dropout: float
+    label_encoder: LabelEncoderOptions | None
     views: int | None
     """Stored views; None: the teachers look at a new view in each epoch."""
     live: CacheOptions | None
@@ -46,6 +47,7 @@ def build(context: Context[Spec]) -> Outcome:
             student=spec.student,
             width=spec.width,
             dropout=spec.dropout,
+            label_encoder=spec.label_encoder,
             recipe=spec.recipe,
             seed=spec.seed,
         )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from kd.data.feed import Piece, Table, batch_count, shuffled_batches
-from kd.distillers.base import Distiller, DistillerOptions
-from kd.models.alignment import AlignedStudent
-from kd.models.targets import Targets
+from kd.distillers.base import Distiller
+from kd.models.outputs import Outputs
+from kd.models.student import Student
 from kd.training.classification import predict
 from kd.training.devices import send, share_of
 from kd.training.metrics import topk_accuracy
@@ -24,12 +24,18 @@ from kd.training.targets import TargetSource
 
 @dataclass(frozen=True)
 class DistillationBatch:
-    """A view of some samples, and what the teacher makes of the same view."""
+    """A view of some samples, and what the teacher makes of the same view; see `kd.distillers.base.Batch`."""
 
     images: Tensor
-    targets: Targets
+    targets: Outputs
     labels: Tensor
+    rows: Tensor
+    epoch: int
     mix: Mix | None
+
+    def flip(self) -> DistillationBatch:
+        """Targets and labels of each sample's partner."""
+        return replace(self, targets=self.targets.flip(), labels=self.labels.flip(0), rows=self.rows.flip(0))
 
 
 @dataclass(frozen=True)
@@ -43,11 +49,11 @@ class Distillation:
     """A student on one dataset.
 
     Args:
-        student: in the shapes of its targets.
+        student: with the parts that the method trains.
         images: training images.
         source: of the targets of the same samples and views.
         val: validation images.
-        distiller: the loss, with its options.
+        method: the loss, with its options.
         recipe: how the student is trained.
         seed: of the run.
         fabric: owns the device.
@@ -55,17 +61,17 @@ class Distillation:
 
     def __init__(
         self,
-        student: AlignedStudent,
+        student: Student,
         images: ImageSamples,
         source: TargetSource,
         val: ImageSamples,
-        distiller: tuple[Distiller, DistillerOptions],
+        method: Distiller,
         recipe: Recipe,
         seed: int,
         fabric: Fabric,
     ) -> None:
         self.module, self.images, self.source, self.val = student, images, source, val
-        self.distiller, self.options = distiller
+        self.method = method
         self.recipe, self.seed, self.fabric = recipe, seed, fabric
         self.share = share_of(fabric, recipe)
         self.steps = batch_count(len(images.labels), recipe.batch_size, self.share)
@@ -85,19 +91,21 @@ class Distillation:
         seen = self.images.inputs(Piece(piece.rows, piece.values[:own]), epoch)
         targets = self.source.targets(Piece(piece.rows, piece.values[own:]), seen)
         labels = send(self.fabric, torch.from_numpy(self.images.labels[piece.rows]))
+        rows = send(self.fabric, torch.from_numpy(piece.rows))
         mix = draw_mix(self.recipe.mixup, self.recipe.cutmix, (seen.shape[2], seen.shape[3]), self.seed, epoch, step)
-        return DistillationBatch(seen if mix is None else mix_images(seen, seen.flip(0), mix), targets, labels, mix)
+        shown = seen if mix is None else mix_images(seen, seen.flip(0), mix)
+        return DistillationBatch(shown, targets, labels, rows, epoch, mix)
 
     def loss(self, module: nn.Module, batch: DistillationBatch) -> Tensor:
-        """The distiller's loss."""
+        """The method's loss."""
         output = module(batch.images)
-        loss = self.distiller.loss(output, batch.targets, batch.labels, self.options)
+        loss = self.method.loss(output, batch.targets, batch, self.module.parts)
         if batch.mix is None:
             return loss
-        partner = self.distiller.loss(output, batch.targets.flip(), batch.labels.flip(0), self.options)
-        return mixed_loss(loss, partner, batch.mix)
+        flipped = batch.flip()
+        return mixed_loss(loss, self.method.loss(output, flipped.targets, flipped, self.module.parts), batch.mix)
 
     def validate(self, module: nn.Module) -> float:
         """acc@1 on val."""
-        assert isinstance(module, AlignedStudent)
+        assert isinstance(module, Student)
         return topk_accuracy(*predict(module.network, self.val, self.recipe.batch_size), 1)

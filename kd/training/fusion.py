@@ -14,7 +14,7 @@ from kd.data.feed import Memory
 from kd.data.packed import DatasetInfo, Split, open_split
 from kd.jobs.files import write_text
 from kd.models.joint import JointConfig, JointTeacher
-from kd.models.spec import Level, ModelSpec, map_levels
+from kd.models.spec import LabelEncoderOptions, Level, ModelSpec, map_levels
 from kd.models.weights import save_tensors
 from kd.training.classification import Classification, measure_selections, measure_test
 from kd.training.devices import make_fabric
@@ -55,6 +55,7 @@ def train_joint_teacher(
     student: ModelSpec | None,
     width: int,
     dropout: float,
+    label_encoder: LabelEncoderOptions | None,
     recipe: Recipe,
     seed: int,
 ) -> tuple[dict[str, Any], str]:
@@ -68,6 +69,7 @@ def train_joint_teacher(
         student: whose map shapes the distilled maps take; None: `width` channels, the teachers' own grid.
         width: channels of the adaptors.
         dropout: before the heads.
+        label_encoder: for multi-label targets, or None.
         recipe: how it is trained.
         seed: of initial weights, order and dropout.
 
@@ -83,7 +85,8 @@ def train_joint_teacher(
 
     val, train = samples("val", memory), samples("train", memory)
     infos = [each.info for each in train]
-    config = joint_config(level, train[0].shapes(level), infos, student, width=width, dropout=dropout)
+    shapes = train[0].shapes(level)
+    config = joint_config(level, shapes, infos, student, width=width, dropout=dropout, label_encoder=label_encoder)
     joint = JointTeacher(config)
     task = Classification(joint, train, val, recipe, seed, fabric, join_embeddings)
     trained = fit(fabric, task, recipe, seed, directory)
@@ -104,6 +107,7 @@ def joint_config(
     *,
     width: int,
     dropout: float,
+    label_encoder: LabelEncoderOptions | None = None,
 ) -> JointConfig:
     """Shapes of a joint teacher: from the teachers' embeddings and from the student it is meant for."""
     grid: tuple[int, int] | None = None
@@ -127,6 +131,7 @@ def joint_config(
         width=width,
         dropout=dropout,
         heads={info.name: len(info.classes) for info in infos},
+        label_encoder=label_encoder,
     )
 
 

@@ -19,8 +19,8 @@ from kd.data.views import Views
 from kd.embeddings.encoding import reduce_map
 from kd.embeddings.options import CacheOptions
 from kd.models.network import freeze, tap_shapes
-from kd.models.spec import Level
-from kd.models.targets import IndividualTargets, TargetMaker, Targets
+from kd.models.outputs import Outputs
+from kd.models.spec import LEVELS, Level
 from kd.models.weights import load_network
 from kd.training.fusion import MakeSamples, load_joint_teacher
 from kd.training.samples import ImageSamples
@@ -31,30 +31,32 @@ class LiveTeachers:
 
     Args:
         directories: of the teachers.
-        levels: where they are tapped.
+        names: what of them: levels, and of a dataset's own teacher `logits` and `label_embeddings`.
+        dataset: whose classes these are of.
         options: resolution of maps; precision is not reduced.
         fabric: owns the device.
     """
 
     def __init__(
-        self, directories: Sequence[Path], levels: Sequence[Level], options: CacheOptions, fabric: Fabric
+        self, directories: Sequence[Path], names: Sequence[str], dataset: str, options: CacheOptions, fabric: Fabric
     ) -> None:
-        self.levels, self.options = levels, options
+        self.names, self.dataset, self.options = names, dataset, options
+        self.levels = [level for level in LEVELS if level in names]
         self.networks = [freeze(load_network(directory)) for directory in directories]
-        self._shapes = [tap_shapes(network, levels) for network in self.networks]
+        self._shapes = [tap_shapes(network, names, dataset) for network in self.networks]
         for network in self.networks:
             fabric.to_device(network)
 
-    def shapes(self, level: Level) -> list[tuple[int, ...]]:
+    def shapes(self, name: str) -> list[tuple[int, ...]]:
         """Shape of one sample's embedding by each teacher."""
-        return [self.options.shape(level, shapes[level]) for shapes in self._shapes]
+        return [self.options.shape(name, shapes[name]) for shapes in self._shapes]
 
     @torch.no_grad()
     def embed(self, images: Tensor) -> list[dict[str, Tensor]]:
-        """Per teacher: level -> (B, ...) float32 of (B, 3, H, W) pictures in 0..1."""
+        """Per teacher: name -> (B, ...) float32 of (B, 3, H, W) pictures in 0..1."""
         seen = [network(images, self.levels) for network in self.networks]
         return [
-            {level: reduce_map(features.at(level), level, self.options).float() for level in self.levels}
+            {name: reduce_map(features.named(name, self.dataset), name, self.options).float() for name in self.names}
             for features in seen
         ]
 
@@ -85,7 +87,7 @@ def live_embeddings(
 
     def make(number: int, split: Split, fabric: Fabric, memory: Memory | None) -> LiveSamples:  # noqa: ARG001
         if not loaded:
-            loaded.append(LiveTeachers(teachers, (level,), options, fabric))
+            loaded.append(LiveTeachers(teachers, (level,), split.info.name, options, fabric))
         return LiveSamples(split, Views(split.info, seed, augmentation), loaded[0], fabric, memory)
 
     return make
@@ -96,31 +98,31 @@ class LiveTargets:
 
     Args:
         teachers: behind the targets.
-        maker: directory of the joint teacher, or of the one individual teacher.
-        individual: which of the two.
-        dataset: whose classes are meant.
+        names: what the method needs.
+        joint: directory of the joint teacher; None: the one teacher itself makes the targets.
         fabric: owns the device.
     """
 
-    def __init__(self, teachers: LiveTeachers, maker: Path, dataset: str, fabric: Fabric, *, individual: bool) -> None:
+    def __init__(self, teachers: LiveTeachers, names: Sequence[str], joint: Path | None, fabric: Fabric) -> None:
         self.tables: list[Table] = []
-        self.teachers, self.dataset, self.fabric = teachers, dataset, fabric
-        self.maker: TargetMaker
-        joint = IndividualTargets(load_network(maker).heads) if individual else load_joint_teacher(maker)
-        self.maker = freeze(joint)
-        fabric.to_device(joint)
+        self.teachers, self.names, self.fabric = teachers, names, fabric
+        self.joint = None if joint is None else freeze(load_joint_teacher(joint))
+        if self.joint is not None:
+            fabric.to_device(self.joint)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """As one picture shows them."""
         size = self.teachers.networks[0].config.input_size
         targets = self._make(self.fabric.to_device(torch.zeros(1, 3, *size)))
-        shapes = {level: tuple(value.shape[1:]) for level, value in targets.maps.items()}
-        return shapes if targets.vector is None else shapes | {"vector": tuple(targets.vector.shape[1:])}
+        return {name: tuple(value.shape[1:]) for name, value in targets.named(self.names).items()}
 
-    def targets(self, piece: Piece, images: Tensor) -> Targets:  # noqa: ARG002
+    def targets(self, piece: Piece, images: Tensor) -> Outputs:  # noqa: ARG002
         """What the teachers make of the pictures."""
         return self._make(images)
 
     @torch.no_grad()
-    def _make(self, images: Tensor) -> Targets:
-        return self.maker.make_targets(self.teachers.embed(images), self.dataset)
+    def _make(self, images: Tensor) -> Outputs:
+        embeddings = self.teachers.embed(images)
+        if self.joint is None:
+            return Outputs.of(embeddings[0])
+        return Outputs.of(self.joint.make_targets(embeddings, self.teachers.dataset).named(self.names))

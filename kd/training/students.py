@@ -13,10 +13,10 @@ from torch import nn
 from kd.data.feed import Memory
 from kd.data.packed import Split, open_split
 from kd.data.views import Views
-from kd.distillers.base import Distiller, DistillerOptions
-from kd.models.alignment import AlignedStudent
-from kd.models.network import Network
+from kd.distillers.base import Distiller
+from kd.models.network import Network, tap_shapes
 from kd.models.spec import ModelSpec
+from kd.models.student import Student
 from kd.models.weights import export_timm, fold, new_network, save_network
 from kd.training.classification import measure_selections, measure_test
 from kd.training.devices import make_fabric
@@ -35,7 +35,8 @@ def distill_student(
     make_source: MakeSource,
     *,
     model: ModelSpec,
-    distiller: tuple[Distiller, DistillerOptions],
+    method: Distiller,
+    names: tuple[str, ...],
     views: int | None,
     recipe: Recipe,
     seed: int,
@@ -48,7 +49,8 @@ def distill_student(
         dataset: packed.
         make_source: makes the source of the targets of the training split.
         model: the student.
-        distiller: the loss, with its options.
+        method: the loss, with its options.
+        names: what it compares.
         views: that repeat over the epochs, as stored; None: a new one in each epoch.
         recipe: how the student is trained; its augmentation makes the views.
         seed: of initial weights, order, views and dropout.
@@ -70,8 +72,9 @@ def distill_student(
     network = new_network(model, [info], statistics=info, pretrained=pretrained)
     fold(network, info.name)  # refuses now, not after training, what cannot be exported
     source = make_source(splits["train"], fabric, memory)
-    student = _align(network, info.name, source, distiller)
-    task = Distillation(student, images["train"], source, images["val"], distiller, recipe, seed, fabric)
+    parts = method.parts(tap_shapes(network, names, info.name), source.shapes(), info.sizes["train"])
+    student = Student(network, info.name, names, parts)
+    task = Distillation(student, images["train"], source, images["val"], method, recipe, seed, fabric)
     trained = fit(fabric, task, recipe, seed, directory)
     # Test is read by the very network that is exported, so that the table is what people get.
     metrics = measure_selections(
@@ -84,21 +87,6 @@ def distill_student(
     export_timm(network, info, directory)
     finish(directory)
     return {"metrics": metrics, "best_epoch": trained.best_epoch}, str(fabric.device)
-
-
-def _align(
-    network: Network, dataset: str, source: TargetSource, distiller: tuple[Distiller, DistillerOptions]
-) -> AlignedStudent:
-    """Give the student projectors to the shapes of its targets."""
-    method, options = distiller
-    shapes = source.shapes()
-    vector = shapes.pop("vector", None)
-    return AlignedStudent(
-        network,
-        dataset,
-        shapes if method.uses_maps(options) else {},
-        vector[0] if vector and method.uses_vector(options) else None,
-    )
 
 
 class _Folded(nn.Module):

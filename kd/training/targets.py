@@ -1,4 +1,4 @@
-"""Where a student's targets come from: stored by a joint teacher, or made from an individual one's embeddings."""
+"""Where a student's targets come from: stored, by an individual or by a joint teacher, or from nowhere."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from torch import Tensor
 
 from kd.data.feed import Memory, Piece, Table
 from kd.data.packed import Split
-from kd.models.network import freeze
-from kd.models.targets import IndividualTargets, Targets
-from kd.models.weights import load_network
+from kd.models.outputs import Outputs
 from kd.training.samples import CachedSamples
 
 
@@ -25,27 +23,19 @@ class TargetSource(Protocol):
         """What is read from disk; none, where teachers look at the pictures themselves."""
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of one sample's maps by level and, if there is one, of its `vector`."""
+        """Of one sample's targets by name."""
 
-    def targets(self, piece: Piece, images: Tensor) -> Targets:
+    def targets(self, piece: Piece, images: Tensor) -> Outputs:
         """Targets of a batch; `piece` is what was read, `images` the view of it as the student sees it."""
 
 
-def named_targets(targets: Targets, names: Sequence[str]) -> dict[str, Tensor]:
-    """Targets as arrays of a store."""
-    given = {"logits": targets.logits, **targets.maps}
-    if targets.vector is not None:
-        given["vector"] = targets.vector
-    return {name: given[name] for name in names}
-
-
 class StoredTargets:
-    """A joint teacher's targets, computed once for each view.
+    """A teacher's outputs, computed once for each view.
 
     Args:
-        store: directory of the targets.
+        store: directory of the targets of a joint teacher, or of the embeddings of an individual one.
         split: training split.
-        names: arrays that the distiller needs.
+        names: arrays that the method needs.
         views: stored views that repeat over the epochs.
         fabric: owns the device.
         memory: where targets may stay.
@@ -59,46 +49,23 @@ class StoredTargets:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the arrays."""
-        return {name: self._samples.shapes(name)[0] for name in self._names if name != "logits"}
+        return {name: self._samples.shapes(name)[0] for name in self._names}
 
-    def targets(self, piece: Piece, images: Tensor) -> Targets:  # noqa: ARG002
+    def targets(self, piece: Piece, images: Tensor) -> Outputs:  # noqa: ARG002
         """As they were stored."""
         (values,) = self._samples.inputs(piece, None)
-        return Targets(values.pop("logits"), values.pop("vector", None), values)
+        return Outputs.of(values)
 
 
-class CachedIndividual:
-    """Targets made by a dataset's individual teacher from its own stored embeddings.
+class NoTargets:
+    """For a method that learns from labels alone."""
 
-    Args:
-        teacher: directory of the teacher, whose classifier turns its vector into logits.
-        store: directory of its embeddings of the dataset.
-        split: training split.
-        levels: that are read.
-        views: stored views that repeat over the epochs.
-        fabric: owns the device.
-        memory: where embeddings may stay.
-    """
-
-    def __init__(
-        self,
-        teacher: Path,
-        store: Path,
-        split: Split,
-        levels: Sequence[str],
-        views: int,
-        fabric: Fabric,
-        memory: Memory,
-    ) -> None:
-        self._samples = CachedSamples(split, [store], levels, views, fabric, memory)
-        self.tables, self._levels = self._samples.tables, levels
-        self._teacher = freeze(IndividualTargets(load_network(teacher).heads))
-        fabric.to_device(self._teacher)
+    tables: Sequence[Table] = ()
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the embeddings."""
-        return {"vector" if level == "L1" else level: self._samples.shapes(level)[0] for level in self._levels}
+        """None."""
+        return {}
 
-    def targets(self, piece: Piece, images: Tensor) -> Targets:  # noqa: ARG002
-        """The teacher's logits, vector and maps."""
-        return self._teacher.make_targets(self._samples.inputs(piece, None), self._samples.dataset)
+    def targets(self, piece: Piece, images: Tensor) -> Outputs:  # noqa: ARG002
+        """Nothing."""
+        return Outputs()
