@@ -10,11 +10,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kd.models.alignment import AlignedOutputs
+from kd.models.targets import Targets
 from torch import Tensor
 
 from kd.distillers import mlfd
-from kd.models.alignment import AlignedOutputs
-from kd.models.targets import Targets
 
 
 def softmax(values: list[float]) -> list[float]:

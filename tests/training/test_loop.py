@@ -57,7 +57,7 @@ def trainings(tmp_path: Path, dataset: Path, stores: dict[tuple[str, str], Path]
         "teacher": (lambda path: train_network(folder(path), [dataset], model, BUSY, 0), "network.safetensors"),
         "joint_teacher": (lambda path: joint(path, [dataset], [own], "L2", recipe=recipe), "joint.safetensors"),
         "student": (
-            lambda path: student(path, dataset, source, model=model, recipe=BUSY),
+            lambda path: student(path, dataset, *source, model=model, recipe=BUSY),
             "network.safetensors",
         ),
     }
