@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,20 @@ pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm")]
 START_SECONDS = 90  # until a job that was submitted trains
 
 
+controllers: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def _stop_controllers() -> Iterator[None]:
+    """A test that fails leaves nothing that goes on submitting jobs."""
+    yield
+    for run in controllers:
+        if run.poll() is None:
+            run.send_signal(signal.SIGINT)
+            run.wait(timeout=60)
+    controllers.clear()
+
+
 def controller(
     folder: Path, config: dict[str, Any], *targets: str, options: tuple[str, ...] = ()
 ) -> subprocess.Popen[str]:
@@ -39,7 +53,9 @@ def controller(
     command += ["--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "5", *options]
     command += ["--configfile", str(folder / "config.yaml"), "--", *targets]
     with (folder / "controller.log").open("a") as log:
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+        run = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    controllers.append(run)
+    return run
 
 
 def said(folder: Path) -> str:
