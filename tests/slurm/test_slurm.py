@@ -25,7 +25,7 @@ from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm")]
 
-START_SECONDS = 90  # until a job that was submitted trains
+START_SECONDS = 240  # until a job that was submitted trains
 
 
 controllers: list[subprocess.Popen[str]] = []
@@ -121,7 +121,7 @@ def test_slurm__from_start_to_end(tmp_path: Path, tiny_slurm: dict[str, Any]) ->
     tiny_slurm["baselines"] = {}
     tiny_slurm["resources"]["train_joint_teacher"] = {"gpus": 2}
     run = controller(tmp_path, tiny_slurm, "all", "report")
-    assert run.wait(timeout=600) == 0, said(tmp_path)
+    assert run.wait(timeout=900) == 0, said(tmp_path)
     assert (tmp_path / "results/report.html").is_file()
     jobs = plan_of(tmp_path, tiny_slurm).jobs.values()
     assert len({job.stage for job in jobs}) == 6
@@ -131,7 +131,7 @@ def test_slurm__from_start_to_end(tmp_path: Path, tiny_slurm: dict[str, Any]) ->
         elif job.stage != "prepare_dataset":  # a pretended GPU, that Slurm chose
             assert re.search(r"GPU \d\n", log_of(job))
     again = controller(tmp_path, tiny_slurm, "all", "report")
-    assert again.wait(timeout=60) == 0
+    assert again.wait(timeout=120) == 0
     assert "Nothing to be done" in said(tmp_path)
 
 
@@ -140,7 +140,7 @@ def test_slurm__a_job_that_fails_is_named_with_its_error(tmp_path: Path, tiny_sl
     tiny_slurm["teachers"] = {"digits_resnet": tiny_slurm["teachers"]["digits_resnet"]}
     tiny_slurm |= {"joint_teachers": {}, "students": {}, "baselines": {}}
     run = controller(tmp_path, tiny_slurm, "teachers", options=("--retries", "0"))
-    assert run.wait(timeout=200) == 1
+    assert run.wait(timeout=600) == 1
     assert "error: loss is" in said(tmp_path)
     assert "lower recipe lr" in said(tmp_path)
 
@@ -156,10 +156,10 @@ def test_slurm__jobs_that_are_cancelled_requeued_and_out_of_time_go_on(
     for times, command in enumerate(("scancel", "scontrol requeue")):
         wait_until(lambda: log_of(stopped).count("running on") > times, START_SECONDS, "no attempt")  # noqa: B023
         subprocess.run([*command.split(), slurm_job(stopped)], check=True)
-        wait_until(lambda: log_of(stopped).count("stopped by SIGTERM") > times, 40, log_of(stopped))  # noqa: B023
+        wait_until(lambda: log_of(stopped).count("stopped by SIGTERM") > times, 120, log_of(stopped))  # noqa: B023
         assert (stopped.directory / CHECKPOINT).is_file()
     for job, times in ((stopped, 2), (out_of_time, 1)):
-        wait_until(lambda: log_of(job).count("continuing in epoch") >= times, 250, log_of(job))  # noqa: B023
+        wait_until(lambda: log_of(job).count("continuing in epoch") >= times, 600, log_of(job))  # noqa: B023
         assert log_of(job).count("stopped by SIGTERM") >= times
     run.send_signal(signal.SIGINT)
     assert run.wait(timeout=60) != 0
@@ -180,7 +180,7 @@ def test_slurm__a_controller_that_ended_is_started_again(tmp_path: Path, tiny_sl
             wait_until(lambda: submitted not in queued(), 60, "the job is still there")  # noqa: B023
             assert "stopped by SIGTERM" in log_of(job)
     again = controller(tmp_path, config, "teachers")
-    assert again.wait(timeout=300) == 0, said(tmp_path)
+    assert again.wait(timeout=600) == 0, said(tmp_path)
     assert job.manifest.is_file()
     assert log_of(job).count("done in") == 1
     assert log_of(job).count("continuing") == 1
