@@ -33,12 +33,22 @@ def make(folder: Path, rows: int) -> None:
     from kd.models.weights import new_network, save_network
 
     picture = Image.effect_noise((SIZE, SIZE), 64)
-    samples = [Sample(f"{number:07d}", str(number % CLASSES), picture.copy) for number in range(rows + 40)]
+    samples = [Sample(f"{number:07d}", (str(number % CLASSES),), picture.copy) for number in range(rows + 40)]
     codes = np.array([0] * rows + [1] * 20 + [2] * 20)
     classes = [str(label) for label in range(CLASSES)]
     for name in ("dataset", "teacher"):
         (folder / name).mkdir()
-    pack(folder / "dataset", "noise", samples, codes, classes, image_size=(SIZE, SIZE), resize="squash", channels=3)
+    pack(
+        folder / "dataset",
+        "noise",
+        samples,
+        codes,
+        classes,
+        task="single_label",
+        image_size=(SIZE, SIZE),
+        resize="squash",
+        channels=3,
+    )
     info = read_info(folder / "dataset")
     model = ModelSpec(architecture="resnet18", kwargs={"output_stride": 16})
     save_network(new_network(model, [info], statistics=info), folder / "teacher")

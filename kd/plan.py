@@ -130,6 +130,7 @@ class Plan:
             fingerprint=fingerprint,
             image_size=(size, size) if isinstance(size, int) else size,
             resize=dataset.resize,
+            task=dataset.task,
             split=dataset.split,
         )
         self._add(name, spec, {}, stage="prepare_dataset", modules=(source_module(dataset.source["type"]),))
