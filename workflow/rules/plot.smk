@@ -1,5 +1,20 @@
+from kd.evaluation.contents import SENSITIVITY_FIGURE, is_swept
+
+
 localrules:
     plot,
+
+
+def sensitivity_figures():
+    """Where any option is swept."""
+    if not is_swept(PLAN):
+        return []
+    drawn = report(
+        figure(SENSITIVITY_FIGURE),
+        caption="../report/sensitivity.rst",
+        category="Figures",
+    )
+    return [drawn]
 
 
 rule plot:
@@ -21,6 +36,7 @@ rule plot:
         ),
         cost=report(figure("cost"), caption="../report/cost.rst", category="Figures"),
         cache=report(figure("cache"), caption="../report/cache.rst", category="Figures"),
+        sensitivity=sensitivity_figures(),
     log:
         RESULTS / "logs" / "plot.log",
     conda:

@@ -1,5 +1,23 @@
+from kd.evaluation.contents import MULTI_LABEL_TABLES, is_multi_label
+
+
 localrules:
     tabulate,
+
+
+def multi_label_tables():
+    """Where any dataset is multi-label."""
+    if not is_multi_label(PLAN):
+        return []
+    page = report(
+        table("multilabel.html"),
+        caption="../report/multilabel.rst",
+        category="Tables",
+    )
+    return [
+        page if name == "multilabel.html" else table(name)
+        for name in MULTI_LABEL_TABLES
+    ]
 
 
 rule tabulate:
@@ -28,6 +46,7 @@ rule tabulate:
             caption="../report/cache_table.rst",
             category="Tables",
         ),
+        multi_label=multi_label_tables(),
         run=report(
             table("run.html"),
             caption="../report/run.rst",
