@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kd.evaluation.contents import SENSITIVITY_FIGURE, is_swept
+from kd.evaluation.contents import SENSITIVITY_FIGURES, is_swept
 from kd.evaluation.figures import (
     accuracy_figure,
     cache_figure,
@@ -54,10 +54,10 @@ def draw_figures(plan: Plan, key: Path, tables_key: Path) -> None:
         "cache": cache_figure(caches, title),
     }
     if is_swept(plan):
-        drawn[SENSITIVITY_FIGURE] = sensitivity_figure(table, title, config.reports.selection)
+        drawn["sensitivity"] = sensitivity_figure(table, title, config.reports.selection)
     with plainly_named(figures, key):
-        if SENSITIVITY_FIGURE not in drawn:
-            (figures / f"{SENSITIVITY_FIGURE}.{suffix}").unlink(missing_ok=True)  # of another run
+        for name in set(SENSITIVITY_FIGURES) - set(drawn):
+            (figures / f"{name}.{suffix}").unlink(missing_ok=True)  # of another run
         for name, figure in drawn.items():
             save(figure, figures / f"{name}.{suffix}")
 

@@ -17,7 +17,7 @@ import yaml
 
 from kd.config import load_config
 from kd.evaluation.caches import cache_table
-from kd.evaluation.contents import MULTI_LABEL_TABLES, is_multi_label
+from kd.evaluation.contents import MULTI_LABEL_PAGES, MULTI_LABEL_TABLES, is_multi_label
 from kd.evaluation.multilabel import metrics_side_by_side, per_class, readable_per_class, readable_side_by_side
 from kd.evaluation.tables import cost, markdown, measurements, primary_metrics, readable, summary
 from kd.jobs.files import write_text
@@ -59,7 +59,7 @@ def write_tables(plan: Plan, key: Path) -> None:
     index = [{"stage": job.stage, "name": job.name, "directory": str(job.directory)} for job in plan.jobs.values()]
     folder = plan.config.results / "tables"
     with plainly_named(folder, key):
-        for name in set(MULTI_LABEL_TABLES) - set(texts):
+        for name in {*MULTI_LABEL_TABLES, *MULTI_LABEL_PAGES} - set(texts):
             (folder / name).unlink(missing_ok=True)  # of another run
         for name, text in texts.items():
             write_text(folder / name, text)

@@ -1,20 +1,8 @@
-from kd.evaluation.contents import SENSITIVITY_FIGURE, is_swept
+from kd.evaluation.contents import SENSITIVITY_FIGURES, is_swept
 
 
 localrules:
     plot,
-
-
-def sensitivity_figures():
-    """Where any option is swept."""
-    if not is_swept(PLAN):
-        return []
-    drawn = report(
-        figure(SENSITIVITY_FIGURE),
-        caption="../report/sensitivity.rst",
-        category="Figures",
-    )
-    return [drawn]
 
 
 rule plot:
@@ -36,7 +24,13 @@ rule plot:
         ),
         cost=report(figure("cost"), caption="../report/cost.rst", category="Figures"),
         cache=report(figure("cache"), caption="../report/cache.rst", category="Figures"),
-        sensitivity=sensitivity_figures(),
+        sensitivity=[
+            report(
+                figure(name), caption="../report/sensitivity.rst", category="Figures"
+            )
+            for name in SENSITIVITY_FIGURES
+            if is_swept(PLAN)
+        ],
     log:
         RESULTS / "logs" / "plot.log",
     conda:

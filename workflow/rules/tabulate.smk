@@ -1,23 +1,12 @@
-from kd.evaluation.contents import MULTI_LABEL_TABLES, is_multi_label
+from kd.evaluation.contents import (
+    MULTI_LABEL_PAGES,
+    MULTI_LABEL_TABLES,
+    is_multi_label,
+)
 
 
 localrules:
     tabulate,
-
-
-def multi_label_tables():
-    """Where any dataset is multi-label."""
-    if not is_multi_label(PLAN):
-        return []
-    page = report(
-        table("multilabel.html"),
-        caption="../report/multilabel.rst",
-        category="Tables",
-    )
-    return [
-        page if name == "multilabel.html" else table(name)
-        for name in MULTI_LABEL_TABLES
-    ]
 
 
 rule tabulate:
@@ -46,7 +35,12 @@ rule tabulate:
             caption="../report/cache_table.rst",
             category="Tables",
         ),
-        multi_label=multi_label_tables(),
+        multi_label=[table(name) for name in MULTI_LABEL_TABLES if is_multi_label(PLAN)],
+        multi_label_html=[
+            report(table(name), caption="../report/multilabel.rst", category="Tables")
+            for name in MULTI_LABEL_PAGES
+            if is_multi_label(PLAN)
+        ],
         run=report(
             table("run.html"),
             caption="../report/run.rst",
