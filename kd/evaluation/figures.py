@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +34,7 @@ OTHER_COLOUR = "#4d4d4d"
 MARKERS = {"": "P", "L1": "o", "L2": "s", "L3": "^", "L4": "D"}
 STYLES = {"": "-", "L1": "--", "L2": "-", "L3": "-.", "L4": ":"}
 DECADE = 10
+PANELS_ABREAST = 3
 
 
 def colour(row: str) -> str:
@@ -111,7 +111,7 @@ def _curve(history: Path) -> pd.Series:
 
 
 def sensitivity_figure(table: pd.DataFrame, title: str, selection: str) -> Figure:
-    """Test acc@1 or mAP against the value of each option that was swept: a row of panels per option, one per dataset.
+    """Test acc@1 or mAP against the value of each option that was swept: a panel per option and dataset.
 
     Bands are one standard deviation over seeds; the dashed line is the student's network trained with labels alone,
     where there is one. Options whose values are not numbers are left out.
@@ -126,11 +126,14 @@ def sensitivity_figure(table: pd.DataFrame, title: str, selection: str) -> Figur
     options, values, _ = zip(*map(option_and_value, chosen["variant"]), strict=True)
     chosen = chosen.assign(option=options, value=values, label=_labels(chosen))
     swept = chosen[chosen["value"] < float("inf")]
-    panels = list(itertools.product(swept["option"].unique(), swept["dataset"].unique()))
-    columns = swept["dataset"].nunique()
-    size = (3.4 * columns + 1.5, 3 * len(panels) // columns + 1)
-    figure, axes = plt.subplots(len(panels) // columns, columns, figsize=size, squeeze=False)
-    for (option, dataset), axis in zip(panels, axes.flat, strict=True):
+    panels = swept[["dataset", "option"]].drop_duplicates().to_numpy().tolist()
+    columns = max(1, min(len(panels), PANELS_ABREAST))
+    rows = max(1, -(-len(panels) // columns))
+    size = (3.4 * columns + 1.5, 3 * rows + 1)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for (dataset, option), axis in zip(panels, axes.flat, strict=False):
         here = chosen[chosen["dataset"] == dataset]
         _sensitivity_panel(axis, here[here["option"] == option], here[here["row"] == "vanilla"])
         axis.set(title=dataset, xlabel=option.replace("_", " "), ylabel=f"test {metrics[dataset]} (%)")
@@ -138,21 +141,19 @@ def sensitivity_figure(table: pd.DataFrame, title: str, selection: str) -> Figur
 
 
 def _sensitivity_panel(axis: Axes, swept: pd.DataFrame, vanilla: pd.DataFrame) -> None:
-    """One option on one dataset; empty where it was not swept there."""
-    if swept.empty:
-        axis.set_visible(False)
-        return
+    """One option on one dataset."""
+    values = swept["value"].unique()
+    sizes = np.abs(values[values != 0])
+    if sizes.size and sizes.max() >= DECADE * sizes.min():
+        axis.set_xscale("symlog", linthresh=sizes.min())
     for (row, label), group in swept.sort_values("value").groupby(["row", "label"], sort=False):
         shade, spread = colour(str(row)), group["std"].fillna(0)
         axis.plot(group["value"], group["mean"], marker="o", markersize=4, color=shade, label=label)
         axis.fill_between(group["value"], group["mean"] - spread, group["mean"] + spread, color=shade, alpha=0.15)
     for mean, label in zip(vanilla["mean"], vanilla["label"], strict=True):
         axis.axhline(mean, color=colour("vanilla"), linestyle="--", linewidth=1, label=label)
-    values = swept["value"].unique()
-    sizes = np.abs(values[values != 0])
-    if sizes.size and sizes.max() >= DECADE * sizes.min():
-        axis.set_xscale("symlog", linthresh=sizes.min())
     axis.set_xticks(values, [f"{value:g}" for value in values])
+    axis.minorticks_off()
     axis.grid(alpha=0.3)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -104,16 +105,24 @@ def test_sensitivity_figure__a_panel_per_option(table: pd.DataFrame, tmp_path: P
     save(figure, tmp_path / "sensitivity.svg")
 
 
-def test_sensitivity_figure__no_panel_where_an_option_was_not_swept() -> None:
+def test_sensitivity_figure__only_of_options_that_a_dataset_was_swept_over() -> None:
     results = Results()
-    for dataset, option in (("digits", "alpha"), ("letters", "beta")):
-        for value in (1, 2):
+    for dataset, options in (("digits", ("alpha", "beta")), ("letters", ("beta", "gamma"))):
+        for option, value in itertools.product(options, (1, 2)):
             metrics = single_label(dataset, 50.0 + value)
             results.add("kd", metrics, dataset=dataset, variant=f"{option}={value}", experiment=dataset)
     table = summary(measurements(results.rows, results.read), ["digits", "letters"])
     figure = sensitivity_figure(table, "title", "best_val")
-    assert [axis.get_visible() for axis in figure.axes] == [True, False, False, True]
+    shown = [(axis.get_title(), axis.get_xlabel()) for axis in figure.axes if axis.get_visible()]
+    assert shown == [("digits", "alpha"), ("digits", "beta"), ("letters", "beta"), ("letters", "gamma")]
     assert legend(figure) == ["digits kd", "letters kd"]
+
+
+def test_sensitivity_figure__of_no_numbers_is_empty() -> None:
+    results = Results()
+    results.add("kd", single_label("d", 50.0), variant="reduction=sum")
+    figure = sensitivity_figure(summary(measurements(results.rows, results.read), ["d"]), "title", "last")
+    assert not any(axis.get_visible() for axis in figure.axes)
 
 
 def test_cost_figure__is_drawn(tmp_path: Path) -> None:
