@@ -54,6 +54,8 @@ class Row:
     level: str
     seed: int
     job: Job
+    variant: str = ""
+    """Tells students of one row apart, as `option=value` of a sweep; "" for those that are not of one."""
 
 
 class Plan:
