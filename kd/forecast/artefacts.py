@@ -130,7 +130,8 @@ class Forecaster:
         (facts,) = self._datasets(job)
         key, model = self._model_key(job), _shaping(job.spec["model"])
         exported = self._measured(key, "export", [model, _asked(facts)])
-        return self._network_size(job) + file_size(exported["file"]) + file_size(exported["config"])
+        weights = Size() if exported["file"] is None else file_size(exported["file"])
+        return self._network_size(job) + weights + file_size(exported["config"])
 
     def _student_levels(self, job: Job) -> None:
         """Refuse maps that the student, or its individual teacher, does not have."""

@@ -16,7 +16,7 @@ from kd.jobs.errors import UserError
 from kd.models.joint import JointTeacher
 from kd.models.network import Network, tap_shapes
 from kd.models.spec import LEVELS, LabelEncoderOptions, Level, ModelSpec
-from kd.models.weights import export_config, fold, new_network
+from kd.models.weights import Exported, export_config, new_network
 from kd.training.fusion import joint_config
 
 T = TypeVar("T")
@@ -81,12 +81,13 @@ def measure_export(model: dict[str, Any], dataset: dict[str, Any]) -> dict[str, 
     """
     info = dataset_info(dataset)
 
-    def export() -> tuple[Network, nn.Module]:
+    def export() -> tuple[Network, nn.Module | None]:
         network = _build(model, [dataset])
-        return network, fold(network, info.name)
+        return network, Exported(network, info.name).plain
 
     network, plain = _without_storage(export)
-    return _measured(plain) | {"config": len(export_config(network.config, plain, info))}
+    measured = _measured(plain) if plain is not None else {"file": None}
+    return measured | {"config": len(export_config(network.config, plain or network.backbone, info))}
 
 
 def measure_joint(

@@ -260,11 +260,39 @@ def fold(network: Network, head: str) -> nn.Module:
     return folded
 
 
-def export_timm(network: Network, dataset: DatasetInfo, directory: Path) -> None:
-    """Write config.json and model.safetensors, loadable by `timm.create_model("local-dir:DIRECTORY")`."""
-    plain = fold(network, dataset.name)
-    write_text(directory / EXPORT_CONFIG, export_config(network.config, plain, dataset))
-    save_tensors(directory / EXPORT_WEIGHTS, plain.state_dict())
+class Exported(nn.Module):
+    """A student as it leaves, on (B, 3, H, W) images in 0..1: (B, classes) logits of one head.
+
+    A plain timm model; with a label-wise encoder, which timm does not have, the network itself.
+
+    Raises:
+        UserError: the timm model has no single linear classifier.
+    """
+
+    def __init__(self, network: Network, dataset: str) -> None:
+        super().__init__()
+        self.network, self.dataset = network, dataset
+        self.plain = fold(network, dataset) if network.labels is None else None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits of the head."""
+        if self.plain is None:
+            labels: Tensor = self.network(images).logits[self.dataset]
+            return labels
+        logits: Tensor = self.plain(self.network.normalise(images))
+        return logits
+
+
+def export_student(network: Network, dataset: DatasetInfo, directory: Path) -> None:
+    """Write config.json and model.safetensors, loadable by `timm.create_model("local-dir:DIRECTORY")`.
+
+    With a label-wise encoder config.json alone, which has the names of the classes: the rest is what `save_network`
+    stored.
+    """
+    plain = Exported(network, dataset.name).plain
+    write_text(directory / EXPORT_CONFIG, export_config(network.config, plain or network.backbone, dataset))
+    if plain is not None:
+        save_tensors(directory / EXPORT_WEIGHTS, plain.state_dict())
 
 
 def export_config(config: NetworkConfig, plain: Any, dataset: DatasetInfo) -> str:
@@ -284,6 +312,7 @@ def export_config(config: NetworkConfig, plain: Any, dataset: DatasetInfo) -> st
     }
     exported = {
         "architecture": config.architecture.split(".")[0],
+        "task": dataset.task,
         "num_classes": len(dataset.classes),
         "num_features": plain.num_features,
         "label_names": list(dataset.classes),

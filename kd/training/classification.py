@@ -1,4 +1,4 @@
-"""Training with labels alone, on one dataset or on several with a head each.
+"""Training with labels alone, on one dataset or on several with a head each, single-label or multi-label.
 
 One dataset: an individual teacher. Several: the baseline that trains one network on all of them, or, with a
 joint teacher for a module and embeddings for images, a joint teacher.
@@ -20,7 +20,7 @@ from kd.data.feed import Piece, batch_count, ordered_batches, shuffled_batches
 from kd.models.network import Features
 from kd.training.devices import send, share_of
 from kd.training.loop import Fit
-from kd.training.metrics import accuracies, topk_accuracy
+from kd.training.metrics import PRIMARY, metric_rows, primary
 from kd.training.mixing import Mix, draw_mix, mix_images, mixed_loss
 from kd.training.recipe import Recipe
 from kd.training.samples import Samples
@@ -33,13 +33,19 @@ class Batch:
     """Samples of one or more datasets, those of a dataset side by side."""
 
     inputs: Any
-    labels: Tensor
+    labels: dict[str, Tensor]
     rows: dict[str, slice]
     mix: Mix | None = None
+
+    def flip(self) -> Batch:
+        """With the labels of each sample's partner."""
+        return replace(self, labels={dataset: labels.flip(0) for dataset, labels in self.labels.items()})
 
 
 class Classification:
     """Cross-entropy with the labels; each sample by the head of its own dataset, each with equal weight.
+
+    Of multi-label datasets it is the binary one, summed over labels.
 
     Args:
         module: maps inputs to Features with logits for every dataset.
@@ -76,13 +82,15 @@ class Classification:
 
     def _batch(self, pieces: list[Piece], epoch: int, step: int) -> Batch:
         present = [(samples, piece) for samples, piece in zip(self.train, pieces, strict=True) if len(piece.rows)]
-        labels = np.concatenate([samples.labels[piece.rows] for samples, piece in present])
         ends = np.cumsum([len(piece.rows) for _, piece in present]).tolist()
         slices = zip([0, *ends], ends, strict=False)
         inputs, mix = self._mixed([samples.inputs(piece, epoch) for samples, piece in present], epoch, step)
         return Batch(
             self.join(inputs),
-            send(self.fabric, torch.from_numpy(labels)),
+            {
+                samples.dataset: send(self.fabric, torch.from_numpy(samples.labels[piece.rows]))
+                for samples, piece in present
+            },
             {samples.dataset: slice(*ends) for (samples, _), ends in zip(present, slices, strict=True)},
             mix,
         )
@@ -101,37 +109,41 @@ class Classification:
         loss = classification_loss(features, batch, self.recipe.label_smoothing)
         if batch.mix is None:
             return loss
-        labels = batch.labels.clone()
-        for rows in batch.rows.values():
-            labels[rows] = batch.labels[rows].flip(0)
-        partner = classification_loss(features, replace(batch, labels=labels), self.recipe.label_smoothing)
-        return mixed_loss(loss, partner, batch.mix)
+        return mixed_loss(loss, classification_loss(features, batch.flip(), self.recipe.label_smoothing), batch.mix)
+
+    @property
+    def metric(self) -> str:
+        """What `validate` measures."""
+        metrics = {PRIMARY[samples.task] for samples in self.val}
+        return metrics.pop() if len(metrics) == 1 else "score"
 
     def validate(self, module: nn.Module) -> float:
-        """Mean acc@1 on val over the datasets."""
-        scores = [
-            topk_accuracy(logits, labels, 1)
-            for samples in self.val
-            for logits, labels in [predict(module, samples, self.recipe.batch_size)]
-        ]
+        """Mean over the datasets of acc@1 or mAP on val."""
+        scores = [primary(samples.task, *predict(module, samples, self.recipe.batch_size)) for samples in self.val]
         return sum(scores) / len(scores)
 
 
 def classification_loss(features: Features, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy summed over the samples, each by its own dataset's head, divided by their number."""
+    """Cross-entropy summed over the samples, each by its own dataset's head, divided by their number.
+
+    The binary cross-entropy of multi-label datasets is summed over labels, and smoothed towards 1/2.
+    """
     # A head without samples has a gradient of zero, not none: other processes may have samples for it.
     total = sum((logits[:0].float().sum() for logits in features.logits.values()), features.vector.new_zeros(()))
     for dataset, rows in batch.rows.items():
         logits = features.logits[dataset][rows].float()
-        total = total + functional.cross_entropy(
-            logits, batch.labels[rows], reduction="sum", label_smoothing=label_smoothing
-        )
-    return total / len(batch.labels)
+        labels = batch.labels[dataset]
+        if labels.ndim == 1:
+            total = total + functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
+        else:
+            wanted = labels * (1 - label_smoothing) + label_smoothing / 2
+            total = total + functional.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
+    return total / sum(map(len, batch.labels.values()))
 
 
 @torch.no_grad()
 def predict(module: nn.Module, samples: Samples, batch_size: int) -> tuple[Tensor, Tensor]:
-    """Logits (N, classes) and labels (N,) of all samples, un-augmented, in float32, on the CPU.
+    """Logits (N, classes) in float32, and labels, of all samples, un-augmented, on the CPU.
 
     Leaves `module` in eval mode. `batch_size` is that of training.
     """
@@ -164,9 +176,15 @@ def measure_selections(
 
 
 def measure_test(module: nn.Module, test: Sequence[Samples], selection: str, batch_size: int) -> list[dict[str, Any]]:
-    """acc@1 and acc@5 on the test split of every dataset, as rows for the tables."""
+    """What is measured on the test split of every dataset, as rows for the tables."""
     return [
-        {"dataset": samples.dataset, "selection": selection, "metric": metric, "value": value}
+        row
         for samples in test
-        for metric, value in accuracies(*predict(module, samples, batch_size)).items()
+        for row in metric_rows(
+            samples.task,
+            samples.dataset,
+            selection,
+            samples.classes,
+            *predict(module, samples, batch_size),
+        )
     ]

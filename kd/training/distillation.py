@@ -15,7 +15,7 @@ from kd.models.outputs import Outputs
 from kd.models.student import Student
 from kd.training.classification import predict
 from kd.training.devices import send, share_of
-from kd.training.metrics import topk_accuracy
+from kd.training.metrics import PRIMARY, primary
 from kd.training.mixing import Mix, draw_mix, mix_images, mixed_loss
 from kd.training.recipe import Recipe
 from kd.training.samples import ImageSamples
@@ -105,7 +105,12 @@ class Distillation:
         flipped = batch.flip()
         return mixed_loss(loss, self.method.loss(output, flipped.targets, flipped, self.module.parts), batch.mix)
 
+    @property
+    def metric(self) -> str:
+        """What `validate` measures."""
+        return PRIMARY[self.val.task]
+
     def validate(self, module: nn.Module) -> float:
-        """acc@1 on val."""
+        """acc@1 or mAP on val."""
         assert isinstance(module, Student)
-        return topk_accuracy(*predict(module.network, self.val, self.recipe.batch_size), 1)
+        return primary(self.val.task, *predict(module.network, self.val, self.recipe.batch_size))

@@ -49,6 +49,10 @@ class Task(Protocol):
     steps: int
 
     @property
+    def metric(self) -> str:
+        """What `validate` measures, such as `acc@1`."""
+
+    @property
     def module(self) -> nn.Module:
         """Holds every parameter that trains."""
 
@@ -64,7 +68,7 @@ class Task(Protocol):
         """Scalar loss, a mean over the batch; `module` is `self.module` as Fabric wrapped it."""
 
     def validate(self, module: nn.Module) -> float:
-        """acc@1 of `module` on val in percent; the mean over datasets if there are several."""
+        """Score of `module` on val in percent; the mean over datasets if there are several."""
 
 
 @dataclass
@@ -73,7 +77,7 @@ class Fit:
 
     Attributes:
         weights: state dicts on the CPU by selection, `best_val` and `last`.
-        best: the best acc@1 on val so far; the earliest epoch wins a tie.
+        best: the best score on val so far; the earliest epoch wins a tie.
         history: a row per finished epoch.
         losses: of the finished steps of the epoch that is not finished.
         seconds: that this epoch has taken so far.
@@ -181,13 +185,14 @@ class _Training:
             if time.monotonic() - self._saved > max(CHECKPOINT_EVERY_SECONDS, self._save_seconds / CHECKPOINT_COST):
                 self._save()
         loss = _mean_loss(torch.stack(self.losses), epoch, self.recipe, self.checkpoint)
-        accuracy = -1.0
+        score = -1.0
         if self.fabric.is_global_zero:
             with not_postponed():
-                accuracy = self.task.validate(self.trained)
-        state.history.append({"epoch": epoch, "loss": loss, "val_acc@1": accuracy, "seconds": time.monotonic() - begun})
-        if accuracy > state.best:
-            state.best, state.best_epoch = accuracy, epoch
+                score = self.task.validate(self.trained)
+        seconds = time.monotonic() - begun
+        state.history.append({"epoch": epoch, "loss": loss, f"val_{self.task.metric}": score, "seconds": seconds})
+        if score > state.best:
+            state.best, state.best_epoch = score, epoch
             state.weights["best_val"] = _snapshot(self.trained)
         if self.events is not None:
             for name, value in state.history[-1].items():
@@ -276,7 +281,7 @@ def _event_writer(directory: Path) -> SummaryWriter:
 
 
 def _figures(row: dict[str, float]) -> dict[str, float]:
-    return {"loss": row["loss"], "val": row["val_acc@1"]}
+    return {"loss": row["loss"], "val": next(value for name, value in row.items() if name.startswith("val_"))}
 
 
 def _mean_loss(losses: Tensor, epoch: int, recipe: Recipe, checkpoint: Path) -> float:

@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from kd.data.feed import Fed, Memory, Piece, RawColumn, Table
+from kd.data.options import Task
 from kd.data.packed import DatasetInfo, Split
 from kd.data.views import Views, to_float
 from kd.embeddings.store import StoreReader
@@ -35,7 +36,15 @@ class Samples(Fed, Protocol):
 
     @property
     def labels(self) -> np.ndarray:
-        """(N,) int64."""
+        """(N,) int64 class ids; or, multi-label, (N, classes) uint8 of 0 and 1."""
+
+    @property
+    def task(self) -> Task:
+        """Single-label or multi-label."""
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names."""
 
     def inputs(self, piece: Piece, epoch: int | None) -> Any:
         """Module input for what was read, on the device; `epoch` None: the pictures themselves."""
@@ -46,6 +55,7 @@ class _OfSplit:
         self.split, self.tables, self.fabric = split, tables, fabric
         self.info: DatasetInfo = split.info
         self.dataset, self.labels = split.info.name, split.labels
+        self.task, self.classes = split.info.task, split.info.classes
 
 
 class ImageSamples(_OfSplit):

@@ -8,16 +8,15 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
 
 from kd.data.feed import Memory
 from kd.data.packed import Split, open_split
 from kd.data.views import Views
 from kd.distillers.base import Distiller
-from kd.models.network import Network, tap_shapes
+from kd.models.network import tap_shapes
 from kd.models.spec import ModelSpec
 from kd.models.student import Student
-from kd.models.weights import export_timm, fold, new_network, save_network
+from kd.models.weights import Exported, export_student, new_network, save_network
 from kd.training.classification import measure_selections, measure_test
 from kd.training.devices import make_fabric
 from kd.training.distillation import Distillation
@@ -70,7 +69,7 @@ def distill_student(
         for name, split in splits.items()
     }
     network = new_network(model, [info], statistics=info, pretrained=pretrained)
-    fold(network, info.name)  # refuses now, not after training, what cannot be exported
+    Exported(network, info.name)  # refuses now, not after training, what cannot be exported
     source = make_source(splits["train"], fabric, memory)
     parts = method.parts(tap_shapes(network, names, info.name), source.shapes(), info.sizes["train"])
     student = Student(network, info.name, names, parts)
@@ -81,21 +80,9 @@ def distill_student(
         trained,
         student,
         recipe.selection,
-        lambda kind: measure_test(_Folded(network, info.name), [images["test"]], kind, recipe.batch_size),
+        lambda kind: measure_test(Exported(network, info.name), [images["test"]], kind, recipe.batch_size),
     )
     save_network(network, directory)
-    export_timm(network, info, directory)
+    export_student(network, info, directory)
     finish(directory)
     return {"metrics": metrics, "best_epoch": trained.best_epoch}, str(fabric.device)
-
-
-class _Folded(nn.Module):
-    """A network as it is exported, on images in 0..1."""
-
-    def __init__(self, network: Network, dataset: str) -> None:
-        super().__init__()
-        self.network, self.plain = network, fold(network, dataset)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.plain(self.network.normalise(images))
-        return logits

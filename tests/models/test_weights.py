@@ -18,7 +18,7 @@ from kd.data.packed import DatasetInfo
 from kd.jobs.errors import UserError
 from kd.models.network import Network
 from kd.models.spec import Checkpoint, ModelSpec
-from kd.models.weights import export_timm, fold, load_network, new_network, read_tensors, save_network
+from kd.models.weights import export_student, fold, load_network, new_network, read_tensors, save_network
 from tests.models.test_network import SWIN
 
 INFO = DatasetInfo("toy", ("x", "y", "z"), (32, 32), "squash", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), {"train": 3})
@@ -52,9 +52,9 @@ def test_fold__is_the_same_function(architecture: str, kwargs: dict[str, object]
         )
 
 
-def test_export_timm__loads_as_it_is(tmp_path: Path) -> None:
+def test_export_student__loads_as_it_is(tmp_path: Path) -> None:
     network = new(latent_dim=7)
-    export_timm(network, INFO, tmp_path)
+    export_student(network, INFO, tmp_path)
     loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
     assert loaded.pretrained_cfg["label_names"] == ["x", "y", "z"]
     assert tuple(loaded.pretrained_cfg["input_size"]) == (3, 32, 32)
@@ -167,8 +167,8 @@ def test_load_checkpoint__runs_no_code(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_export_timm__config_is_json_with_all_that_timm_wants(tmp_path: Path) -> None:
-    export_timm(new(kwargs={"output_stride": 16}), INFO, tmp_path)
+def test_export_student__config_is_json_with_all_that_timm_wants(tmp_path: Path) -> None:
+    export_student(new(kwargs={"output_stride": 16}), INFO, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["architecture"] == "test_resnet"
     assert config["model_args"] == {"output_stride": 16}

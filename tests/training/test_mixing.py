@@ -118,8 +118,8 @@ def test_mixed_loss__gradient_of_mlfd_is_that_of_mixed_targets() -> None:
     wanted = {name: normal(0, *shape) for name, shape in shapes.items()}
     output = {name: normal(1, *shape, learns=True) for name, shape in shapes.items()}
     method, mix = mlfd.Method(feature_on_vector=True), Mix(0.3)
-    own = {name: shape[1:] for name, shape in shapes.items()}
-    parts = method.parts(own, own, 6)
+    row_shapes = {name: shape[1:] for name, shape in shapes.items()}
+    parts = method.parts(row_shapes, row_shapes, 6)
 
     def loss(values: dict[str, Tensor], labels: Tensor) -> Tensor:
         batch: Any = SimpleNamespace(labels=labels)

@@ -61,7 +61,7 @@ def test_classification_loss__each_sample_by_the_head_of_its_dataset() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = {"a": torch.randn(5, 3, generator=generator), "b": torch.randn(5, 4, generator=generator)}
     labels = torch.tensor([0, 2, 3, 1, 0])
-    batch = Batch(None, labels, {"a": slice(0, 2), "b": slice(2, 5)})
+    batch = Batch(None, {"a": labels[:2], "b": labels[2:]}, {"a": slice(0, 2), "b": slice(2, 5)})
     expected = 0.0
     for row, name in enumerate("aabbb"):
         powers = logits[name][row].double().exp()
