@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 from annotated_types import Ge, Gt, Lt, MinLen
-from pydantic import BaseModel, StringConstraints, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, StringConstraints, ValidationError, ValidationInfo, field_validator, model_validator
 
 from kd.data.options import Augmentation, Resize, SplitOptions, Task
 from kd.data.sources.registry import load_source, source_names
@@ -130,6 +130,8 @@ class StudentConfig(BaseOptions):
     """Model of the students; null: that of the target's individual teacher."""
     distiller: dict[str, Any] = {"name": "mlfd"}
     """`name` of a method (see kd/distillers) and its options."""
+    sweep: dict[str, Annotated[list[float], MinLen(1)]] = {}
+    """Options of the method -> values: for each value a further student with this one option changed."""
     views: Views | None = None
     """As for joint teachers; null: as the joint teacher has them, or 1; vanilla: live."""
     cache: str | None = None
@@ -146,6 +148,22 @@ class StudentConfig(BaseOptions):
         if value.get("name") not in distiller_names():
             raise ValueError(f"name is {value.get('name')!r}, expected one of {distiller_names()}")
         return _complete(load_distiller(value["name"]), value)
+
+    @model_validator(mode="after")
+    def _swept_options(self) -> Self:
+        """What is swept are options of the method, and values that it takes."""
+        self.variants()
+        return self
+
+    def variants(self) -> dict[str, dict[str, Any]]:
+        """Distiller sections by what is swept: `option=value`; that of the student itself by an empty name."""
+        method = load_distiller(self.distiller["name"])
+        swept = {
+            f"{option}={value:g}": _complete(method, self.distiller | {option: value})
+            for option, values in self.sweep.items()
+            for value in values
+        }
+        return {"": self.distiller} | swept
 
 
 class BaselineConfig(BaseOptions):
@@ -170,6 +188,34 @@ class MemoryConfig(BaseOptions):
     """On the GPU, per job."""
 
 
+class AttentionConfig(BaseOptions):
+    """A figure of where students look for each class."""
+
+    dataset: str
+    """Whose test pictures."""
+    rows: Annotated[list[str], MinLen(1)] = ["vanilla", "reviewkd", "l2d"]
+    """Rows of the tables, one column each."""
+    experiment: str | None = None
+    """Experiment in the tables; null: the config's."""
+    classes: Annotated[int, Gt(0)] = 8
+    """How many, in alphabetical order; one picture for each."""
+
+
+class PaperConfig(BaseOptions):
+    """A table of our numbers beside those that a paper prints."""
+
+    paper: Literal["l2d", "mlfd"]
+    """Which."""
+    where: dict[str, str | list[str]]
+    """Columns of the paper's numbers (kd/evaluation/papers) -> value or values, so that one experiment is meant."""
+    dataset: str
+    """Ours."""
+    experiment: str | None = None
+    """Ours; null: the config's."""
+    differs: str
+    """What is not as in the paper, in words; stands in the table."""
+
+
 class ReportConfig(BaseOptions):
     """What the figures show."""
 
@@ -179,6 +225,10 @@ class ReportConfig(BaseOptions):
     """Weights whose test accuracy the figures show; the tables show both."""
     format: Literal["svg", "png", "pdf"] = "svg"
     """File format of figures."""
+    attention: AttentionConfig | None = None
+    """Figure of where students look, by LayerCAM; null: none."""
+    papers: list[PaperConfig] = []
+    """Tables beside papers."""
     tensorboard: bool = False
     """Trainings write event files for TensorBoard, beside what they make."""
 

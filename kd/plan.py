@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from kd.config import Config
+from kd.config import Config, StudentConfig
 from kd.data.sources.listing import listing_digest
 from kd.data.sources.registry import parse_source, source_module
 from kd.digest import code_digests
@@ -254,11 +254,17 @@ class Plan:
         return {f"teacher:{teacher}": self._named["train_teacher", f"{teacher}-seed{seed}"] for teacher in teachers}
 
     def _student(self, name: str, seed: int) -> None:
-        for target in self.config.student_targets(self.config.students[name]):
-            self._student_for(name, target, seed)
+        student = self.config.students[name]
+        for target in self.config.student_targets(student):
+            made: dict[str, Job] = {}  # a value that is swept may be that of the student itself
+            for variant, distiller in student.variants().items():
+                if str(distiller) not in made:
+                    own = student.model_copy(update={"distiller": distiller})
+                    made[str(distiller)] = self._student_job(name, own, target, variant, seed)
+                self._student_row(student, target, variant, seed, made[str(distiller)])
 
-    def _student_for(self, name: str, target: str, seed: int) -> None:
-        config, student = self.config, self.config.students[name]
+    def _student_job(self, name: str, student: StudentConfig, target: str, variant: str, seed: int) -> Job:
+        config = self.config
         viewing = self._wishes.of_student(student)
         teacher = config.student_teacher(student, target)
         joint = config.joint_teachers.get(teacher)
@@ -288,9 +294,16 @@ class Plan:
         elif taught:
             upstream["targets"] = self._targets[self._wishes.target_wish(teacher, target, seed, viewing)]
         modules = (distiller_module(student.distiller["name"]), *((LIVE,) if live else ()))
-        job = self._add(f"{name}-for-{target}-seed{seed}", spec, upstream, stage="distill_student", modules=modules)
+        swept = re.sub("[^A-Za-z0-9_]", "_", variant)
+        label = "-".join(filter(None, [name, "for", target, swept, f"seed{seed}"]))
+        return self._add(label, spec, upstream, stage="distill_student", modules=modules)
+
+    def _student_row(self, student: StudentConfig, target: str, variant: str, seed: int, job: Job) -> None:
+        joint = self.config.joint_teachers.get(self.config.student_teacher(student, target))
+        level = joint.level if joint else student.level
         row = _student_row(student.distiller["name"], level, joint=joint is not None)
-        self.rows.append(Row(student.experiment or config.experiment, target, row, level or "", seed, job))
+        experiment = student.experiment or self.config.experiment
+        self.rows.append(Row(experiment, target, row, level or "", seed, job, variant))
 
     def _joint_job(self, joint: str, target: str, seed: int) -> Job:
         return self._named["train_joint_teacher", self._joint_name(joint, target, seed)]
@@ -332,12 +345,12 @@ class Plan:
     def _check_rows(self) -> None:
         seen: dict[tuple[Any, ...], Job] = {}
         for row in self.rows:
-            place = (row.experiment, row.dataset, row.row, row.level, row.seed)
+            place = (row.experiment, row.dataset, row.row, row.level, row.variant, row.seed)
             other = seen.setdefault(place, row.job)
             if other != row.job:
                 raise UserError(
                     f"config: {other.name} and {row.job.name} would be one row of the tables ({row.experiment},"
-                    f" {row.dataset}, {row.row} {row.level}); give one of them another `experiment`"
+                    f" {row.dataset}, {row.row} {row.level} {row.variant}); give one of them another `experiment`"
                 )
 
 

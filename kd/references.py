@@ -29,6 +29,7 @@ def find_problems(config: Config) -> Iterator[str]:
     yield from _memory(config)
     problems = [*_teachers(config), *_joint_teachers(config), *_heads(config)]
     yield from problems
+    yield from _reports(config)
     # The checks below follow references, which must hold first.
     if not problems:
         for name, student in config.students.items():
@@ -37,6 +38,13 @@ def find_problems(config: Config) -> Iterator[str]:
             yield from _known(f"baselines.{name}.model", baseline.model, config.models, "model")
             yield from _known(f"baselines.{name}.recipe", baseline.recipe, config.recipes, "recipe")
             yield from _all_known(f"baselines.{name}.datasets", baseline.datasets, config.datasets, "dataset")
+
+
+def _reports(config: Config) -> Iterator[str]:
+    if config.reports.attention is not None:
+        yield from _known("reports.attention.dataset", config.reports.attention.dataset, config.datasets, "dataset")
+    for number, paper in enumerate(config.reports.papers):
+        yield from _known(f"reports.papers.{number}.dataset", paper.dataset, config.datasets, "dataset")
 
 
 def _memory(config: Config) -> Iterator[str]:
@@ -184,7 +192,11 @@ def _student(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
     joint = config.joint_teachers.get(student.teacher) if isinstance(student.teacher, str) else None
     if joint is not None:
         yield from _student_of_joint(config, key, student, joint)
-    yield from _method(config, key, student, joint)
+    for distiller in student.variants().values():
+        problems = list(_method(config, key, student.model_copy(update={"distiller": distiller}), joint))
+        yield from problems
+        if problems:
+            break
     for target in config.student_targets(student):
         if student.model is None:
             yield from _has_individual(config, f"{key}.model", target)

@@ -79,8 +79,9 @@ class Wishes:
                 for target in config.joint_targets(joint):
                     self._embeddings(self.joint_embeddings(name, target, seed), (joint.level,), self.of_joint(joint))
             for student in config.students.values():
-                for target in config.student_targets(student):
-                    self._student(student, target, seed)
+                for distiller in student.variants().values():
+                    for target in config.student_targets(student):
+                        self._student(student.model_copy(update={"distiller": distiller}), target, seed)
 
     def _student(self, student: StudentConfig, target: str, seed: int) -> None:
         viewing, names = self.of_student(student), self.needs(student).names()
