@@ -84,15 +84,14 @@ def warm_up(epoch: int, epochs: int) -> float:
 
 def directions(vectors: Tensor) -> Tensor:
     """(..., d) at unit length; a vector of zeros stays one, and its gradient is 0."""
-    lengths = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
     return vectors / lengths.masked_fill(lengths == 0, torch.inf)
 
 
 def products(left: Tensor, right: Tensor) -> Tensor:
     """Scalar products of (..., N, d) with (..., K, d): (..., N, K); not in half precision where autocast is on."""
     with torch.autocast(left.device.type, enabled=False):
-        result: Tensor = left @ right.mT
-        return result
+        return left @ right.mT
 
 
 def bernoulli_divergence(student: Tensor, teacher: Tensor) -> Tensor:

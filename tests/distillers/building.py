@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -88,12 +89,16 @@ def bernoulli(teacher: float, student: float) -> float:
     return divergence([teacher, 0.0], [student, 0.0])
 
 
+def squares(values: Iterable[float]) -> float:
+    return sum(value * value for value in values)
+
+
 def smooth_l1(difference: float) -> float:
     return 0.5 * difference**2 if abs(difference) < 1 else abs(difference) - 0.5
 
 
 def distance(left: list[float], right: list[float]) -> float:
-    return math.sqrt(sum((a - b) ** 2 for a, b in zip(left, right, strict=True)))
+    return math.sqrt(squares(a - b for a, b in zip(left, right, strict=True)))
 
 
 def scalar_product(left: list[float], right: list[float]) -> float:
@@ -101,7 +106,7 @@ def scalar_product(left: list[float], right: list[float]) -> float:
 
 
 def unit(vector: list[float]) -> list[float]:
-    length = math.sqrt(scalar_product(vector, vector))
+    length = math.sqrt(squares(vector))
     return [value / length if length else 0.0 for value in vector]
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.distillers.base import Distiller
-from kd.distillers.registry import distiller_names, load_distiller
+from kd.distillers.registry import distiller_names, load_distiller, parse_distiller
 from kd.models.outputs import Outputs
 from tests.distillers.building import CLASSES, STUDENT, TEACHER, Batch, batch_of, draw, labels_of, needed
 
@@ -44,14 +44,14 @@ def check(method: Distiller, own: Values, wanted: Values, batch: Batch, limit: f
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", NAMES)
 def test_loss__of_random_values(name: str, dtype: torch.dtype) -> None:
-    method = load_distiller(name)()
+    method = parse_distiller({"name": name})
     assert check(method, *values(method, dtype), batch_of(labels_of(method, SIZE, 0), epoch=100)) > 0
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("name", NAMES)
 def test_loss__is_computed_in_float32(name: str, dtype: torch.dtype) -> None:
-    method = load_distiller(name)()
+    method = parse_distiller({"name": name})
     half, batch = values(method, dtype), batch_of(labels_of(method, SIZE, 0))
     full = tuple({key: value.float() for key, value in each.items()} for each in half)
     assert check(method, *half, batch).item() == check(method, full[0], full[1], batch).item()
@@ -59,7 +59,7 @@ def test_loss__is_computed_in_float32(name: str, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_loss__is_computed_in_float32_under_autocast(name: str) -> None:
-    method = load_distiller(name)()
+    method = parse_distiller({"name": name})
     (own, wanted), batch = values(method), batch_of(labels_of(method, SIZE, 0))
     with torch.autocast("cpu", torch.bfloat16):
         loss = check(method, own, wanted, batch)
@@ -70,7 +70,7 @@ def test_loss__is_computed_in_float32_under_autocast(name: str) -> None:
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-7, 100.0, 6e4])
 @pytest.mark.parametrize("name", NAMES)
 def test_loss__of_small_and_large_values(name: str, scale: float) -> None:
-    method = load_distiller(name)()
+    method = parse_distiller({"name": name})
     own, wanted = ({key: value.sign() * scale for key, value in each.items()} for each in values(method))
     batch = batch_of(labels_of(method, SIZE, 0))
     check(method, own, wanted, batch)
@@ -80,7 +80,7 @@ def test_loss__of_small_and_large_values(name: str, scale: float) -> None:
 @pytest.mark.parametrize("same", ["student", "teacher", "both"])
 @pytest.mark.parametrize("name", NAMES)
 def test_loss__where_samples_and_labels_coincide(name: str, same: str) -> None:
-    method = load_distiller(name)()
+    method = parse_distiller({"name": name})
     own, wanted = values(method)
     for side, each in (("student", own), ("teacher", wanted)):
         if same in {side, "both"}:
@@ -94,7 +94,7 @@ def test_loss__where_samples_and_labels_coincide(name: str, same: str) -> None:
 @pytest.mark.parametrize("positives", range(CLASSES + 1))
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32])
 def test_loss__of_any_number_of_positive_labels(name: str, positives: int, dtype: torch.dtype) -> None:
-    method = load_distiller(name)()
+    method = parse_distiller({"name": name})
     labels = torch.zeros(SIZE, CLASSES, dtype=dtype)
     labels[:, :positives] = 1
     check(method, *values(method), batch_of(labels))
@@ -102,5 +102,5 @@ def test_loss__of_any_number_of_positive_labels(name: str, positives: int, dtype
 
 @pytest.mark.parametrize("name", [name for name in NAMES if "single_label" in load_distiller(name).TASKS])
 def test_loss__of_a_single_class(name: str) -> None:
-    method = load_distiller(name)()
+    method = parse_distiller({"name": name})
     check(method, *values(method), batch_of(torch.full((SIZE,), 2)))

@@ -91,7 +91,7 @@ def test_needs__no_features_without_weight() -> None:
 def test_parts__project_what_differs_in_width() -> None:
     levels = ("L1", "L2", "L3")
     shapes = [{name: each[name] for name in ("logits", *levels)} for each in (STUDENT, TEACHER)]
-    parts = Method(feature_on_vector=True).parts(*shapes, samples=10)
+    parts = Method(feature_on_vector=True).parts(shapes[0], shapes[1], samples=10)
     assert isinstance(parts, nn.ModuleDict)
     assert parts["L1"](normal(0, 2, 6).float()).shape == (2, 9)
     assert parts["L2"](normal(0, 2, 4, 2, 2).float()).shape == (2, 5, 2, 2)

@@ -33,7 +33,7 @@ def test_load_distiller__imports_no_torch() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_name__is_that_of_the_file(name: str) -> None:
-    assert load_distiller(name)().name == name
+    assert parse_distiller({"name": name}).name == name
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -41,7 +41,7 @@ def test_docstring__has_a_config_of_defaults(name: str) -> None:
     documentation = importlib.import_module(distiller_module(name)).__doc__
     assert documentation is not None
     (line,) = [each for each in documentation.splitlines() if each.startswith("    distiller: ")]
-    assert parse_distiller(yaml.safe_load(line)["distiller"]) == load_distiller(name)()
+    assert parse_distiller(yaml.safe_load(line)["distiller"]) == parse_distiller({"name": name})
 
 
 @pytest.mark.parametrize("name", NAMES)
