@@ -6,7 +6,7 @@ via attention transfer", ICLR 2017.
     L = a sum_levels mean (q_S - q_T)^2 + w label loss,   q = v / |v|,   v = sum over channels of map^2
 
 q has an entry for each place of the grid; a student's map is first resampled to the teacher's grid. The mean is over
-samples and places. The default a = 1000 is that of the usual comparisons (CRD's, ICLR 2020).
+samples and places. The default a = 1000 is that of CRD's comparisons (ICLR 2020).
 
     distiller: {name: at, levels: [L4, L3, L2], weight: 1000}
 """

@@ -14,7 +14,7 @@ Samples k are of another class than i. One draw of K samples serves the whole ba
 anew, which takes B K vectors instead of K); those of the class of i are left out for i, and K in P is what remains.
 Classes become known as samples are seen: those not yet seen in this training count as of another class.
 
-Memories and classes are in the state of `parts`, and change in training mode only.
+Memories and classes are in the state of `parts`, and change in training mode only. Each process has its own.
 
     distiller: {name: crd, weight: 0.8, negatives: 16384, temperature: 0.07, momentum: 0.5}
 """

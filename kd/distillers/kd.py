@@ -4,7 +4,7 @@ Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", NIPS deep
 
     L = a T^2 KL(softmax(z_T / T) || softmax(z_S / T)) + w CE(z_S, y)
 
-KL is a mean over the batch. Defaults are those of the usual comparisons on CIFAR-100 (CRD's, ICLR 2020): T = 4,
+KL is a mean over the batch. Defaults are those of CRD's comparisons (ICLR 2020): T = 4,
 a = 0.9, w = 0.1.
 
     distiller: {name: kd, temperature: 4, soft_weight: 0.9, label_weight: 0.1}

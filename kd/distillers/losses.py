@@ -63,7 +63,7 @@ def combined(
 
     `paper`: the label loss as a sum over the batch, the others as they are, as L2D's authors do; the weights then
     belong to one batch size. `batch_mean`: all by sample, so scaled that it is `paper` / 64 in batches of 64, and
-    hardly depends on the batch size.
+    hardly depends on the batch size. The batch is what one process computes in one pass.
 
     Args:
         label: weighted label loss, a mean over the batch.

@@ -5,7 +5,7 @@ Passalis, Tefas, "Learning deep representations with probabilistic knowledge tra
     L = a mean_ij p_T ln((p_T + e) / (p_S + e)) + w label loss
 
 p_ij is (cos(x_i, x_j) + 1) / 2 over the vectors of the batch, divided by its sum over j; e = 1e-7. The default
-a = 30000 is that of the usual comparisons (CRD's, ICLR 2020).
+a = 30000 is that of CRD's comparisons (ICLR 2020).
 
     distiller: {name: pkt, weight: 30000}
 """
