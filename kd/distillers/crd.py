@@ -2,12 +2,12 @@
 
 Tian, Krishnan, Isola, "Contrastive representation distillation", ICLR 2020.
 
-    L = a mean_i (C(s_i, t_i, T-memory) + C(t_i, s_i, S-memory)) + w CE(z_S, y)
-    C(u_i, ., M) = -ln P(u_i, M_i) - sum_k ln(1 - P(u_i, M_k)),   P(u, v) = h / (h + K),   h = exp(u.v / tau) / Z
+    L = a mean_i (C(s_i, M_T) + C(t_i, M_S)) + w CE(z_S, y)
+    C(u_i, M) = -ln P(u_i, M_i) - sum_k ln(1 - P(u_i, M_k)),   P(u, v) = h / (h + K),   h = exp(u.v / tau) / Z
 
-s and t are the vectors of student and teacher after a trained linear layer each, at unit length. The memories hold
-such vectors of all training samples, as moving averages: M <- m M + (1 - m) u, at unit length. Z is the mean of
-exp(u.v / tau) over the first batch, a constant for each side. Defaults a = 0.8, K = 16384, tau = 0.07, m = 0.5 and
+s and t are the vectors of student and teacher after a trained linear layer each, at unit length. The memories M_S and
+M_T hold such vectors of all training samples, as moving averages: M <- m M + (1 - m) u, at unit length. Z is the mean
+of exp(u.v / tau) over the first batch, a constant for each side. Defaults a = 0.8, K = 16384, tau = 0.07, m = 0.5 and
 128 dimensions are the paper's.
 
 Samples k are of another class than i. One draw of K samples serves the whole batch (the authors draw for each sample

@@ -5,8 +5,8 @@ Romero, Ballas, Kahou, Chassang, Gatta, Bengio, "FitNets: hints for thin deep ne
     L = a MSE(r(map_S), map_T) + w label loss
 
 r is a trained 1x1 conv to the teacher's channels, resampled to the teacher's grid; MSE is the element mean. Hint and
-labels are learnt together, not one after the other as in the paper, and the default a = 100 is that of the usual
-comparisons (CRD's, ICLR 2020).
+labels are learnt together, not one after the other as in the paper. The default a = 100 is that of CRD's comparisons
+(ICLR 2020).
 
     distiller: {name: fitnet, level: L3, weight: 100}
 """
