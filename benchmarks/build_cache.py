@@ -61,7 +61,9 @@ def rate(count: int, work: Callable[[], object]) -> float:
 
 def build(folder: Path, views: int) -> float:
     """Our stage in its frame: lock, checksums and manifest, too."""
-    spec = cache_embeddings.Spec(levels=list(LEVELS), views=views, augmentation=SHAKE, cache=CacheOptions(), seed=0)
+    spec = cache_embeddings.Spec(
+        dataset="digits", arrays=list(LEVELS), views=views, augmentation=SHAKE, cache=CacheOptions(), seed=0
+    )
     upstream = {name: folder / name for name in ("teacher", "dataset")}
     with tempfile.TemporaryDirectory(dir=folder) as store:
         job = Job.make(Path(store), "cache_embeddings", "x", spec=spec.model_dump(mode="json"), code={}, upstream={})

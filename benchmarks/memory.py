@@ -33,12 +33,22 @@ def make(folder: Path, rows: int) -> None:
     from kd.models.weights import new_network, save_network
 
     picture = Image.effect_noise((SIZE, SIZE), 64)
-    samples = [Sample(f"{number:07d}", str(number % CLASSES), picture.copy) for number in range(rows + 40)]
+    samples = [Sample(f"{number:07d}", (str(number % CLASSES),), picture.copy) for number in range(rows + 40)]
     codes = np.array([0] * rows + [1] * 20 + [2] * 20)
     classes = [str(label) for label in range(CLASSES)]
     for name in ("dataset", "teacher"):
         (folder / name).mkdir()
-    pack(folder / "dataset", "noise", samples, codes, classes, image_size=(SIZE, SIZE), resize="squash", channels=3)
+    pack(
+        folder / "dataset",
+        "noise",
+        samples,
+        codes,
+        classes,
+        task="single_label",
+        image_size=(SIZE, SIZE),
+        resize="squash",
+        channels=3,
+    )
     info = read_info(folder / "dataset")
     model = ModelSpec(architecture="resnet18", kwargs={"output_stride": 16})
     save_network(new_network(model, [info], statistics=info), folder / "teacher")
@@ -51,29 +61,31 @@ def build(folder: Path) -> None:
     from kd.stages import cache_embeddings
 
     (folder / "store").mkdir()
-    spec = cache_embeddings.Spec(levels=["L1", "L2"], views=1, augmentation=None, cache=CacheOptions(), seed=0)
+    spec = cache_embeddings.Spec(
+        dataset="digits", arrays=["logits", "L2"], views=1, augmentation=None, cache=CacheOptions(), seed=0
+    )
     upstream = {name: folder / name for name in ("teacher", "dataset")}
     cache_embeddings.build(Context(spec, upstream, folder / "store"))
 
 
 def train(folder: Path) -> None:
     """Two epochs of a small student from the cached maps of one teacher."""
-    from kd.distillers.registry import load_distiller
+    from kd.distillers.mlfd import Method
     from kd.models.spec import ModelSpec
     from kd.training.recipe import Recipe
     from kd.training.students import distill_student
-    from kd.training.targets import CachedIndividual
+    from kd.training.targets import StoredTargets
 
     (folder / "student").mkdir()
-    method = load_distiller("mlfd")
+    method = Method()
+    names = method.needs("L2").names()
     distill_student(
         folder / "student",
         folder / "dataset",
-        lambda split, fabric, memory: CachedIndividual(
-            folder / "teacher", folder / "store", split, ["L1", "L2"], 1, fabric, memory
-        ),
+        lambda split, fabric, memory: StoredTargets(folder / "store", split, names, 1, fabric, memory),
         model=ModelSpec(architecture="test_resnet"),
-        distiller=(method, method.Options(name="mlfd")),
+        method=method,
+        names=names,
         views=1,
         recipe=Recipe(lr=1e-3, epochs=2, batch_size=64),
         seed=0,

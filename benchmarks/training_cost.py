@@ -23,9 +23,7 @@ import yaml
 from kd.config import load_config
 from kd.data.options import SplitOptions
 from kd.data.packed import read_info
-from kd.distillers import mlfd
-from kd.distillers.base import target_names
-from kd.distillers.registry import load_distiller
+from kd.distillers.mlfd import Method
 from kd.embeddings.options import CacheOptions
 from kd.jobs.run import Context
 from kd.models.joint import JointTeacher
@@ -40,7 +38,8 @@ from kd.training.supervised import train_network
 from kd.training.targets import StoredTargets
 from tests.conftest import pack_digits
 
-MLFD, OPTIONS = load_distiller("mlfd"), mlfd.Options()
+MLFD = Method()
+NAMES = MLFD.needs("L2").names()
 DEMO = load_config(yaml.safe_load((Path(__file__).parent.parent / "config/config.yaml").read_text()))
 TEACHERS = ("a", "b", "c")
 VIEWS = 2
@@ -68,7 +67,7 @@ def make_teacher(folder: Path, dataset: Path, model: ModelSpec) -> Path:
 def cache(folder: Path, teacher: Path, dataset: Path, levels: list[Level], recipe: Recipe) -> Path:
     """Embeddings of a dataset by a teacher."""
     spec = cache_embeddings.Spec(
-        levels=levels, views=VIEWS, augmentation=recipe.augmentation, cache=CacheOptions(), seed=0
+        dataset="digits", arrays=levels, views=VIEWS, augmentation=recipe.augmentation, cache=CacheOptions(), seed=0
     )
     cache_embeddings.build(Context(spec, {"teacher": teacher, "dataset": dataset}, new(folder)))
     return folder
@@ -100,7 +99,7 @@ class Students:
             dataset="digits",
             level="L2",
             teachers=list(TEACHERS),
-            arrays=target_names("L2", MLFD, OPTIONS),
+            arrays=list(NAMES),
             views=VIEWS,
             augmentation=self.recipe.augmentation,
             cache=CacheOptions(),
@@ -116,13 +115,12 @@ class Students:
 
     def distilled(self, folder: Path, *, stored: bool) -> float:
         """A student, from stored targets or from live teachers."""
-        names = target_names("L2", MLFD, OPTIONS)
 
         def make(split: Any, fabric: Any, memory: Any) -> Any:
             if stored:
-                return StoredTargets(self.root / "targets", split, names, VIEWS, fabric, memory)
-            teachers = live.LiveTeachers(self.teachers, ("L2",), CacheOptions(), fabric)
-            return live.LiveTargets(teachers, self.root / "joint", "digits", fabric, individual=False)
+                return StoredTargets(self.root / "targets", split, NAMES, VIEWS, fabric, memory)
+            teachers = live.LiveTeachers(self.teachers, ("L2",), "digits", CacheOptions(), fabric)
+            return live.LiveTargets(teachers, NAMES, self.root / "joint", fabric)
 
         make_source: MakeSource = make
         distill_student(
@@ -130,7 +128,8 @@ class Students:
             self.dataset,
             make_source,
             model=self.model,
-            distiller=(MLFD, OPTIONS),
+            method=MLFD,
+            names=NAMES,
             views=VIEWS if stored else None,
             recipe=self.recipe,
             seed=0,
@@ -174,6 +173,7 @@ def joint_teachers(root: Path, rounds: int) -> None:
                 student=models[1],
                 width=options.width,
                 dropout=options.dropout,
+                label_encoder=options.label_encoder,
                 recipe=recipe,
                 seed=0,
             )

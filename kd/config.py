@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Lt, MinLen
-from pydantic import BaseModel, StringConstraints, ValidationError, field_validator
+from pydantic import BaseModel, StringConstraints, ValidationError, ValidationInfo, field_validator
 
 from kd.data.options import Augmentation, Resize, SplitOptions, Task
 from kd.data.sources.registry import load_source, source_names
@@ -37,10 +37,11 @@ def _complete(options: type[BaseOptions], given: dict[str, Any]) -> dict[str, An
 class DatasetConfig(BaseOptions):
     """One labelled dataset."""
 
+    # Ahead of the source, which must have labels for it.
+    task: Task = "single_label"
+    """single_label: each picture has one class; multi_label: any number of them."""
     source: dict[str, Any]
     """`type` (see kd/data/sources) and the options of that source."""
-    task: Task = "single_label"
-    """single_label: each picture has one class."""
     image_size: Edge | tuple[Edge, Edge]
     """Pixels that pictures are stored with: one number for squares, or [height, width]."""
     resize: Resize = "squash"
@@ -50,13 +51,22 @@ class DatasetConfig(BaseOptions):
 
     @field_validator("source")
     @classmethod
-    def _typed_source(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _typed_source(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         """Validate by the options class of the source, and fill in defaults."""
-        name = value.get("type")
+        name, task = value.get("type"), info.data.get("task")
         if name not in source_names():
             raise ValueError(f"type is {name!r}, expected one of {source_names()}")
+        source = load_source(str(name))
         given = {key: each for key, each in value.items() if key != "type"}
-        return {"type": name} | _complete(load_source(str(name)).Options, given)
+        if task is not None:
+            if task not in source.TASKS:
+                able = [each for each in source_names() if task in load_source(each).TASKS]
+                raise ValueError(f"type {name!r} is {' or '.join(source.TASKS)}, {task} are {able}")
+            if "task" in source.Options.model_fields:
+                if given.get("task", task) != task:
+                    raise ValueError("task is that of the dataset, filled in by the program; leave it out")
+                given["task"] = task
+        return {"type": name} | _complete(source.Options, given)
 
 
 class RecipeConfig(RecipeOptions):

@@ -54,6 +54,8 @@ class Row:
     level: str
     seed: int
     job: Job
+    variant: str = ""
+    """Tells students of one row apart, as `option=value` of a sweep; "" for those that are not of one."""
 
 
 class Plan:
@@ -130,6 +132,7 @@ class Plan:
             fingerprint=fingerprint,
             image_size=(size, size) if isinstance(size, int) else size,
             resize=dataset.resize,
+            task=dataset.task,
             split=dataset.split,
         )
         self._add(name, spec, {}, stage="prepare_dataset", modules=(source_module(dataset.source["type"]),))

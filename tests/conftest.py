@@ -54,10 +54,20 @@ def pack_digits(
 ) -> Path:
     """Pack real digits; also for benchmarks."""
     samples = digits.samples(digits.Options())
-    labels = np.array([int(sample.label) for sample in samples])
+    labels = np.array([int(sample.labels[0]) for sample in samples])
     codes = assign_splits(labels, [None] * len(samples), split)
     classes = [str(digit) for digit in range(10)]
-    pack(directory, name, samples, codes, classes, image_size=image_size, resize="squash", channels=channels)
+    pack(
+        directory,
+        name,
+        samples,
+        codes,
+        classes,
+        task="single_label",
+        image_size=image_size,
+        resize="squash",
+        channels=channels,
+    )
     return directory
 
 

@@ -51,7 +51,22 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("datasets.digits.source", {"type": "image_folder"}, "datasets.digits.source.root: missing, must be given"),
     ("datasets.digits.source", {"type": "digits", "size": 3}, "datasets.digits.source: unknown key 'size'"),
     ("datasets.digits.image_size", 4, "datasets.digits.image_size"),
-    ("datasets.digits.task", "multi_label", "datasets.digits.task: multi_label, but .*softmax.*single_label"),
+    (
+        "datasets.digits.task",
+        "multi_label",
+        r"datasets.digits.source: type 'digits' is single_label, multi_label are \['coco', 'csv_manifest', .*; given",
+    ),
+    ("datasets.digits.source", {"type": "scenes"}, "source: type 'scenes' is multi_label, single_label are .*'digits'"),
+    (
+        "datasets.digits.source",
+        {"type": "csv_manifest", "csv": "list.csv", "task": "multi_label"},
+        "source: task is that of the dataset, filled in by the program; leave it out",
+    ),
+    (
+        "datasets.digits.source",
+        {"type": "csv_manifest", "csv": "list.csv", "unlabelled": "keep"},
+        "source.*unlabelled: keep needs task: multi_label",
+    ),
     ("datasets.my-digits", {}, "datasets.my-digits"),
     ("models.resnet.latent_dim", 0, "models.resnet.latent_dim: .*greater than 0; given: 0"),
     ("models.resnet.architecture", None, "models.resnet.architecture: .*valid string; given: None"),

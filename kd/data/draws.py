@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-DRAWS = 16  # numbers per sample and view; new operations take unused columns
+DRAWS = 16  # numbers per sample and view; all are used, so a new operation needs a stream of its own
 BLOCK = 1024  # ids that share one Philox stream
 HELD_BLOCKS = 1024  # 64 MiB: of a million samples, each block is drawn once in an epoch
 

@@ -41,8 +41,12 @@ class Augmentation(BaseOptions):
     """Saturation is multiplied by 1 - x .. 1 + x."""
     fill: Literal["black", "edge", "reflect"] = Field(default="black")
     """What shows where the picture ends."""
+    cutout: Fraction = 0.0
+    """Ahead of everything else: height and width, as a fraction of the picture's, of a rectangle of one random
+    colour that covers part of every picture; 0: none."""
     policy: PolicyName | None = None
-    """torchvision's AutoAugment, RandAugment or TrivialAugment, ahead of all the above; what it uncovers is black."""
+    """torchvision's AutoAugment, RandAugment or TrivialAugment, ahead of all the above but cutout; what it uncovers
+    is black."""
     operations: Annotated[int, Gt(0)] = 2
     """Of randaugment, one after another; not used by the other policies."""
     magnitude: Annotated[int, Ge(0), Le(30)] = 9
@@ -53,8 +57,8 @@ class SplitOptions(BaseOptions):
     """Sizes of the splits: a count of images, a fraction, or null.
 
     Splits that the source gives are kept, a size then only caps them. A split that the source does not
-    give is drawn from train, class by class in proportion; fractions are of what the source gives as that
-    split, else of what it gives as train.
+    give is drawn from train, class by class in proportion (where pictures have several labels, by the rarest one);
+    fractions are of what the source gives as that split, else of what it gives as train.
     """
 
     train: Size | None = None

@@ -1,14 +1,16 @@
-"""Packed datasets: every picture decoded and resized once, stored as uint8 in Zarr with its label.
+"""Packed datasets: every picture decoded and resized once, stored as uint8 in Zarr with its labels.
 
 Layout of a dataset directory: `images.zarr` with a group per split holding `images` (N, H, W, C) uint8,
-`labels` (N,) int64 and `ids` (N,) int64; the group's attributes describe the dataset; `samples.csv` says
-which source sample each id is. The rows of a split are in a random order, drawn once, so that a chunk of
-consecutive rows holds pictures of all classes; ids count the rows of train, val and test in this order.
+`labels` (N,) int64, or (N, classes) uint8 of 0 and 1 in a multi-label dataset, and `ids` (N,) int64; the group's
+attributes describe the dataset; `samples.csv` says which source sample each id is. The rows of a split are in a
+random order, drawn once, so that a chunk of consecutive rows holds pictures of all classes; ids count the rows
+of train, val and test in this order.
 """
 
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -18,8 +20,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 import zarr
 
-from kd.data.options import Resize
-from kd.data.sources.base import SPLITS, Sample
+from kd.data.options import Resize, Task
+from kd.data.sources.base import SEPARATOR, SPLITS, Sample
 from kd.data.storage import RowArray, create_group, create_rows, open_group, open_rows, spans, write_column
 from kd.jobs.errors import UserError
 from kd.jobs.files import replacing
@@ -27,6 +29,8 @@ from kd.jobs.progress import Progress
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+log = logging.getLogger("kd")
 
 STORE, SAMPLES = "images.zarr", "samples.csv"
 DECODERS = 4
@@ -43,6 +47,7 @@ class DatasetInfo:
         resize: how pictures were brought to that size.
         mean, std: of the training pictures, per RGB channel, in units of 0..1.
         sizes: images per split.
+        task: what the labels are: one class a picture, or any number.
     """
 
     name: str
@@ -52,6 +57,7 @@ class DatasetInfo:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     sizes: dict[str, int]
+    task: Task = "single_label"
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Split:
 
     Attributes:
         name: `train`, `val` or `test`.
-        labels: (N,) int64.
+        labels: (N,) int64 class ids; of a multi-label dataset (N, classes) uint8 of 0 and 1.
         ids: (N,) int64, unique within the dataset over all splits.
         images: (N, H, W, C) uint8, C is 1 or 3.
     """
@@ -79,6 +85,7 @@ def pack(
     codes: np.ndarray,
     classes: list[str],
     *,
+    task: Task,
     image_size: tuple[int, int],
     resize: Resize,
     channels: int,
@@ -91,25 +98,25 @@ def pack(
         samples: in the order of their ids in the source.
         codes: (len(samples),) index into SPLITS; negative: leave out.
         classes: sorted class names.
+        task: what the labels are.
         image_size: height and width in pixels.
         resize: `squash` ignores the aspect ratio; `crop` keeps it and cuts the longer side.
         channels: 1: all pictures are grey; 3: they are stored as RGB.
 
     Raises:
-        UserError: a picture cannot be decoded.
+        UserError: a picture cannot be decoded, or does not have as many labels as the task wants.
     """
+    labels = encode_labels(samples, classes, task)
     root = create_group(directory / STORE, {})
     members = [_shuffled(np.flatnonzero(codes == code), code) for code in range(len(SPLITS))]
-    label_of = {label: index for index, label in enumerate(classes)}
     progress = Progress(sum(map(len, members)), "image")
     moments = np.zeros((3, channels))
     first = 0
     for split, rows in zip(SPLITS, members, strict=True):
         group = root.require_group(split)
-        labels = np.array([label_of[samples[index].label] for index in rows], dtype=np.int64)
         ids = np.arange(first, first + len(rows))
         first += len(rows)
-        for key, values in (("labels", labels), ("ids", ids)):
+        for key, values in (("labels", labels[rows]), ("ids", ids)):
             write_column(group, key, values)
         images = create_rows(group, "images", len(rows), (*image_size, channels), "uint8")
         for pixels in _fill(images, [samples[index] for index in rows], resize, progress):
@@ -117,8 +124,8 @@ def pack(
                 moments += _moments(pixels)
     mean, std = _mean_std(moments)
     sizes = {split: len(rows) for split, rows in zip(SPLITS, members, strict=True)}
-    info = DatasetInfo(name, tuple(classes), image_size, resize, mean, std, sizes)
-    attributes: dict[str, Any] = {"task": "single_label"} | vars(info)
+    info = DatasetInfo(name, tuple(classes), image_size, resize, mean, std, sizes, task)
+    attributes: dict[str, Any] = vars(info)
     root.attrs.update(attributes)
     with replacing(directory / SAMPLES) as partial, partial.open("w", newline="") as stream:
         write_samples(stream, [[samples[index] for index in rows] for rows in members])
@@ -208,20 +215,61 @@ def write_samples(stream: TextIO, splits: list[list[Sample]]) -> None:
     writer = csv.writer(stream)
     writer.writerow(["id", "sample", "label", "split"])
     for number, (sample, split) in enumerate(rows):
-        writer.writerow([number, sample.id, sample.label, split])
+        writer.writerow([number, sample.id, SEPARATOR.join(sample.labels), split])
 
 
-def check_classes(labels: list[str], codes: np.ndarray, classes: list[str]) -> None:
-    """Refuse datasets that cannot be learned from.
+def encode_labels(samples: list[Sample], classes: list[str], task: Task) -> np.ndarray:
+    """Labels as numbers.
+
+    Args:
+        samples: N, whose labels are all among `classes`.
+        classes: sorted class names.
+        task: decides the form.
+
+    Returns:
+        (N,) int64 indices into `classes`, or for `multi_label` (N, classes) uint8 of 0 and 1.
 
     Raises:
-        UserError: fewer than two classes, a class without training images, or an empty split.
+        UserError: a sample does not have exactly one label, and the task is `single_label`.
+    """
+    number = {label: index for index, label in enumerate(classes)}
+    if task == "multi_label":
+        encoded = np.zeros((len(samples), len(classes)), dtype=np.uint8)
+        for row, sample in enumerate(samples):
+            encoded[row, [number[label] for label in sample.labels]] = 1
+        return encoded
+    for sample in samples:
+        if len(sample.labels) != 1:
+            raise UserError(f"{sample.id}: labels are {list(sample.labels)}, expected exactly one (single_label)")
+    return np.array([number[sample.labels[0]] for sample in samples], dtype=np.int64)
+
+
+def check_classes(labels: np.ndarray, codes: np.ndarray, classes: list[str], *, listed: bool) -> None:
+    """Refuse datasets that cannot be learned from.
+
+    Args:
+        labels: of all samples, as `encode_labels` gives them.
+        codes: (N,) index into SPLITS; negative: left out.
+        classes: sorted class names.
+        listed: the source came with this list of classes. In a multi-label dataset these may then lack training
+            images, which is said in the log.
+
+    Raises:
+        UserError: fewer than two classes, a class without training images, an empty split, or a name that
+            samples.csv cannot hold.
     """
     if len(classes) < 2:
-        raise UserError(f"only one class, {classes[0]!r}; expected at least two")
-    trained = {labels[index] for index in np.flatnonzero(codes == 0)}
-    missing = [label for label in classes if label not in trained]
-    if missing:
+        raise UserError(f"expected at least two classes, found {classes}")
+    multi = labels.ndim == 2
+    unwritable = [label for label in classes if multi and SEPARATOR in label]
+    if unwritable:
+        raise UserError(f"class {unwritable[0]!r} holds {SEPARATOR!r}, which separates labels in {SAMPLES}; rename it")
+    trained = labels[codes == 0]
+    positives = trained.sum(axis=0, dtype=np.int64) if multi else np.bincount(trained, minlength=len(classes))
+    missing = [label for label, count in zip(classes, positives, strict=True) if count == 0]
+    if missing and multi and listed:
+        log.warning("%d of %d classes have no training image, such as %s", len(missing), len(classes), missing[:5])
+    elif missing:
         raise UserError(f"classes without a training image: {missing[:5]}; raise split.train or give them images")
     for code, split in enumerate(SPLITS):
         if not (codes == code).any():

@@ -16,7 +16,7 @@ def assign_splits(labels: np.ndarray, given: list[str | None], options: SplitOpt
     """Split of every sample.
 
     Args:
-        labels: (N,) class ids, samples in the order of their ids.
+        labels: (N,) class ids or `strata`, samples in the order of their ids.
         given: split that the source gives each sample, or None.
         options: wanted sizes.
 
@@ -43,6 +43,25 @@ def assign_splits(labels: np.ndarray, given: list[str | None], options: SplitOpt
     train = free if options.train is None else _draw(free, labels, _count(options.train, to_share), 0, options)
     result[train] = 0
     return result
+
+
+def strata(labels: np.ndarray) -> np.ndarray:
+    """What a draw keeps the proportions of: the class, or the rarest label of each sample.
+
+    The rarest one, since common labels come along with any draw; a split without a rare one could not measure it.
+
+    Args:
+        labels: (N,) int64 class ids, or (N, classes) uint8 of 0 and 1.
+
+    Returns:
+        (N,) int64; samples without labels have the number of classes, as if that were a class of their own.
+    """
+    if labels.ndim == 1:
+        return labels
+    order = np.argsort(labels.sum(axis=0, dtype=np.int64), kind="stable")
+    rarest: np.ndarray = order[labels[:, order].argmax(axis=1)]
+    rarest[~labels.any(axis=1)] = labels.shape[1]
+    return rarest
 
 
 def _count(size: float, of: int) -> int:

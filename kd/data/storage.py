@@ -224,8 +224,9 @@ def array_layout(
 
 
 def write_column(group: zarr.Group, name: str, values: np.ndarray) -> None:
-    """Store (rows,) int64 in one chunk: labels or ids."""
-    create_rows(group, name, len(values), (), "int64", chunk=len(values)).write(slice(0, len(values)), values)
+    """Store (rows, ...) values in one chunk: labels or ids."""
+    rows = create_rows(group, name, len(values), values.shape[1:], values.dtype.name, chunk=len(values))
+    rows.write(slice(0, len(values)), values)
 
 
 def fill_value(dtype: np.dtype[Any]) -> float | int:

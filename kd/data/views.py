@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 POLICY_COLUMN = 13  # of the draws
+BITS = 24  # of a draw
 PADDING = {"black": "zeros", "edge": "border", "reflect": "reflection"}
 
 
@@ -53,9 +54,11 @@ class Views:
         if self.augmentation is None:
             return to_float(images)
         drawn = draw(self._dataset, self._seed, view, ids)
+        draws = torch.from_numpy(drawn).to(images.device)
+        if self.augmentation.cutout:
+            images = cutout(images, draws, self.augmentation)
         if self._policy is not None:
             images = self._policy(images, drawn[:, POLICY_COLUMN])
-        draws = torch.from_numpy(drawn).to(images.device)
         return jitter(warp(to_float(images), draws, self.augmentation), draws, self.augmentation)
 
 
@@ -63,6 +66,37 @@ def to_float(images: Tensor) -> Tensor:
     """(B, H, W, C) uint8 to (B, 3, H, W) float32 in 0..1; grey becomes RGB."""
     pixels = images.permute(0, 3, 1, 2).contiguous().float().div_(255)  # contiguous, as grid_sample likes it
     return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
+
+
+def cutout(images: Tensor, draws: Tensor, options: Augmentation) -> Tensor:
+    """Cover a rectangle of each picture with a colour (DeVries and Taylor, arXiv:1708.04552, who took grey).
+
+    As L2D has it: the colour is random, and the centre may lie anywhere, so that the rectangle can reach beyond the
+    picture and is then cut off.
+
+    Args:
+        images: (B, H, W, C) uint8, C is 1 or 3.
+        draws: (B, DRAWS) uniform; columns 14 and 15 are used. Half of the bits of the first give the row of the
+            centre and half its column; those of the second are a colour.
+        options: size.
+
+    Returns:
+        (B, H, W, 3) uint8 RGB.
+    """
+    place, colour = (draws[:, 14:16] * 2**BITS).long().unbind(1)
+    half = 2 ** (BITS // 2)
+
+    def covered(number: Tensor, length: int) -> Tensor:
+        """(B, length) bool of one axis; `number` of 0 .. half - 1 places the centre."""
+        edge = round(options.cutout * length)
+        first = number * length // half - edge // 2
+        offset = torch.arange(length, device=number.device) - first[:, None]
+        return torch.logical_and(offset >= 0, offset < edge)
+
+    rows, columns = covered(place // half, images.shape[1]), covered(place % half, images.shape[2])
+    inside = (rows[:, :, None] & columns[:, None, :])[..., None]
+    rgb = torch.stack([colour >> 16, colour >> 8 & 255, colour & 255], dim=1).to(torch.uint8)
+    return torch.where(inside, rgb[:, None, None, :], images)
 
 
 def _between(draw: Tensor, low: float, high: float) -> Tensor:

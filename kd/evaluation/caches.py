@@ -7,19 +7,20 @@ from typing import Any
 import pandas as pd
 
 from kd.distillers.registry import parse_distiller
-from kd.evaluation.tables import Read, stored_bytes
+from kd.evaluation.tables import PLACE, Read, headline, stored_bytes
 from kd.jobs.job import Job
 from kd.plan import Plan
 
-COLUMNS = ("experiment", "dataset", "row", "level", "views", "dtype", "bytes_per_image", "n_seeds", "mean", "std")
+ROW = PLACE[:4]
+COLUMNS = (*ROW, "views", "dtype", "bytes_per_image", "metric", "n_seeds", "mean", "std")
 
 
 def cache_table(plan: Plan, measured: pd.DataFrame, selection: str, read: Read) -> pd.DataFrame:
-    """A line for each row of students: `COLUMNS`.
+    """A line for each row of students, but those of sweeps: `COLUMNS`.
 
     `views` is a number or `live`; `bytes_per_image` what is stored of one training picture for this student: its
     targets, and the embeddings that they are made from, of as many views as it sees; `mean` and `std` over seeds
-    of acc@1 on test, in percent.
+    of `metric` (acc@1, or mAP if the dataset is multi-label) on test, in percent.
 
     Args:
         plan: of the run.
@@ -27,20 +28,19 @@ def cache_table(plan: Plan, measured: pd.DataFrame, selection: str, read: Read) 
         selection: weights that are meant.
         read: gives the manifest of a job.
     """
-    place = ["experiment", "dataset", "row", "level"]
-    chosen = measured[(measured["metric"] == "acc@1") & (measured["selection"] == selection)]
-    scores = {key: group["value"] for key, group in chosen.groupby(place, sort=False)}
+    scores = dict(list(headline(measured, selection).groupby(list(ROW), sort=False)))
     lines: dict[tuple[str, ...], dict[str, Any]] = {}
     for row in plan.rows:
         key = (row.experiment, row.dataset, row.row, row.level)
-        if row.job.stage != "distill_student" or key in lines:
+        if row.job.stage != "distill_student" or row.variant or key in lines:
             continue
-        values = scores[key]
+        values = scores[key]["value"]
         views = row.job.spec["views"]
-        lines[key] = dict(zip(place, key, strict=True)) | {
+        lines[key] = dict(zip(ROW, key, strict=True)) | {
             "views": "live" if views is None else str(views),
             "dtype": _dtype(plan, row.job),
             "bytes_per_image": round(_bytes_per_image(plan, row.job, views or 0, read), 1),
+            "metric": scores[key]["metric"].iloc[0],
             "n_seeds": len(values),
             "mean": round(values.mean(), 3),
             "std": round(values.std(), 3),

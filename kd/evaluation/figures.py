@@ -1,4 +1,4 @@
-"""Figures: accuracy, training curves, cost."""
+"""Figures: test metrics, training curves, sensitivity to options, cost."""
 
 from __future__ import annotations
 
@@ -9,41 +9,63 @@ import matplotlib as mpl
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from kd.evaluation.tables import METHODS, REFERENCES, headline, option_and_value, primary_metrics
 from kd.jobs.files import replacing
 from kd.plan import Row
+from kd.training.metrics import PRIMARY
 
 COLOURS = {
     "individual": "#7f7f7f",
+    "vanilla": "#000000",
     "single_dataset_kd": "#bcbd22",
     "single_dataset_kd_features": "#8c6d31",
     "joint_baseline": "#9467bd",
     "joint_teacher": "#1f77b4",
     "student": "#d62728",
 }
-MARKERS = {"L1": "o", "L2": "s", "L3": "^", "L4": "D"}
+OTHER_COLOUR = "#4d4d4d"
+MARKERS = {"": "P", "L1": "o", "L2": "s", "L3": "^", "L4": "D"}
 STYLES = {"": "-", "L1": "--", "L2": "-", "L3": "-.", "L4": ":"}
+DECADE = 10
+PANELS_ABREAST = 3
+
+
+def colour(row: str) -> str:
+    """Of a row in all figures: a distillation method has one of its own, from a joint teacher it is darker."""
+    method = row.removeprefix("joint_")
+    if method not in METHODS:
+        return COLOURS.get(row, OTHER_COLOUR)
+    red, green, blue, _ = mpl.colormaps["gist_rainbow"](METHODS.index(method) / len(METHODS))
+    light = 0.8 if method == row else 0.5
+    return to_hex((light * red, light * green, light * blue))
 
 
 def accuracy_figure(table: pd.DataFrame, title: str, selection: str) -> Figure:
-    """Test acc@1 of every row, a panel per dataset; error bars are one standard deviation over seeds."""
-    chosen = table[(table["metric"] == "acc@1") & (table["selection"] == selection)]
-    datasets = list(dict.fromkeys(chosen["dataset"]))
-    figure, axes = plt.subplots(1, len(datasets), figsize=(3.4 * len(datasets) + 1.5, 4), squeeze=False, sharey=True)
+    """Test acc@1 or mAP of every row, a panel per dataset; error bars are one standard deviation over seeds.
+
+    Sweeps are left out. Dotted lines are networks that were trained with labels alone.
+    """
+    chosen = headline(table, selection)
+    metrics = primary_metrics(chosen)
     labels = list(dict.fromkeys(_labels(chosen)))
-    for axis, dataset in zip(axes[0], datasets, strict=True):
+    size = (3.4 * len(metrics) + 1.5, max(4, 0.25 * len(labels) + 1.5))
+    figure, axes = plt.subplots(1, len(metrics), figsize=size, squeeze=False, sharey=True)
+    for axis, (dataset, metric) in zip(axes[0], metrics.items(), strict=True):
         lines = chosen[chosen["dataset"] == dataset]
         places = [labels.index(label) for label in _labels(lines)]
         for place, row, mean, std in zip(places, lines["row"], lines["mean"], lines["std"].fillna(0), strict=True):
-            axis.errorbar(mean, place, xerr=std, fmt="o", color=COLOURS[row], capsize=3)
-        individual = lines.loc[lines["row"] == "individual", "mean"]
-        for value in individual:
-            axis.axvline(value, color=COLOURS["individual"], linewidth=0.8, linestyle=":")
+            axis.errorbar(mean, place, xerr=std, fmt="o", color=colour(row), capsize=3)
+            if row in REFERENCES:
+                axis.axvline(mean, color=colour(row), linewidth=0.8, linestyle=":")
         axis.grid(axis="x", alpha=0.3)
-        axis.set(title=dataset, xlabel="test acc@1 (%)", yticks=range(len(labels)), yticklabels=labels)
+        axis.set(title=dataset, xlabel=f"test {metric} (%)", yticks=range(len(labels)), yticklabels=labels)
     axes[0, 0].invert_yaxis()
     figure.suptitle(title)
     figure.tight_layout()
@@ -57,11 +79,11 @@ def _labels(table: pd.DataFrame) -> list[str]:
 
 
 def curves_figure(rows: Sequence[Row], title: str) -> Figure:
-    """acc@1 on val after each epoch, mean over seeds, a panel per dataset.
+    """acc@1 or mAP on val after each epoch, mean over seeds, a panel per dataset.
 
-    The joint baseline is left out: it has one curve for all datasets.
+    Left out are sweeps, and the joint baseline: it has one curve for all datasets.
     """
-    shown = [row for row in rows if row.row != "joint_baseline"]
+    shown = [row for row in rows if row.row != "joint_baseline" and not row.variant]
     datasets = list(dict.fromkeys(row.dataset for row in shown))
     several = len({row.experiment for row in shown}) > 1
     figure, axes = plt.subplots(1, len(datasets), figsize=(3.4 * len(datasets) + 1.5, 3.8), squeeze=False)
@@ -74,15 +96,65 @@ def curves_figure(rows: Sequence[Row], title: str) -> Figure:
         for (experiment, name, level), curves in groups.items():
             mean = pd.concat(curves, axis=1).mean(axis=1)
             label = " ".join(filter(None, [experiment if several else "", name, level])).replace("_", " ")
-            axis.plot(mean.index, mean, color=COLOURS[name], linestyle=STYLES[level], label=label, linewidth=1.2)
-        axis.set(title=dataset, xlabel="epoch", ylabel="val acc@1 (%)")
+            axis.plot(mean.index, mean, color=colour(name), linestyle=STYLES[level], label=label, linewidth=1.2)
+            axis.set_ylabel(f"val {curves[0].name} (%)")
+        axis.set(title=dataset, xlabel="epoch")
         axis.grid(alpha=0.3)
     return _with_legend(figure, title, room=0.1)
 
 
 def _curve(history: Path) -> pd.Series:
+    """By epoch, counted from 1; its name is that of the metric."""
     table = pd.read_csv(history)
-    return pd.Series(table["val_acc@1"].to_numpy(), index=table["epoch"] + 1)
+    metric = next(each for each in PRIMARY.values() if f"val_{each}" in table)
+    return pd.Series(table[f"val_{metric}"].to_numpy(), index=table["epoch"] + 1, name=metric)
+
+
+def sensitivity_figure(table: pd.DataFrame, title: str, selection: str) -> Figure:
+    """Test acc@1 or mAP against the value of each option that was swept: a panel per option and dataset.
+
+    Bands are one standard deviation over seeds; the dashed line is the student's network trained with labels alone,
+    where there is one. Options whose values are not numbers are left out.
+
+    Args:
+        table: as from `kd.evaluation.tables.summary`, with at least one option that was swept.
+        title: heading.
+        selection: weights that are meant.
+    """
+    metrics = primary_metrics(table)
+    chosen = table[(table["metric"] == table["dataset"].map(metrics)) & (table["selection"] == selection)]
+    options, values, _ = zip(*map(option_and_value, chosen["variant"]), strict=True)
+    chosen = chosen.assign(option=options, value=values, label=_labels(chosen))
+    swept = chosen[chosen["value"] < float("inf")]
+    panels = swept[["dataset", "option"]].drop_duplicates().to_numpy().tolist()
+    columns = max(1, min(len(panels), PANELS_ABREAST))
+    rows = max(1, -(-len(panels) // columns))
+    size = (3.4 * columns + 1.5, 3 * rows + 1)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for (dataset, option), axis in zip(panels, axes.flat, strict=False):
+        here = chosen[chosen["dataset"] == dataset]
+        _sensitivity_panel(axis, here[here["option"] == option], here[here["row"] == "vanilla"])
+        axis.set(title=dataset, xlabel=option.replace("_", " "), ylabel=f"test {metrics[dataset]} (%)")
+    return _with_legend(figure, title, room=0.3 / size[1])
+
+
+def _sensitivity_panel(axis: Axes, swept: pd.DataFrame, vanilla: pd.DataFrame) -> None:
+    """One option on one dataset."""
+    values = swept["value"].unique()
+    sizes = np.abs(values[values != 0])
+    if sizes.size and sizes.max() >= DECADE * sizes.min():
+        axis.set_xscale("symlog", linthresh=sizes.min())
+    for (row, label), group in swept.sort_values("value").groupby(["row", "label"], sort=False):
+        shade, spread = colour(str(row)), group["std"].fillna(0)
+        axis.plot(group["value"], group["mean"], marker="o", markersize=4, color=shade, label=label)
+        axis.fill_between(group["value"], group["mean"] - spread, group["mean"] + spread, color=shade, alpha=0.15)
+    for mean, label in zip(vanilla["mean"], vanilla["label"], strict=True):
+        axis.axhline(mean, color=colour("vanilla"), linestyle="--", linewidth=1, label=label)
+    axis.set_xticks(values, [f"{value:g}" for value in values])
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
 
 
 def cost_figure(table: pd.DataFrame, title: str) -> Figure:
@@ -106,7 +178,7 @@ def cost_figure(table: pd.DataFrame, title: str) -> Figure:
 
 
 def cache_figure(table: pd.DataFrame, title: str) -> Figure:
-    """acc@1 of students against what is stored of a training picture, a panel per dataset.
+    """Test acc@1 or mAP of students against what is stored of a training picture, a panel per dataset.
 
     Points are labelled with the number of stored views and the precision; lines across are live teachers, which
     store nothing. Error bars and bands are one standard deviation over seeds.
@@ -116,9 +188,10 @@ def cache_figure(table: pd.DataFrame, title: str) -> Figure:
     figure, axes = plt.subplots(1, columns, figsize=(3.6 * columns + 1.5, 4), squeeze=False)
     for axis, dataset in zip(axes[0], datasets, strict=False):
         lines = table[table["dataset"] == dataset]
+        metric = lines["metric"].iloc[0]
         for (row, level), group in lines.groupby(["row", "level"], sort=False):
             label = f"{str(row).replace('_', ' ')} {level}"
-            style = {"color": COLOURS[str(row)], "marker": MARKERS[str(level)]}
+            style = {"color": colour(str(row)), "marker": MARKERS[str(level)]}
             stored = group[group["views"] != "live"].sort_values("bytes_per_image")
             spread = stored["std"].fillna(0)
             axis.errorbar(
@@ -128,11 +201,11 @@ def cache_figure(table: pd.DataFrame, title: str) -> Figure:
                 text = views if dtype == "float16" else f"{views} {dtype}"
                 axis.annotate(text, (size, mean), xytext=(4, 4), textcoords="offset points", fontsize=7)
             for mean, deviation in group.loc[group["views"] == "live", ["mean", "std"]].fillna(0).to_numpy():
-                axis.axhline(mean, color=COLOURS[str(row)], linestyle=":", label=f"{label} live")
-                axis.axhspan(mean - deviation, mean + deviation, color=COLOURS[str(row)], alpha=0.1)
+                axis.axhline(mean, color=colour(str(row)), linestyle=":", label=f"{label} live")
+                axis.axhspan(mean - deviation, mean + deviation, color=colour(str(row)), alpha=0.1)
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter(EngFormatter(unit="B"))
-        axis.set(title=dataset, xlabel="stored per training picture", ylabel="test acc@1 (%)")
+        axis.set(title=dataset, xlabel="stored per training picture", ylabel=f"test {metric} (%)")
         axis.grid(alpha=0.3)
     return _with_legend(figure, title, room=0.08)
 

@@ -1,8 +1,8 @@
-"""Tables from manifests: accuracy with its gain over individual teachers, and cost."""
+"""Tables from manifests: test metrics with their gain over networks that are trained with labels alone, and cost."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,52 +10,73 @@ import pandas as pd
 
 from kd.jobs.job import Job
 from kd.plan import STAGES, Plan, Row
+from kd.training.metrics import PRIMARY
 
 Read = Callable[[Job], dict[str, Any]]
 
-SUMMARY_COLUMNS = (
-    "experiment",
-    "dataset",
-    "row",
-    "level",
-    "metric",
-    "selection",
-    "n_seeds",
-    "mean",
-    "std",
-    "gain",
-    "gain_se",
-)
+PLACE = ("experiment", "dataset", "row", "level", "variant")
+"""What tells networks apart, but for their seed."""
+SUMMARY_COLUMNS = (*PLACE, "metric", "selection", "n_seeds", "mean", "std", "gain", "gain_se")
+REFERENCES = ("vanilla", "individual")
+"""Rows that gains are over: the first that there is."""
+METHODS = ("kd", "dkd", "fitnet", "at", "sp", "crd", "rkd", "pkt", "reviewkd", "mse", "ps", "mld", "cd", "id", "l2d")
+"""Rows of students of an individual teacher that are called by their distillation method."""
 ROW_ORDER = (
     "individual",
+    "vanilla",
     "single_dataset_kd",
     "single_dataset_kd_features",
+    *METHODS,
     "joint_baseline",
     "joint_teacher",
     "student",
+    *(f"joint_{method}" for method in METHODS),
 )
 
 
+def row_order(row: str) -> tuple[int, str]:
+    """Sorts rows: known ones first, as in `ROW_ORDER`, then others by name."""
+    return (ROW_ORDER.index(row), "") if row in ROW_ORDER else (len(ROW_ORDER), row)
+
+
+def option_and_value(variant: str) -> tuple[str, float, str]:
+    """An `option=value` taken apart; the value as a number, infinite if it is none, and as text. Sorts variants."""
+    option, _, text = variant.partition("=")
+    try:
+        return option, float(text), text
+    except ValueError:
+        return option, float("inf"), text
+
+
 def measurements(rows: list[Row], read: Read) -> pd.DataFrame:
-    """One line per network, seed, metric and selection: test accuracy in percent.
+    """One line per network, seed, metric and selection: test metrics in percent.
 
     Args:
         rows: measured networks.
         read: gives the manifest of a job.
     """
-    lines = []
+    lines = [
+        place | {key: metric[key] for key in ("metric", "selection", "value")}
+        for place, metric in metric_rows_of(rows, read)
+        if "class" not in metric
+    ]
+    return pd.DataFrame(lines, columns=[*PLACE, "seed", "metric", "selection", "value"])
+
+
+def metric_rows_of(rows: list[Row], read: Read) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each metric of each network on the dataset of its row, with where it belongs."""
     for row in rows:
+        place = {key: getattr(row, key) for key in (*PLACE, "seed")}
         for metric in read(row.job)["result"]["metrics"]:
             if metric["dataset"] == row.dataset:
-                place = {key: getattr(row, key) for key in ("experiment", "dataset", "row", "level", "seed")}
-                lines.append(place | {key: metric[key] for key in ("metric", "selection", "value")})
-    return pd.DataFrame(lines)
+                yield place, metric
 
 
 def summary(measured: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
-    """Mean and standard deviation over seeds, with the gain over the individual teacher of the dataset.
+    """Mean and standard deviation over seeds, with the gain over a network that is trained with labels alone.
 
-    `gain` is the mean over seeds of the difference, in points, to the individual teacher of the same seed;
+    That is `vanilla`, the student's network, where the experiment has it for the dataset, else the individual
+    teacher of the dataset. `gain` is the mean over seeds of the difference, in points, to that of the same seed;
     `gain_se` is the standard error of that mean (the standard deviation of the differences over the square
     root of their number), empty for one seed.
 
@@ -63,12 +84,10 @@ def summary(measured: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
         measured: as from `measurements`.
         datasets: in the order wanted.
     """
-    pair = ["experiment", "dataset", "metric", "selection", "seed"]
-    individual = measured[measured["row"] == "individual"].set_index(pair)["value"].rename("reference")
-    joined = measured.join(individual, on=pair)
-    joined["difference"] = joined["value"] - joined["reference"]
-    place = list(SUMMARY_COLUMNS[:6])
-    grouped = joined.groupby(place, sort=False)
+    joined = measured.join(_references(measured), on=["experiment", "dataset", "seed", "metric", "selection"])
+    is_reference = (joined["row"] == joined["reference_row"]) & (joined["variant"] == "")
+    joined["difference"] = (joined["value"] - joined["reference"]).mask(is_reference)
+    grouped = joined.groupby([*PLACE, "metric", "selection"], sort=False)
     table: pd.DataFrame = grouped.agg(
         n_seeds=("value", "count"),
         mean=("value", "mean"),
@@ -76,37 +95,57 @@ def summary(measured: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
         gain=("difference", "mean"),
         gain_se=("difference", "sem"),
     ).reset_index()
-    table.loc[table["row"] == "individual", ["gain", "gain_se"]] = float("nan")
-    order = {"dataset": datasets, "row": list(ROW_ORDER)}
-    keys = table[place].apply(lambda column: column.map(order[column.name].index) if column.name in order else column)
-    table = table.loc[keys.sort_values(place, kind="stable").index, list(SUMMARY_COLUMNS)]
-    rounded: pd.DataFrame = table.round(3)
-    return rounded.reset_index(drop=True)
+
+    def order(line: Any) -> tuple[Any, ...]:
+        row, variant = row_order(line.row), option_and_value(line.variant)
+        dataset = datasets.index(line.dataset)
+        return line.experiment, dataset, row, line.level, variant, line.metric, line.selection
+
+    lines = list(table.itertuples())
+    rounded: pd.DataFrame = table.loc[[line.Index for line in sorted(lines, key=order)]].round(3)
+    return rounded[list(SUMMARY_COLUMNS)].reset_index(drop=True)
+
+
+def _references(measured: pd.DataFrame) -> pd.DataFrame:
+    """What each seed's gains are over, and its row: `reference`, `reference_row`."""
+    pair = ["experiment", "dataset", "seed", "metric", "selection"]
+    candidates = measured[measured["row"].isin(REFERENCES) & (measured["variant"] == "")]
+    first = candidates.iloc[candidates["row"].map(REFERENCES.index).argsort(kind="stable")].drop_duplicates(pair)
+    renamed = first.rename(columns={"value": "reference", "row": "reference_row"})
+    return renamed.set_index(pair)[["reference", "reference_row"]]
+
+
+def primary_metrics(table: pd.DataFrame) -> dict[str, str]:
+    """The metric that stands for each dataset: acc@1, or mAP if it is multi-label."""
+    found = {dataset: set(lines["metric"]) for dataset, lines in table.groupby("dataset", sort=False)}
+    return {str(dataset): next(each for each in PRIMARY.values() if each in known) for dataset, known in found.items()}
+
+
+def headline(table: pd.DataFrame, selection: str) -> pd.DataFrame:
+    """Lines of `summary` that tables for people and figures show: of the primary metric, without sweeps."""
+    wanted = table["dataset"].map(primary_metrics(table))
+    return table[(table["metric"] == wanted) & (table["selection"] == selection) & (table["variant"] == "")]
 
 
 def readable(table: pd.DataFrame, selection: str) -> pd.DataFrame:
-    """For people: acc@1 as mean ± std (gain), one line per row and level, one column per dataset."""
-    chosen = table[(table["metric"] == "acc@1") & (table["selection"] == selection)].copy()
-    chosen["text"] = [_cell(line) for _, line in chosen.iterrows()]
-    lines = list(dict.fromkeys(zip(chosen["experiment"], chosen["row"], chosen["level"], strict=True)))
-    cells = chosen.set_index(["experiment", "row", "level", "dataset"])["text"]
-    return pd.DataFrame(
-        [
-            {"experiment": experiment, "row": row, "level": level}
-            | {
-                dataset: cells.get((experiment, row, level, dataset), "")
-                for dataset in dict.fromkeys(chosen["dataset"])
-            }
-            for experiment, row, level in lines
-        ]
-    )
+    """For people: acc@1 or mAP as mean ± std (gain), one line per row and level, one column per dataset."""
+    chosen = headline(table, selection)
+    headers = {
+        dataset: dataset if metric == "acc@1" else f"{dataset} ({metric})"
+        for dataset, metric in primary_metrics(chosen).items()
+    }
+    lines: dict[tuple[str, ...], dict[str, str]] = {}
+    for line in chosen.to_dict("records"):
+        place = {column: line[column] for column in ("experiment", "row", "level")}
+        cells = lines.setdefault(tuple(place.values()), place | dict.fromkeys(headers.values(), ""))
+        gain = "" if pd.isna(line["gain"]) else f" ({line['gain']:+.1f})"
+        cells[headers[line["dataset"]]] = mean_and_std(line["mean"], line["std"], digits=1) + gain
+    return pd.DataFrame(list(lines.values()))
 
 
-def _cell(line: Any) -> str:
-    text = f"{line['mean']:.1f}"
-    if line["n_seeds"] > 1:
-        text += f" ± {line['std']:.1f}"
-    return text if pd.isna(line["gain"]) else f"{text} ({line['gain']:+.1f})"
+def mean_and_std(mean: float, std: float, digits: int) -> str:
+    """`mean ± std`; without the latter where there is none, as of a single seed."""
+    return f"{mean:.{digits}f}" if pd.isna(std) else f"{mean:.{digits}f} ± {std:.{digits}f}"
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -95,7 +95,7 @@ class Forecaster:
         attributes = {
             "format": FORMAT,
             MADE_FROM: origin_of(job),
-            "task": "single_label",
+            "task": facts.task,
             "name": facts.name,
             "classes": facts.classes,
             "image_size": facts.image_size,
@@ -108,7 +108,11 @@ class Forecaster:
         for split in SPLITS:
             rows = facts.sizes[split]
             size += group_size({}) + array_size(rows, (*facts.image_size, facts.channels), "uint8")
-            size += array_size(rows, (), "int64", chunk=rows) + array_size(rows, (), "int64", chunk=rows)
+            if facts.task == "multi_label":
+                size += array_size(rows, (len(facts.classes),), "uint8", chunk=rows)
+            else:
+                size += array_size(rows, (), "int64", chunk=rows)
+            size += array_size(rows, (), "int64", chunk=rows)
         return size
 
     # Networks

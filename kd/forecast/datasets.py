@@ -28,6 +28,7 @@ class DatasetFacts:
         resize: how pictures are brought to that size.
         channels: 1 or 3.
         sizes: images per split.
+        task: decides the form of its labels.
         listing_bytes: of samples.csv.
     """
 
@@ -37,6 +38,7 @@ class DatasetFacts:
     resize: str
     channels: int
     sizes: dict[str, int]
+    task: str
     listing_bytes: int
 
 
@@ -55,6 +57,7 @@ def dataset_facts(job: Job, memory: Memory) -> DatasetFacts:
         resize=spec.resize,
         channels=load_source(spec.source["type"]).CHANNELS,
         sizes=found["sizes"],
+        task=spec.task,
         listing_bytes=found["listing_bytes"],
     )
 

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from kd.evaluation.figures import accuracy_figure, cache_figure, cost_figure, curves_figure, save
+from kd.evaluation.contents import SENSITIVITY_FIGURES, is_swept
+from kd.evaluation.figures import (
+    accuracy_figure,
+    cache_figure,
+    cost_figure,
+    curves_figure,
+    save,
+    sensitivity_figure,
+)
 from kd.jobs.errors import UserError
 from kd.jobs.lock import writing
 from kd.jobs.run import user_errors
@@ -16,9 +24,11 @@ from kd.stages.tabulate import options_from_command_line, plainly_named
 
 log = logging.getLogger("kd")
 
+NAMES = {"level": str, "variant": str}
+
 
 def draw_figures(plan: Plan, key: Path, tables_key: Path) -> None:
-    """Write accuracy, training curves, cost and caches.
+    """Write accuracy, training curves, cost and caches; sensitivity, if options are swept.
 
     Args:
         plan: of the run.
@@ -33,9 +43,9 @@ def draw_figures(plan: Plan, key: Path, tables_key: Path) -> None:
     with writing(tables):  # nobody replaces them now
         if not tables_key.is_file():
             raise UserError(f"{tables}: are by now those of another run on this results folder; run again")
-        table = pd.read_csv(tables / "summary.csv", dtype={"level": str}).fillna({"level": ""})
+        table = pd.read_csv(tables / "summary.csv", dtype=NAMES).fillna(dict.fromkeys(NAMES, ""))
         costs = pd.read_csv(tables / "cost.csv")
-        caches = pd.read_csv(tables / "cache.csv", dtype={"views": str})
+        caches = pd.read_csv(tables / "cache.csv", dtype={"views": str, "level": str}).fillna({"level": ""})
     title, suffix = config.reports.title, config.reports.format
     drawn = {
         "accuracy": accuracy_figure(table, title, config.reports.selection),
@@ -43,7 +53,11 @@ def draw_figures(plan: Plan, key: Path, tables_key: Path) -> None:
         "cost": cost_figure(costs, title),
         "cache": cache_figure(caches, title),
     }
+    if is_swept(plan):
+        drawn["sensitivity"] = sensitivity_figure(table, title, config.reports.selection)
     with plainly_named(figures, key):
+        for name in set(SENSITIVITY_FIGURES) - set(drawn):
+            (figures / f"{name}.{suffix}").unlink(missing_ok=True)  # of another run
         for name, figure in drawn.items():
             save(figure, figures / f"{name}.{suffix}")
 

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kd.data.options import Resize, SplitOptions
+from kd.data.options import Resize, SplitOptions, Task
 from kd.data.sources.base import Sample
 from kd.data.sources.registry import parse_source
 from kd.jobs.errors import UserError
@@ -27,6 +27,7 @@ class Spec(BaseOptions):
     fingerprint: dict[str, Any]
     image_size: tuple[int, int]
     resize: Resize
+    task: Task
     split: SplitOptions
 
 
@@ -53,22 +54,19 @@ def select(spec: Spec) -> Selection:
     Raises:
         UserError: the source has changed since `spec` was made, or does not hold what is wanted.
     """
-    import numpy as np
-
-    from kd.data.packed import check_classes
-    from kd.data.splits import assign_splits
+    from kd.data.packed import check_classes, encode_labels
+    from kd.data.splits import assign_splits, strata
 
     source, options = parse_source(spec.source)
     try:
         if source.fingerprint(options) != spec.fingerprint:
             raise UserError("its files have changed since this run was planned; start it again")
         samples = sorted(source.samples(options), key=lambda sample: sample.id)
-        labels = [sample.label for sample in samples]
-        classes = sorted(set(labels))
-        number = {label: index for index, label in enumerate(classes)}
-        given = [sample.split for sample in samples]
-        codes = assign_splits(np.array([number[label] for label in labels]), given, spec.split)
-        check_classes(labels, codes, classes)
+        listed = source.classes(options)
+        classes = sorted({label for sample in samples for label in sample.labels} if listed is None else listed)
+        labels = encode_labels(samples, classes, spec.task)
+        codes = assign_splits(strata(labels), [sample.split for sample in samples], spec.split)
+        check_classes(labels, codes, classes, listed=listed is not None)
     except UserError as error:
         raise UserError(f"datasets.{spec.name}: {error}") from error
     return Selection(samples, codes, classes, source.CHANNELS)
@@ -87,6 +85,7 @@ def build(context: Context[Spec]) -> Outcome:
             selection.samples,
             selection.codes,
             selection.classes,
+            task=spec.task,
             image_size=spec.image_size,
             resize=spec.resize,
             channels=selection.channels,

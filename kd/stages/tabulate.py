@@ -17,7 +17,9 @@ import yaml
 
 from kd.config import load_config
 from kd.evaluation.caches import cache_table
-from kd.evaluation.tables import cost, markdown, measurements, readable, summary
+from kd.evaluation.contents import MULTI_LABEL_PAGES, MULTI_LABEL_TABLES, is_multi_label
+from kd.evaluation.multilabel import metrics_side_by_side, per_class, readable_per_class, readable_side_by_side
+from kd.evaluation.tables import cost, markdown, measurements, primary_metrics, readable, summary
 from kd.jobs.files import write_text
 from kd.jobs.job import Job
 from kd.jobs.lock import writing
@@ -40,30 +42,57 @@ def write_tables(plan: Plan, key: Path) -> None:
     def read(job: Job) -> dict[str, Any]:
         return by_directory(job.directory)
 
+    selection = plan.config.reports.selection
     measured = measurements(plan.rows, read)
     table = summary(measured, list(plan.config.datasets))
-    short = readable(table, plan.config.reports.selection)
-    title = f"test acc@1 in percent, mean ± std over seeds (gain), weights: {plan.config.reports.selection}"
-    costs = cost(plan, read)
-    caches = cache_table(plan, measured, plan.config.reports.selection, read)
+    costs, caches = cost(plan, read), cache_table(plan, measured, selection, read)
+    texts = _summary_texts(table, selection) | {
+        "measurements.csv": measured.to_csv(index=False),
+        "cost.csv": costs.to_csv(index=False),
+        "cost.html": STYLE + costs.to_html(index=False, na_rep=""),
+        "cache.csv": caches.to_csv(index=False),
+        "cache.html": STYLE + caches.to_html(index=False, na_rep=""),
+        "run.html": _run_page(plan),
+    }
+    if is_multi_label(plan):
+        texts |= _multi_label_texts(table, per_class(plan.rows, read), selection)
+    index = [{"stage": job.stage, "name": job.name, "directory": str(job.directory)} for job in plan.jobs.values()]
+    folder = plan.config.results / "tables"
+    with plainly_named(folder, key):
+        for name in {*MULTI_LABEL_TABLES, *MULTI_LABEL_PAGES} - set(texts):
+            (folder / name).unlink(missing_ok=True)  # of another run
+        for name, text in texts.items():
+            write_text(folder / name, text)
+        write_text(plan.config.results / "index.csv", pd.DataFrame(index).to_csv(index=False))
+
+
+def _summary_texts(table: pd.DataFrame, selection: str) -> dict[str, str]:
+    """All of `summary`, and in short for people."""
+    short = readable(table, selection)
+    metrics = " or ".join(dict.fromkeys(primary_metrics(table).values()))
+    title = f"test {metrics} in percent, mean ± std over seeds (gain), weights: {selection}"
     whole = table.to_html(index=False, na_rep="")
     page = f"<p>{title}</p>{short.to_html(index=False)}<p>All of it, gains with their standard errors:</p>{whole}"
-    index = [{"stage": job.stage, "name": job.name, "directory": str(job.directory)} for job in plan.jobs.values()]
-    texts = {
-        "tables/measurements.csv": measured.to_csv(index=False),
-        "tables/summary.csv": table.to_csv(index=False),
-        "tables/summary.md": f"{title}\n\n{markdown(short)}",
-        "tables/summary.html": STYLE + page,
-        "tables/cost.csv": costs.to_csv(index=False),
-        "tables/cost.html": STYLE + costs.to_html(index=False, na_rep=""),
-        "tables/cache.csv": caches.to_csv(index=False),
-        "tables/cache.html": STYLE + caches.to_html(index=False, na_rep=""),
-        "tables/run.html": _run_page(plan),
-        "index.csv": pd.DataFrame(index).to_csv(index=False),
+    return {
+        "summary.csv": table.to_csv(index=False),
+        "summary.md": f"{title}\n\n{markdown(short)}",
+        "summary.html": STYLE + page,
     }
-    with plainly_named(plan.config.results / "tables", key):
-        for name, text in texts.items():
-            write_text(plan.config.results / name, text)
+
+
+def _multi_label_texts(table: pd.DataFrame, classes: pd.DataFrame, selection: str) -> dict[str, str]:
+    """All metrics of multi-label datasets side by side, and the average precision of each class."""
+    wide = metrics_side_by_side(table, selection)
+    short = readable_side_by_side(wide)
+    title = f"test metrics of multi-label datasets in percent, mean ± std over seeds, weights: {selection}"
+    by_class = f"average precision on test in percent, mean over seeds, weights: {selection}"
+    return {
+        "multilabel.csv": wide.to_csv(index=False),
+        "multilabel.md": f"{title}\n\n{markdown(short)}",
+        "multilabel.html": f"{STYLE}<p>{title}</p>{short.to_html(index=False)}",
+        "per_class.csv": classes.to_csv(index=False),
+        "per_class.md": f"{by_class}\n\n{readable_per_class(classes, selection)}",
+    }
 
 
 @contextmanager

@@ -206,7 +206,7 @@ def test_verify__the_chunks_of_another_store_under_the_own_attributes(plan: Plan
         for job in jobs_named(plan, "cache_embeddings", other)
         if job != store and job.spec["cache"] == store.spec["cache"]
     )
-    for level in store.spec["levels"]:
+    for level in store.spec["arrays"]:
         shutil.copytree(
             source.directory / STORE / f"train/{level}/c",
             store.directory / STORE / f"train/{level}/c",

@@ -76,7 +76,7 @@ def test_why__follows_upstreams_and_explains_each_once(config: Tiny) -> None:
     assert text.count("image_size: [32, 32] -> [48, 48]") == 1
     assert f"dataset is another: prepare_dataset/mnist5k/{old} -> {new}\n" in text
     assert "as above" in text
-    assert "levels" not in text  # of the stores: readers do not depend on them
+    assert "arrays" not in text  # of the stores: readers do not depend on them
 
 
 def test_why__says_which_source_files_differ(config: Tiny, edit: Edit) -> None:

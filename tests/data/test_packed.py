@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from kd.data.packed import check_classes, open_split, pack, read_info
+from kd.data.packed import DatasetInfo, check_classes, encode_labels, open_split, pack, read_info
 from kd.data.sources.base import Sample
 from kd.jobs.errors import UserError
 
@@ -18,15 +20,20 @@ def samples(count: int = 12, mode: str = "RGB") -> list[Sample]:
     generator = np.random.default_rng(0)
     shape = (20, 10, 3) if mode == "RGB" else (20, 10)
     images = [Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8)) for _ in range(count)]
-    return [Sample(f"{index:02d}", "ab"[index % 2], images[index].copy) for index in range(count)]
+    return [Sample(f"{index:02d}", ("ab"[index % 2],), images[index].copy) for index in range(count)]
 
 
 CODES = np.array([0, 0, 0, 0, 0, 0, 1, 1, -1, 2, 2, 2])
 
 
+def packed(directory: Path, given: list[Sample], codes: np.ndarray = CODES, **changes: Any) -> DatasetInfo:
+    options: dict[str, Any] = {"task": "single_label", "image_size": (8, 8), "resize": "squash", "channels": 3}
+    return pack(directory, "toy", given, codes, ["a", "b"], **(options | changes))
+
+
 def test_pack__round_trip(tmp_path: Path) -> None:
     given = samples()
-    info = pack(tmp_path, "toy", given, CODES, ["a", "b"], image_size=(8, 6), resize="squash", channels=3)
+    info = packed(tmp_path, given, image_size=(8, 6))
     assert read_info(tmp_path) == info
     assert info.sizes == {"train": 6, "val": 2, "test": 3}
     rows = list(csv.DictReader((tmp_path / "samples.csv").read_text().splitlines()))
@@ -45,7 +52,7 @@ def test_pack__round_trip(tmp_path: Path) -> None:
 
 
 def test_pack__grey_has_one_channel_and_equal_statistics(tmp_path: Path) -> None:
-    info = pack(tmp_path, "toy", samples(mode="L"), CODES, ["a", "b"], image_size=(8, 8), resize="crop", channels=1)
+    info = packed(tmp_path, samples(mode="L"), resize="crop", channels=1)
     assert open_split(tmp_path, "train").images.read().shape == (6, 8, 8, 1)
     assert len(set(info.mean)) == len(set(info.std)) == 1
     assert len(info.mean) == 3
@@ -55,13 +62,13 @@ def test_pack__crop_keeps_the_aspect_ratio(tmp_path: Path) -> None:
     tall = np.zeros((40, 20, 3), dtype=np.uint8)
     tall[10:30] = 255  # the middle square is white
     image = Image.fromarray(tall)
-    given = [Sample(str(index), "ab"[index % 2], image.copy) for index in range(4)]
-    pack(tmp_path, "toy", given, np.array([0, 0, 1, 2]), ["a", "b"], image_size=(20, 20), resize="crop", channels=3)
+    given = [Sample(str(index), ("ab"[index % 2],), image.copy) for index in range(4)]
+    packed(tmp_path, given, np.array([0, 0, 1, 2]), image_size=(20, 20), resize="crop")
     assert (open_split(tmp_path, "train").images.read() == 255).all()
 
 
 def test_split__notices_a_missing_chunk_and_a_flipped_bit(tmp_path: Path) -> None:
-    pack(tmp_path, "toy", samples(), CODES, ["a", "b"], image_size=(8, 8), resize="squash", channels=3)
+    packed(tmp_path, samples())
     (chunk,) = (path for path in (tmp_path / "images.zarr/train/images/c").rglob("*") if path.is_file())
     content = bytearray(chunk.read_bytes())
     content[5] ^= 1
@@ -73,10 +80,43 @@ def test_split__notices_a_missing_chunk_and_a_flipped_bit(tmp_path: Path) -> Non
         open_split(tmp_path, "train").images.read()
 
 
+def test_pack__labels_of_a_multi_label_dataset_are_zeros_and_ones(tmp_path: Path) -> None:
+    """Also a sample without labels, and one with all."""
+    shown: list[tuple[str, ...]] = [("a", "b"), (), ("b",)]
+    given = [replace(sample, labels=shown[index % 3]) for index, sample in enumerate(samples())]
+    info = packed(tmp_path, given, task="multi_label")
+    assert info.task == read_info(tmp_path).task == "multi_label"
+    rows = list(csv.DictReader((tmp_path / "samples.csv").read_text().splitlines()))
+    for name in ("train", "val", "test"):
+        split = open_split(tmp_path, name)
+        assert split.labels.dtype == np.uint8
+        assert split.labels.shape == (info.sizes[name], 2)
+        for number, labels in zip(split.ids, split.labels, strict=True):
+            expected = shown[int(rows[number]["sample"]) % 3]
+            assert rows[number]["label"] == "|".join(expected)
+            assert labels.tolist() == ["a" in expected, "b" in expected]
+
+
+def test_encode_labels__single_label_wants_one() -> None:
+    given = [replace(sample, labels=("a", "b")) for sample in samples(1)]
+    with pytest.raises(UserError, match=r"00: labels are \['a', 'b'\], expected exactly one \(single_label\)"):
+        encode_labels(given, ["a", "b"], "single_label")
+
+
 def test_check_classes__refuses_what_cannot_be_learned() -> None:
-    with pytest.raises(UserError, match="only one class, 'a'"):
-        check_classes(["a", "a"], np.array([0, 1]), ["a"])
+    with pytest.raises(UserError, match=r"expected at least two classes, found \['a'\]"):
+        check_classes(np.array([0, 0]), np.array([0, 1]), ["a"], listed=False)
     with pytest.raises(UserError, match=r"without a training image: \['b'\]"):
-        check_classes(["a", "b", "a"], np.array([0, 1, 2]), ["a", "b"])
+        check_classes(np.array([0, 1, 0]), np.array([0, 1, 2]), ["a", "b"], listed=True)
     with pytest.raises(UserError, match="split test has no images"):
-        check_classes(["a", "b", "a"], np.array([0, 0, 1]), ["a", "b"])
+        check_classes(np.array([0, 1, 0]), np.array([0, 0, 1]), ["a", "b"], listed=False)
+
+
+def test_check_classes__only_listed_classes_may_lack_positives(caplog: pytest.LogCaptureFixture) -> None:
+    labels, codes = np.array([[1, 0], [0, 1], [1, 1]], dtype=np.uint8), np.array([0, 1, 2])
+    with pytest.raises(UserError, match=r"without a training image: \['b'\]"):
+        check_classes(labels, codes, ["a", "b"], listed=False)
+    check_classes(labels, codes, ["a", "b"], listed=True)
+    assert "1 of 2 classes have no training image, such as ['b']" in caplog.text
+    with pytest.raises(UserError, match=r"class 'b\|c' holds '\|'"):
+        check_classes(labels, codes, ["a", "b|c"], listed=True)

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from kd.data.sources import csv_manifest, digits, glyphs, image_folder, mnist5k
+from kd.data.options import Task
+from kd.data.sources import digits, glyphs, image_folder, mnist5k
 from kd.data.sources.listing import open_image
 from kd.data.sources.registry import load_source, source_names
 from kd.jobs.errors import UserError
-
-
-def picture(path: Path, value: int = 100) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((10, 12, 3), value, dtype=np.uint8)).save(path)
+from tests.conftest import ROOT
+from tests.data.layouts import picture
 
 
 @pytest.fixture
@@ -30,15 +31,33 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_registry__knows_every_source() -> None:
-    assert source_names() == ["csv_manifest", "digits", "glyphs", "image_folder", "mnist5k"]
+    expected = ["coco", "csv_manifest", "digits", "glyphs", "image_folder", "mnist5k", "nus_wide", "scenes", "voc"]
+    assert source_names() == expected
     for name in source_names():
-        assert load_source(name).Options is not None
+        source = load_source(name)
+        assert set(source.TASKS) <= set(get_args(Task))
+        assert (len(source.TASKS) > 1) == ("task" in source.Options.model_fields)
+
+
+HEAVY = ("numpy", "PIL", "matplotlib", "sklearn", "mlxtend", "torch", "zarr")
+
+
+def test_registry__importing_sources_is_cheap() -> None:
+    code = f"""
+import sys
+from kd.data.sources.registry import load_source, source_names
+for name in source_names():
+    load_source(name)
+print([name for name in {HEAVY} if name in sys.modules])
+"""
+    seen = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert seen.stdout.strip() == "[]"
 
 
 def test_digits_and_mnist5k__hold_real_digits() -> None:
     small, large = digits.samples(digits.Options()), mnist5k.samples(mnist5k.Options())
     assert (len(small), len(large)) == (1797, 5000)
-    assert {sample.label for sample in small + large} == set("0123456789")
+    assert {sample.labels for sample in small + large} == {(digit,) for digit in "0123456789"}
     assert small[0].open().size == (8, 8)
     assert large[0].open().size == (28, 28)
     assert np.asarray(small[0].open()).max() > 200
@@ -50,7 +69,7 @@ def test_glyphs__no_font_is_in_two_splits() -> None:
     assert not fonts["train"] & fonts["val"]
     assert not fonts["train"] & fonts["test"]
     assert not fonts["val"] & fonts["test"]
-    assert len({sample.label for sample in samples}) == 26
+    assert len({sample.labels for sample in samples}) == 26
     assert len({sample.id for sample in samples}) == len(samples)
     drawn = [np.asarray(sample.open()) for sample in samples[::97]]
     assert all(10 < image.astype(int).sum() / 255 < 500 for image in drawn)  # some ink, not all ink
@@ -62,7 +81,7 @@ def test_image_folder__classes_are_folders(folder: Path) -> None:
     samples = image_folder.samples(image_folder.Options(root=folder))
     expected = [f"{label}/{number}.png" for label in ("cat", "dog") for number in range(3)]
     assert sorted(sample.id for sample in samples) == expected
-    assert all(sample.split is None and sample.label == sample.id.split("/")[0] for sample in samples)
+    assert all(sample.split is None and sample.labels == (sample.id.split("/")[0],) for sample in samples)
 
 
 def test_image_folder__split_folders_are_splits(tmp_path: Path) -> None:
@@ -129,43 +148,3 @@ def test_open_image__names_the_damaged_file(folder: Path) -> None:
         by_id["cat/text.png"].open()
     with pytest.raises(UserError, match=r"cut\.png: damaged image"):
         by_id["cat/cut.png"].open()
-
-
-def manifest(path: Path, text: str) -> csv_manifest.Options:
-    path.write_bytes(text.encode(errors="surrogateescape"))
-    return csv_manifest.Options(csv=path)
-
-
-def test_csv_manifest__rows_are_samples(folder: Path) -> None:
-    options = manifest(folder / "list.csv", "path,label,split\ncat/0.png,feline,train\ndog/1.png,canine,test\n")
-    samples = csv_manifest.samples(options)
-    assert [(each.id, each.label, each.split) for each in samples] == [
-        ("cat/0.png", "feline", "train"),
-        ("dog/1.png", "canine", "test"),
-    ]
-    assert samples[0].open().size == (12, 10)
-    without = manifest(folder / "short.csv", "path,label\ncat/0.png,feline\n")
-    assert csv_manifest.samples(without)[0].split is None
-    assert csv_manifest.fingerprint(options) != csv_manifest.fingerprint(without)
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("path,class\ncat/0.png,a\n", "has no column 'label'"),
-        ("path,label\n", "has a header but no rows"),
-        ("path,label\ncat/0.png,\n", "line 2: column 'label' is empty"),
-        ("path,label,split\ncat/0.png,a,training\n", "line 2: split is 'training', expected one of"),
-        ("path,label\ncat/0.png,a\ncat/0.png,b\n", "line 3: cat/0.png is listed twice"),
-        ("path,label\ncat/9.png,a\n", r"cat/9.png: no such image file"),
-        ("path,label\ncat/\udcff.png,a\n", "is not a CSV file in UTF-8"),
-    ],
-)
-def test_csv_manifest__mistakes(folder: Path, text: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        csv_manifest.fingerprint(manifest(folder / "list.csv", text))
-
-
-def test_csv_manifest__missing_file(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is not a file"):
-        csv_manifest.fingerprint(csv_manifest.Options(csv=tmp_path / "none.csv"))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd.data.options import SplitOptions
-from kd.data.splits import UNUSED, assign_splits
+from kd.data.splits import UNUSED, assign_splits, strata
 from kd.jobs.errors import UserError
 
 
@@ -53,3 +53,20 @@ def test_assign_splits__another_seed_draws_others() -> None:
 def test_assign_splits__asks_for_no_more_than_there_is() -> None:
     with pytest.raises(UserError, match=r"split.train: 95 asks for 95 images, 70 are there"):
         assign_splits(np.zeros(100, dtype=int), [None] * 100, SplitOptions(train=95))
+
+
+def test_strata__are_classes_or_rarest_labels() -> None:
+    classes = np.array([2, 0, 1])
+    assert strata(classes) is classes
+    labels = np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 0]], dtype=np.uint8)
+    assert strata(labels).tolist() == [1, 0, 2, 3]
+
+
+def test_assign_splits__rare_labels_and_samples_without_any_are_in_every_split() -> None:
+    """All 900 samples show label 0; 30 of them label 1, and 10 label 2, together with 1; 60 show nothing."""
+    labels = np.zeros((960, 3), dtype=np.uint8)
+    labels[:900, 0] = labels[:30, 1] = labels[:10, 2] = 1
+    codes = assign_splits(strata(labels), [None] * 960, SplitOptions(val=0.1, test=0.2))
+    for code, fraction in ((1, 0.1), (2, 0.2)):
+        assert labels[codes == code].sum(axis=0)[1:] == pytest.approx(np.array([30, 10]) * fraction, abs=1.5)
+        assert (~labels[codes == code].any(axis=1)).sum() == pytest.approx(60 * fraction, abs=1)

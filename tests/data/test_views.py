@@ -10,10 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kd.data.draws import DRAWS
+from kd.data.draws import DRAWS, draw
 from kd.data.options import Augmentation
 from kd.data.packed import DatasetInfo
-from kd.data.views import Views, to_float, warp
+from kd.data.policies import Policy
+from kd.data.views import POLICY_COLUMN, Views, cutout, to_float, warp
 
 INFO = DatasetInfo("toy", ("a", "b"), (16, 16), "squash", (0.5,) * 3, (0.5,) * 3, {"train": 40, "val": 5, "test": 5})
 ALL = Augmentation(
@@ -27,6 +28,7 @@ ALL = Augmentation(
     brightness=0.3,
     contrast=0.3,
     saturation=0.3,
+    cutout=0.5,
 )
 IMAGES = torch.randint(0, 256, (50, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 IDS = np.arange(50)
@@ -104,3 +106,51 @@ def test_warp__is_the_same_at_every_resolution() -> None:
     options = Augmentation(rotation=15, zoom=(1.5, 1.5))
     turned = torch.nn.functional.avg_pool2d(warp(large, draws(rotation=0.9), options), 2)
     torch.testing.assert_close(turned, warp(small, draws(rotation=0.9), options), atol=0.02, rtol=0)
+
+
+def cut(images: torch.Tensor, row: float, column: float, colour: tuple[int, int, int], size: float) -> torch.Tensor:
+    """One rectangle in all pictures, placed by fractions of 4096ths."""
+    values = torch.full((len(images), DRAWS), 0.999)
+    values[:, 14] = (int(row * 4096) * 4096 + int(column * 4096)) / 2**24
+    values[:, 15] = (colour[0] * 65536 + colour[1] * 256 + colour[2]) / 2**24
+    return cutout(images, values, Augmentation(cutout=size))
+
+
+def test_cutout__covers_a_rectangle_of_half_the_height_and_width() -> None:
+    images = torch.zeros(1, 16, 24, 3, dtype=torch.uint8)
+    seen = cut(images, 0.5, 0.5, (255, 7, 80), 0.5)[0]
+    expected = images[0].clone()
+    expected[4:12, 6:18] = torch.tensor([255, 7, 80], dtype=torch.uint8)
+    assert torch.equal(seen, expected)
+
+
+@pytest.mark.parametrize(("row", "column", "rows", "columns"), [(0, 0, 4, 6), (0.9999, 0.9999, 5, 7), (0, 0.5, 4, 12)])
+def test_cutout__is_cut_off_where_the_picture_ends(row: float, column: float, rows: int, columns: int) -> None:
+    covered = cut(torch.zeros(1, 16, 24, 1, dtype=torch.uint8), row, column, (1, 1, 1), 0.5)[0, :, :, 0]
+    assert covered.any(dim=1).sum() == rows
+    assert covered.any(dim=0).sum() == columns
+    assert covered.sum() == rows * columns
+
+
+def test_cutout__every_picture_has_a_place_and_a_colour_of_its_own() -> None:
+    grey = torch.full((1000, 32, 32, 1), 128, dtype=torch.uint8)
+    seen = cutout(grey, torch.from_numpy(draw("toy", 0, 0, np.arange(1000))), Augmentation(cutout=0.25))
+    assert seen.shape == (1000, 32, 32, 3)
+    covered = (seen != 128).any(dim=3)
+    sizes = covered.flatten(1).sum(dim=1)
+    assert sizes.min() >= 16  # in a corner a quarter remains
+    assert sizes.max() == 64
+    share = covered.float().mean(dim=0)
+    assert share[4:-4, 4:-4].std() < 0.02  # uniformly placed
+    colours = seen.flatten(1, 2).float().sub(128).sum(dim=1).div(sizes[:, None]).add(128)
+    assert colours.mean(dim=0) == pytest.approx([127.5] * 3, abs=8)
+    assert len({tuple(colour) for colour in colours.round().tolist()}) > 990
+
+
+def test_cutout__comes_first_and_changes_no_other_number() -> None:
+    """So a policy and all geometry and colour act on the covered picture as they would on any."""
+    both = ALL.model_copy(update={"policy": "randaugment"})
+    drawn = draw("toy", 3, 5, IDS)
+    pictures = Policy(both)(cutout(IMAGES, torch.from_numpy(drawn), both), drawn[:, POLICY_COLUMN])
+    expected = Views(INFO, 3, ALL.model_copy(update={"cutout": 0.0}))(pictures, IDS, 5)
+    assert torch.equal(Views(INFO, 3, both)(IMAGES, IDS, 5), expected)

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kd.embeddings.encoding import EncodedArray, reduce_map
-from kd.embeddings.options import CacheOptions, Dtype, target_dtype
+from kd.embeddings.options import CacheOptions, Dtype, stored_dtype
 
 SHAPES = st.sampled_from([(3,), (2, 2, 3), (5, 1, 1)])
 
@@ -78,9 +78,9 @@ def test_reduce_map__has_the_shape_that_was_said(grid: tuple[int, int]) -> None:
     torch.testing.assert_close(pooled[..., 0, 0], maps[..., :2, :2].mean(dim=(2, 3)))
 
 
-def test_target_dtype__logits_keep_float16() -> None:
-    assert [target_dtype("logits", dtype) for dtype in ("float32", "float16", "bfloat16", "int8")] == [
+def test_stored_dtype__logits_keep_float16() -> None:
+    assert [stored_dtype("logits", dtype) for dtype in ("float32", "float16", "bfloat16", "int8")] == [
         "float32",
         *["float16"] * 3,
     ]
-    assert target_dtype("L2", "int8") == "int8"
+    assert stored_dtype("L2", "int8") == "int8"

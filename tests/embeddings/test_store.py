@@ -45,7 +45,9 @@ def test_cache__equals_the_live_teacher(
         path.mkdir()
     save_network(new_network(model, [info], statistics=info), teacher)
     options = CacheOptions(pool={"L4": 2}, stride={"L3": 2})
-    spec = cache_embeddings.Spec(levels=list(LEVELS), views=3, augmentation=SHAKE, cache=options, seed=4)
+    spec = cache_embeddings.Spec(
+        dataset="digits", arrays=list(LEVELS), views=3, augmentation=SHAKE, cache=options, seed=4
+    )
     cache_embeddings.build(Context(spec, {"teacher": teacher, "dataset": dataset}, store))
 
     live = freeze(load_network(teacher))
@@ -60,7 +62,7 @@ def test_cache__equals_the_live_teacher(
         cached = reader.columns(name, split.ids)
         for level in LEVELS:
             found = cached[level].read(slice(0, len(split.ids)), view)[rows].float()
-            expected = reduce_map(features.at(level), level, options)
+            expected = reduce_map(features.named(level, "digits"), level, options)
             torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
-from kd.evaluation.figures import accuracy_figure, cost_figure, save
-from kd.evaluation.tables import SUMMARY_COLUMNS, markdown, measurements, readable, summary
-from kd.jobs.job import Job
-from kd.plan import Row
+from kd.evaluation.tables import (
+    ROW_ORDER,
+    SUMMARY_COLUMNS,
+    headline,
+    markdown,
+    measurements,
+    option_and_value,
+    primary_metrics,
+    readable,
+    row_order,
+    summary,
+)
+from tests.evaluation.results import Results, multi_label, single_label
 
 VALUES = {
     ("individual", "", 0): 60.0,
@@ -24,38 +31,27 @@ VALUES = {
 }
 
 
-def job(name: str) -> Job:
-    return Job.make(Path(), "s", name, spec={}, code={}, upstream={})
-
-
 @pytest.fixture
 def table() -> pd.DataFrame:
-    rows, manifests = [], {}
+    results = Results()
     for (row, level, seed), value in VALUES.items():
-        made = job(f"{row}{seed}")
-        rows.append(Row("e", "d", row, level, seed, made))
-        manifests[made.name] = {
-            "result": {
-                "metrics": [
-                    {"dataset": name, "selection": selection, "metric": metric, "value": value + shift}
-                    for name, shift in (("d", 0), ("another", 50))
-                    for selection in ("best_val", "last")
-                    for metric in ("acc@1", "acc@5")
-                ]
-            }
-        }
-
-    def read(made: Job) -> dict[str, Any]:
-        return manifests[made.name]
-
-    measured = measurements(rows, read)
+        metrics = single_label("d", value) + single_label("another", value + 50)
+        results.add(row, metrics, level=level, seed=seed)
+    measured = measurements(results.rows, results.read)
     assert len(measured) == len(VALUES) * 4  # the other dataset's metrics are not this row's
     return summary(measured, ["d"])
 
 
+def line(table: pd.DataFrame, **place: str) -> pd.Series:
+    """The one line of that place."""
+    chosen = table[(table[list(place)] == pd.Series(place)).all(axis=1)]
+    assert len(chosen) == 1
+    return chosen.iloc[0]
+
+
 def test_summary__mean_std_gain(table: pd.DataFrame) -> None:
     assert tuple(table.columns) == SUMMARY_COLUMNS
-    student = table[(table["row"] == "student") & (table["metric"] == "acc@1") & (table["selection"] == "last")].iloc[0]
+    student = line(table, row="student", metric="acc@1", selection="last")
     assert student["n_seeds"] == 3
     assert student["mean"] == pytest.approx(67.0)
     assert student["std"] == pytest.approx(math.sqrt((1 + 4 + 9) / 2), abs=1e-3)
@@ -69,6 +65,61 @@ def test_summary__mean_std_gain(table: pd.DataFrame) -> None:
     assert table["row"].iloc[0] == "individual"
 
 
+def test_summary__gains_are_over_vanilla_where_the_experiment_has_it() -> None:
+    results = Results()
+    for experiment, rows in (("with", ("individual", "vanilla", "l2d")), ("without", ("individual", "l2d"))):
+        for seed in (0, 1):
+            for row, value in zip(rows, (70.0, 60.0, 64.0), strict=False):
+                results.add(row, single_label("d", value + seed), experiment=experiment, seed=seed)
+    table = summary(measurements(results.rows, results.read), ["d"])
+    found = {
+        (experiment, row): gain
+        for experiment, row, gain in headline(table, "last")[["experiment", "row", "gain"]].itertuples(index=False)
+    }
+    assert found["with", "l2d"] == 4
+    assert found["with", "individual"] == 10
+    assert found["without", "l2d"] == -10
+    assert math.isnan(found["with", "vanilla"])
+    assert math.isnan(found["without", "individual"])
+
+
+def test_summary__keeps_the_students_of_a_sweep_apart() -> None:
+    results = Results()
+    for variant, value in (("", 64.0), ("weight=100", 60.0), ("weight=5", 62.0), ("weight=20", 66.0)):
+        results.add("l2d", single_label("d", value), variant=variant)
+    results.add("vanilla", single_label("d", 61.0))
+    results.add("vanilla", single_label("d", 1.0), variant="lr=1")
+    table = summary(measurements(results.rows, results.read), ["d"])
+    acc = table[(table["metric"] == "acc@1") & (table["selection"] == "last")]
+    assert acc["variant"].tolist() == ["", "lr=1", "", "weight=5", "weight=20", "weight=100"]
+    assert line(acc, variant="weight=20")["gain"] == 5
+    assert line(acc, variant="lr=1")["gain"] == -60
+    assert readable(table, "last")["d"].tolist() == ["61.0", "64.0 (+3.0)"]
+
+
+def test_summary__orders_rows_by_what_they_are() -> None:
+    rows = ["zebra", "joint_l2d", "joint_mld", "student", "l2d", "mld", "kd", "aardvark", "vanilla", "individual"]
+    results = Results()
+    for row in rows:
+        results.add(row, single_label("d", 1.0))
+    table = readable(summary(measurements(results.rows, results.read), ["d"]), "last")
+    known = ["individual", "vanilla", "kd", "mld", "l2d", "student", "joint_mld", "joint_l2d"]
+    assert table["row"].tolist() == [*known, "aardvark", "zebra"]
+    assert sorted(ROW_ORDER, key=row_order) == list(ROW_ORDER)
+
+
+@pytest.mark.parametrize(
+    ("variant", "expected"),
+    [
+        ("mld_weight=1e-3", ("mld_weight", 0.001, "1e-3")),
+        ("reduction=batch_mean", ("reduction", math.inf, "batch_mean")),
+        ("", ("", math.inf, "")),
+    ],
+)
+def test_option_and_value(variant: str, expected: tuple[str, float, str]) -> None:
+    assert option_and_value(variant) == expected
+
+
 def test_readable__one_line_per_row(table: pd.DataFrame) -> None:
     short = readable(table, "best_val")
     assert short.to_dict("records") == [
@@ -78,14 +129,22 @@ def test_readable__one_line_per_row(table: pd.DataFrame) -> None:
     assert markdown(short).splitlines()[1] == "| --- | --- | --- | --- |"
 
 
-def test_figures__are_drawn(table: pd.DataFrame, tmp_path: Path) -> None:
-    save(accuracy_figure(table, "title", "last"), tmp_path / "accuracy.svg")
-    costs = pd.DataFrame(
-        [
-            {"kind": "stage", "name": "train_teacher", "jobs": 2, "seconds": 4.0, "individual_trainings": 2.0},
-            {"kind": "level", "name": "L1", "bytes": 1000, "bytes_per_image": 10.0},
-        ]
-    )
-    save(cost_figure(costs, "title"), tmp_path / "figures" / "cost.png")
-    assert "student L2" in (tmp_path / "accuracy.svg").read_text()
-    assert (tmp_path / "figures" / "cost.png").read_bytes()[:4] == b"\x89PNG"
+def test_readable__the_header_says_which_metric_unless_it_is_accuracy() -> None:
+    results = Results()
+    results.add("individual", single_label("d", 50.0))
+    results.add("individual", multi_label("scenes", 80.0), dataset="scenes")
+    results.add("l2d", multi_label("scenes", 81.5), dataset="scenes")
+    table = summary(measurements(results.rows, results.read), ["d", "scenes"])
+    assert primary_metrics(table) == {"d": "acc@1", "scenes": "mAP"}
+    assert readable(table, "best_val").to_dict("records") == [
+        {"experiment": "e", "row": "individual", "level": "", "d": "50.0", "scenes (mAP)": "80.0"},
+        {"experiment": "e", "row": "l2d", "level": "", "d": "", "scenes (mAP)": "81.5 (+1.5)"},
+    ]
+
+
+def test_measurements__are_of_networks_not_of_classes() -> None:
+    results = Results()
+    results.add("individual", multi_label("d", 80.0))
+    measured = measurements(results.rows, results.read)
+    assert "AP" not in set(measured["metric"])
+    assert len(measured) == 2 * 5

@@ -14,24 +14,22 @@ from safetensors.torch import load_file
 
 from kd.data.options import Augmentation
 from kd.distillers import mlfd
-from kd.distillers.base import target_names
-from kd.distillers.registry import load_distiller
 from kd.embeddings.options import CacheOptions
 from kd.jobs.run import Context
-from kd.models.spec import LEVELS, Level, ModelSpec, cached_levels
+from kd.models.spec import LEVELS, Level, ModelSpec
 from kd.stages import cache_embeddings, cache_targets
 from kd.training import loop
 from kd.training.fusion import cached_embeddings, train_joint_teacher
 from kd.training.recipe import Recipe
 from kd.training.students import distill_student
-from kd.training.targets import CachedIndividual, StoredTargets
+from kd.training.targets import StoredTargets
 
 SHAKE = Augmentation(rotation=10, translate=0.1)
 RECIPE = Recipe(lr=3e-3, epochs=6, batch_size=16, augmentation=SHAKE)
 MODEL = ModelSpec(architecture="test_resnet", latent_dim=16)
 OTHER_MODEL = ModelSpec(architecture="test_byobnet", latent_dim=8)
 VIEWS = 2
-MLFD = load_distiller("mlfd")
+MLFD = mlfd.Method()
 
 
 def folder(path: Path) -> Path:
@@ -39,8 +37,12 @@ def folder(path: Path) -> Path:
     return path
 
 
-def embedding_spec(levels: tuple[Level, ...] = LEVELS, views: int = VIEWS) -> cache_embeddings.Spec:
-    return cache_embeddings.Spec(levels=list(levels), views=views, augmentation=SHAKE, cache=CacheOptions(), seed=0)
+def embedding_spec(
+    arrays: tuple[str, ...] = LEVELS, views: int = VIEWS, dataset: str = "digits"
+) -> cache_embeddings.Spec:
+    return cache_embeddings.Spec(
+        dataset=dataset, arrays=list(arrays), views=views, augmentation=SHAKE, cache=CacheOptions(), seed=0
+    )
 
 
 def losses(directory: Path) -> list[float]:
@@ -54,6 +56,7 @@ def same_weights(first: Path, second: Path) -> bool:
 
 def joint(directory: Path, datasets: list[Path], stores: list[list[Path]], level: Level, **options: Any) -> Path:
     arguments: dict[str, Any] = {"student": MODEL, "width": 8, "dropout": 0.2, "recipe": RECIPE, "seed": 0}
+    arguments["label_encoder"] = None
     samples = options.pop("embeddings", None) or cached_embeddings(stores, level, VIEWS)
     train_joint_teacher(folder(directory), datasets, samples, level=level, **(arguments | options))
     return directory
@@ -66,7 +69,7 @@ def targets(directory: Path, dataset: Path, teacher: Path, stores: list[Path], l
         dataset="digits",
         level=level,
         teachers=names,
-        arrays=target_names(level, MLFD, mlfd.Options()),
+        arrays=list(MLFD.needs(level).names()),
         views=VIEWS,
         augmentation=SHAKE,
         cache=CacheOptions(dtype="float32"),
@@ -78,23 +81,21 @@ def targets(directory: Path, dataset: Path, teacher: Path, stores: list[Path], l
     return directory
 
 
-def student(directory: Path, dataset: Path, make_source: Any, **options: Any) -> Path:
-    arguments: dict[str, Any] = {"model": MODEL, "views": VIEWS, "recipe": RECIPE, "seed": 0} | options
-    arguments.setdefault("distiller", (MLFD, mlfd.Options()))
-    distill_student(folder(directory), dataset, make_source, **arguments)
+def student(directory: Path, dataset: Path, make_source: Any, names: tuple[str, ...], **options: Any) -> Path:
+    arguments: dict[str, Any] = {"model": MODEL, "method": MLFD, "views": VIEWS, "recipe": RECIPE, "seed": 0}
+    distill_student(folder(directory), dataset, make_source, names=names, **(arguments | options))
     return directory
+
+
+def of_store(store: Path, level: Level, views: int = VIEWS) -> Any:
+    """Source of what MLFD needs, and its names."""
+    names = MLFD.needs(level).names()
+    return (lambda split, fabric, memory: StoredTargets(store, split, names, views, fabric, memory)), names
 
 
 def of_joint(directory: Path, dataset: Path, teacher: Path, stores: list[Path], level: Level) -> Any:
     """Source of a joint teacher's targets, which are stored first."""
-    store = targets(directory, dataset, teacher, stores, level)
-    names = target_names(level, MLFD, mlfd.Options())
-    return lambda split, fabric, memory: StoredTargets(store, split, names, VIEWS, fabric, memory)
-
-
-def of_individual(teacher: Path, store: Path, level: Level, views: int = VIEWS) -> Any:
-    levels = cached_levels(level, individual=True)
-    return lambda split, fabric, memory: CachedIndividual(teacher, store, split, levels, views, fabric, memory)
+    return of_store(targets(directory, dataset, teacher, stores, level), level)
 
 
 class KilledError(Exception):

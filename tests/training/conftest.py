@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from kd.jobs.run import Context
+from kd.models.spec import LEVELS
 from kd.stages import cache_embeddings
 from kd.training.supervised import train_network
 from tests.training.chain import MODEL, OTHER_MODEL, RECIPE, embedding_spec, folder
@@ -26,11 +27,11 @@ def teachers(tmp_path_factory: pytest.TempPathFactory, dataset: Path, other_data
 def stores(
     tmp_path_factory: pytest.TempPathFactory, teachers: dict[str, Path], dataset: Path, other_dataset: Path
 ) -> dict[tuple[str, str], Path]:
-    """Embeddings of each teacher on each dataset, at all levels."""
-    spec = embedding_spec()
+    """Embeddings of each teacher on each dataset, at all levels, and logits of its own."""
     found = {}
     for teacher, path in teachers.items():
         for name, data in (("digits", dataset), ("other", other_dataset)):
             found[teacher, name] = tmp_path_factory.mktemp("store")
+            spec = embedding_spec(("logits", *LEVELS) if teacher == name else LEVELS, dataset=name)
             cache_embeddings.build(Context(spec, {"teacher": path, "dataset": data}, found[teacher, name]))
     return found

@@ -16,8 +16,9 @@ from kd.distillers import mlfd
 from kd.embeddings.options import CacheOptions
 from kd.jobs.errors import UserError
 from kd.jobs.run import Context
-from kd.models.alignment import AlignedStudent
-from kd.models.spec import Level
+from kd.models.network import tap_shapes
+from kd.models.spec import ARRAYS, Level
+from kd.models.student import Student
 from kd.models.weights import load_network, new_network
 from kd.stages import cache_embeddings
 from kd.training import live
@@ -38,8 +39,8 @@ from tests.training.chain import (
     folder,
     joint,
     losses,
-    of_individual,
     of_joint,
+    of_store,
     same_weights,
     student,
 )
@@ -53,9 +54,9 @@ def test_chain__joint_teacher_and_student_learn(
     fused = joint(tmp_path / "joint", [dataset], [own], level)
     assert losses(fused)[-1] < losses(fused)[0]
     source = of_joint(tmp_path / "targets", dataset, fused, own, level)
-    taught = student(tmp_path / "student", dataset, source)
+    taught = student(tmp_path / "student", dataset, *source)
     assert losses(taught)[-1] < losses(taught)[0]
-    again = student(tmp_path / "again", dataset, source)
+    again = student(tmp_path / "again", dataset, *source)
     assert same_weights(taught / "model.safetensors", again / "model.safetensors")
 
 
@@ -67,32 +68,34 @@ def test_chain__shared_joint_teacher_and_foreign_student(
     fused = joint(tmp_path / "joint", [dataset, other_dataset], pairs, "L2", student=None)
     assert set(load_joint_teacher(fused).heads.datasets()) == {"digits", "other"}
     source = of_joint(tmp_path / "targets", dataset, fused, pairs[0], "L2")
-    taught = student(tmp_path / "student", dataset, source, model=OTHER_MODEL)
+    taught = student(tmp_path / "student", dataset, *source, model=OTHER_MODEL)
     assert losses(taught)[-1] < losses(taught)[0]
 
 
 @pytest.mark.parametrize("level", ["L1", "L2"])
 def test_chain__single_dataset_distillation(
-    tmp_path: Path, dataset: Path, teachers: dict[str, Path], stores: dict[tuple[str, str], Path], level: Level
+    tmp_path: Path, dataset: Path, stores: dict[tuple[str, str], Path], level: Level
 ) -> None:
-    source = of_individual(teachers["digits"], stores["digits", "digits"], level)
-    taught = student(tmp_path / "student", dataset, source)
+    source = of_store(stores["digits", "digits"], level)
+    taught = student(tmp_path / "student", dataset, *source)
     assert losses(taught)[-1] < losses(taught)[0]
 
 
-def make_distillation(dataset: Path, make_source: Any) -> Distillation:
+def make_distillation(dataset: Path, make_source: Any, names: tuple[str, ...]) -> Distillation:
     fabric = make_fabric("32")
     memory = data_memory(fabric)
     torch.manual_seed(0)
     train, val = (open_split(dataset, name) for name in ("train", "val"))
     views = Views(train.info, 0, SHAKE)
     network = new_network(MODEL, [train.info], statistics=train.info)
+    source = make_source(train, fabric, memory)
+    parts = MLFD.parts(tap_shapes(network, names, "digits"), source.shapes(), len(train.ids))
     return Distillation(
-        AlignedStudent(network, "digits", {"L2": (96, 1, 1)}),
+        Student(network, "digits", names, parts),
         ImageSamples(train, views, fabric, memory, VIEWS),
-        make_source(train, fabric, memory),
+        source,
         ImageSamples(val, views, fabric, memory),
-        (MLFD, mlfd.Options()),
+        MLFD,
         RECIPE,
         0,
         fabric,
@@ -105,9 +108,10 @@ def test_distillation__gradients_reach_only_the_student(
     """Also where the teachers are live; their batch-norm statistics do not move."""
     own = [stores["digits", "digits"], stores["other", "digits"]]
     fused = joint(tmp_path / "joint", [dataset], [own], "L2")
-    task = make_distillation(dataset, live_targets(teachers, fused, "L2"))
+    task = make_distillation(dataset, *live_targets(teachers, fused, "L2"))
     assert isinstance(task.source, live.LiveTargets)
-    frozen = torch.nn.ModuleList([*task.source.teachers.networks, load_joint_teacher(fused)])
+    assert task.source.joint is not None
+    frozen = torch.nn.ModuleList([*task.source.teachers.networks, task.source.joint])
     before = {name: value.clone() for name, value in frozen.state_dict().items()}
     _, batch = next(task.batches(0))
     task.module.train()
@@ -122,11 +126,13 @@ def test_distillation__gradients_reach_only_the_student(
 
 
 def live_targets(teachers: dict[str, Path], fused: Path, level: Level) -> Any:
-    def make(split: Any, fabric: Any, _: Any) -> live.LiveTargets:
-        networks = live.LiveTeachers(list(teachers.values()), (level,), CacheOptions(), fabric)
-        return live.LiveTargets(networks, fused, split.info.name, fabric, individual=False)
+    names = MLFD.needs(level).names()
 
-    return make
+    def make(split: Any, fabric: Any, _: Any) -> live.LiveTargets:
+        networks = live.LiveTeachers(list(teachers.values()), (level,), split.info.name, CacheOptions(), fabric)
+        return live.LiveTargets(networks, names, fused, fabric)
+
+    return make, names
 
 
 @pytest.mark.parametrize("level", ["L1", "L2", "L3"])
@@ -136,33 +142,33 @@ def test_distillation__stored_targets_are_those_of_live_teachers(
     """In every epoch, what comes from the cache is what the teachers make of the pictures that the student sees."""
     own = [stores["digits", "digits"], stores["other", "digits"]]
     fused = joint(tmp_path / "joint", [dataset], [own], level)
-    cached = make_distillation(dataset, of_joint(tmp_path / "targets", dataset, fused, own, level))
-    exact = make_distillation(dataset, live_targets(teachers, fused, level))
+    cached = make_distillation(dataset, *of_joint(tmp_path / "targets", dataset, fused, own, level))
+    exact = make_distillation(dataset, *live_targets(teachers, fused, level))
     for epoch in (0, 1, 3):
         for (_, one), (_, other) in zip(cached.batches(epoch), exact.batches(epoch), strict=True):
             assert torch.equal(one.images, other.images)
             assert torch.equal(one.labels, other.labels)
-            torch.testing.assert_close(one.targets.logits, other.targets.logits, rtol=0.02, atol=0.02)
-            assert list(one.targets.maps) == list(other.targets.maps)
-            for name, value in one.targets.maps.items():
-                torch.testing.assert_close(value, other.targets.maps[name], rtol=0.02, atol=0.02)
+            stored, made = (each.targets.named(ARRAYS) for each in (one, other))
+            assert list(stored) == list(made)
+            for name, value in stored.items():
+                torch.testing.assert_close(value, made[name], rtol=0.02, atol=0.02)
 
 
 MIXED = RECIPE.model_copy(update={"mixup": 0.5, "cutmix": 0.5})
 
 
 def test_mixing__networks_and_students_train_on_mixed_pictures(
-    tmp_path: Path, dataset: Path, other_dataset: Path, teachers: dict[str, Path], stores: dict[tuple[str, str], Path]
+    tmp_path: Path, dataset: Path, other_dataset: Path, stores: dict[tuple[str, str], Path]
 ) -> None:
     """Every second batch is blended, every other one pasted, on average; the same in each run."""
     for name in ("a", "b"):
         train_network(folder(tmp_path / name), [dataset, other_dataset], MODEL, MIXED, 0)
     assert losses(tmp_path / "a")[-1] < losses(tmp_path / "a")[0]
     assert same_weights(tmp_path / "a/network.safetensors", tmp_path / "b/network.safetensors")
-    source = of_individual(teachers["digits"], stores["digits", "digits"], "L2")
-    taught = student(tmp_path / "student", dataset, source, recipe=MIXED)
+    source = of_store(stores["digits", "digits"], "L2")
+    taught = student(tmp_path / "student", dataset, *source, recipe=MIXED)
     assert losses(taught)[-1] < losses(taught)[0]
-    assert losses(taught) != losses(student(tmp_path / "plain", dataset, source))
+    assert losses(taught) != losses(student(tmp_path / "plain", dataset, *source))
 
 
 def test_mixing__partners_are_of_the_same_dataset(dataset: Path, other_dataset: Path) -> None:
@@ -189,7 +195,7 @@ def test_chain__live_from_end_to_end(tmp_path: Path, dataset: Path, teachers: di
     embeddings = live.live_embeddings(list(teachers.values()), "L2", CacheOptions(), SHAKE, 0)
     fused = joint(tmp_path / "joint", [dataset], [], "L2", embeddings=embeddings)
     assert losses(fused)[-1] < losses(fused)[0]
-    taught = student(tmp_path / "student", dataset, live_targets(teachers, fused, "L2"), views=None)
+    taught = student(tmp_path / "student", dataset, *live_targets(teachers, fused, "L2"), views=None)
     assert losses(taught)[-1] < losses(taught)[0]
 
 
@@ -207,11 +213,11 @@ def test_distillation__without_its_soft_term_is_plain_training(
 ) -> None:
     """Same initial weights, same order, same views: what remains of the loss is the cross-entropy with labels."""
     upstream = {"teacher": teachers["digits"], "dataset": dataset}
-    spec = embedding_spec(("L1",), RECIPE.epochs)
+    spec = embedding_spec(("logits",), RECIPE.epochs)
     cache_embeddings.build(Context(spec, upstream, folder(tmp_path / "store")))
-    source = of_individual(teachers["digits"], tmp_path / "store", "L1", RECIPE.epochs)
-    options = mlfd.Options(soft_weight=0.0)
-    taught = student(tmp_path / "student", dataset, source, views=RECIPE.epochs, distiller=(MLFD, options))
+    source = of_store(tmp_path / "store", "L1", RECIPE.epochs)
+    method = mlfd.Method(soft_weight=0.0)
+    taught = student(tmp_path / "student", dataset, *source, views=RECIPE.epochs, method=method)
     train_network(folder(tmp_path / "plain"), [dataset], MODEL, RECIPE, 0)
     plain, student_weights = (load_network(path).state_dict() for path in (tmp_path / "plain", taught))
     for name, value in plain.items():

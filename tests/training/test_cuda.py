@@ -115,5 +115,5 @@ def test_cache__built_on_the_gpu_is_that_of_the_cpu(tmp_path: Path, dataset: Pat
     assert read_info(dataset).sizes["test"] == len(images)
     for level in ("L1", "L2"):
         torch.testing.assert_close(
-            cached[level].read(slice(0, len(images)), 0).float(), features.at(level), rtol=0.02, atol=0.02
+            cached[level].read(slice(0, len(images)), 0).float(), features.named(level, "digits"), rtol=0.02, atol=0.02
         )

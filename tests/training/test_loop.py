@@ -19,6 +19,7 @@ from kd.jobs import stopping
 from kd.jobs.errors import UserError
 from kd.jobs.stopping import Stopped
 from kd.models.spec import ModelSpec
+from kd.models.weights import load_network
 from kd.training import loop
 from kd.training.classification import Classification
 from kd.training.recipe import Recipe
@@ -57,7 +58,7 @@ def trainings(tmp_path: Path, dataset: Path, stores: dict[tuple[str, str], Path]
         "teacher": (lambda path: train_network(folder(path), [dataset], model, BUSY, 0), "network.safetensors"),
         "joint_teacher": (lambda path: joint(path, [dataset], [own], "L2", recipe=recipe), "joint.safetensors"),
         "student": (
-            lambda path: student(path, dataset, source, model=model, recipe=BUSY),
+            lambda path: student(path, dataset, *source, model=model, recipe=BUSY),
             "network.safetensors",
         ),
     }
@@ -175,6 +176,18 @@ def test_fit__diverged_loss_is_a_user_error(tmp_path: Path, dataset: Path) -> No
     with pytest.raises(UserError, match=r"loss is (nan|inf) at epoch \d+, step \d+: .* lower recipe lr"):
         train_network(folder(tmp_path / "a"), [dataset], MODEL, recipe, 0)
     assert not (tmp_path / "a/network.safetensors").exists()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on CPUs")
+def test_fit__compiled_is_the_same_training(tmp_path: Path, dataset: Path) -> None:
+    """Up to rounding; and what is stored has the names of the network."""
+    model = ModelSpec(architecture="test_vit", kwargs={"depth": 1})  # compiling takes long
+    recipe = RECIPE.model_copy(update={"epochs": 2, "optimizer": "sgd", "lr": 0.01})
+    train_network(folder(tmp_path / "plain"), [dataset], model, recipe, 0)
+    compiled = recipe.model_copy(update={"compile": True})
+    train_network(folder(tmp_path / "compiled"), [dataset], model, compiled, 0)
+    assert losses(tmp_path / "compiled") == pytest.approx(losses(tmp_path / "plain"), rel=1e-3)
+    load_network(tmp_path / "compiled")
 
 
 def test_fit__bf16_trains(tmp_path: Path, dataset: Path) -> None:

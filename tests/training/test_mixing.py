@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kd.distillers import mlfd
-from kd.models.targets import Targets
+from kd.models.outputs import Outputs
 from kd.training.mixing import Mix, draw_mix, mix_images, mixed_loss
 
 IMAGES = torch.rand(6, 3, 12, 20, generator=torch.Generator().manual_seed(0))
@@ -111,25 +112,18 @@ def test_mixed_loss__gradient_of_squared_errors_is_that_of_mixed_targets() -> No
     torch.testing.assert_close(gradient, expected)
 
 
-@dataclass
-class Outputs:
-    """Of a student."""
-
-    logits: Tensor
-    vector: Tensor | None
-    maps: dict[str, Tensor] = field(default_factory=dict)
-
-
 def test_mixed_loss__gradient_of_mlfd_is_that_of_mixed_targets() -> None:
     """Mixed softened probabilities, labels, vectors and maps, all with the coefficient of the images."""
-    shapes = {"logits": (6, 4), "vector": (6, 5), "map": (6, 3, 2, 2)}
+    shapes = {"logits": (6, 4), "L1": (6, 5), "L2": (6, 3, 2, 2)}
     wanted = {name: normal(0, *shape) for name, shape in shapes.items()}
     output = {name: normal(1, *shape, learns=True) for name, shape in shapes.items()}
-    options, mix = mlfd.Options(feature_on_vector=True), Mix(0.3)
+    method, mix = mlfd.Method(feature_on_vector=True), Mix(0.3)
+    own = {name: shape[1:] for name, shape in shapes.items()}
+    parts = method.parts(own, own, 6)
 
     def loss(values: dict[str, Tensor], labels: Tensor) -> Tensor:
-        student = Outputs(output["logits"], output["vector"], {"L2": output["map"]})
-        return mlfd.loss(student, Targets(values["logits"], values["vector"], {"L2": values["map"]}), labels, options)
+        batch: Any = SimpleNamespace(labels=labels)
+        return method.loss(Outputs.of(output), Outputs.of(values), batch, parts)
 
     flipped = {name: value.flip(0) for name, value in wanted.items()}
     total = mixed_loss(loss(wanted, LABELS), loss(flipped, LABELS.flip(0)), mix)
@@ -137,14 +131,14 @@ def test_mixed_loss__gradient_of_mlfd_is_that_of_mixed_targets() -> None:
     def blend(values: Tensor) -> Tensor:
         return mix.coefficient * values + (1 - mix.coefficient) * values.flip(0)
 
-    temperature = options.temperature
+    temperature = method.temperature
     soft = blend((wanted["logits"] / temperature).softmax(dim=1))
     hard = blend(functional.one_hot(LABELS, 4).float())
-    squares = [functional.mse_loss(output[name], blend(wanted[name])) for name in ("map", "vector")]
+    squares = [functional.mse_loss(output[name], blend(wanted[name])) for name in ("L2", "L1")]
     expected = (
-        options.soft_weight * temperature**2 * functional.cross_entropy(output["logits"] / temperature, soft)
-        + options.feature_weight * sum(squares, torch.zeros(())) / 2
-        + options.label_weight * functional.cross_entropy(output["logits"], hard)
+        method.soft_weight * temperature**2 * functional.cross_entropy(output["logits"] / temperature, soft)
+        + method.feature_weight * sum(squares, torch.zeros(())) / 2
+        + method.label_weight * functional.cross_entropy(output["logits"], hard)
     )
     leaves = list(output.values())
     for own, other in zip(torch.autograd.grad(total, leaves), torch.autograd.grad(expected, leaves), strict=True):

@@ -1,3 +1,6 @@
+from kd.evaluation.contents import SENSITIVITY_FIGURES, is_swept
+
+
 localrules:
     plot,
 
@@ -21,6 +24,13 @@ rule plot:
         ),
         cost=report(figure("cost"), caption="../report/cost.rst", category="Figures"),
         cache=report(figure("cache"), caption="../report/cache.rst", category="Figures"),
+        sensitivity=[
+            report(
+                figure(name), caption="../report/sensitivity.rst", category="Figures"
+            )
+            for name in SENSITIVITY_FIGURES
+            if is_swept(PLAN)
+        ],
     log:
         RESULTS / "logs" / "plot.log",
     conda:

@@ -1,3 +1,10 @@
+from kd.evaluation.contents import (
+    MULTI_LABEL_PAGES,
+    MULTI_LABEL_TABLES,
+    is_multi_label,
+)
+
+
 localrules:
     tabulate,
 
@@ -28,6 +35,12 @@ rule tabulate:
             caption="../report/cache_table.rst",
             category="Tables",
         ),
+        multi_label=[table(name) for name in MULTI_LABEL_TABLES if is_multi_label(PLAN)],
+        multi_label_html=[
+            report(table(name), caption="../report/multilabel.rst", category="Tables")
+            for name in MULTI_LABEL_PAGES
+            if is_multi_label(PLAN)
+        ],
         run=report(
             table("run.html"),
             caption="../report/run.rst",

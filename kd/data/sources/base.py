@@ -6,12 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kd.data.options import Task
 from kd.options import BaseOptions
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 SPLITS = ("train", "val", "test")
+SEPARATOR = "|"  # of labels, where several stand in one cell
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,13 @@ class Sample:
 
     Attributes:
         id: names the sample within its source, whatever the order of files on disk.
-        label: class name.
+        labels: class names, sorted, each once; with `single_label` exactly one.
         open: decodes the picture; called once, when the dataset is packed.
         split: `train`, `val` or `test` where the source itself says so.
     """
 
     id: str
-    label: str
+    labels: tuple[str, ...]
     open: Callable[[], Image]
     split: str | None = None
 
@@ -35,6 +37,9 @@ class Source(Protocol):
     """A module in `kd/data/sources/`. Importing one is cheap: heavy imports belong inside its functions."""
 
     Options: type[BaseOptions]
+    """A source of several tasks has an option `task`, which the program fills in with that of the dataset."""
+    TASKS: tuple[Task, ...]
+    """What its labels are good for."""
     CHANNELS: int
     """1 if every picture is grey, else 3."""
 
@@ -43,6 +48,13 @@ class Source(Protocol):
 
         Raises:
             UserError: the source is missing or its shape is wrong.
+        """
+
+    def classes(self, options: Any) -> list[str] | None:
+        """The class list that a multi-label source comes with; None: classes are what its samples have.
+
+        Only what is listed officially may lack training images: of 80 classes a small part of COCO shows 79, and
+        its network should still have 80 outputs. Without a list, a class is known from its samples alone.
         """
 
     def samples(self, options: Any) -> list[Sample]:

@@ -6,6 +6,7 @@ import importlib.metadata
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from kd.data.options import Task
 from kd.data.sources.base import Sample
 from kd.options import BaseOptions
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 CHANNELS = 1
+TASKS: tuple[Task, ...] = ("single_label",)
 
 
 class Options(BaseOptions):
@@ -25,6 +27,11 @@ def fingerprint(options: Options) -> dict[str, Any]:
     return {"scikit-learn": importlib.metadata.version("scikit-learn")}
 
 
+def classes(options: Options) -> list[str] | None:
+    """Those of the samples."""
+    return None
+
+
 def samples(options: Options) -> list[Sample]:
     """Ten classes, `0` to `9`."""
     from sklearn.datasets import load_digits
@@ -32,7 +39,7 @@ def samples(options: Options) -> list[Sample]:
     data = load_digits()
     pictures = zip(data.images, data.target, strict=True)
     return [
-        Sample(id=f"{index:04d}", label=str(label), open=partial(_picture, pixels))
+        Sample(id=f"{index:04d}", labels=(str(label),), open=partial(_picture, pixels))
         for index, (pixels, label) in enumerate(pictures)
     ]
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, Le, MinLen
 
+from kd.data.options import Task
 from kd.data.sources.base import Sample
 from kd.options import BaseOptions
 
@@ -31,6 +32,7 @@ FONTS: dict[str, list[str]] = {
 }
 
 CHANNELS = 1
+TASKS: tuple[Task, ...] = ("single_label",)
 
 
 class Options(BaseOptions):
@@ -47,6 +49,11 @@ def fingerprint(options: Options) -> dict[str, Any]:
     return {"matplotlib": importlib.metadata.version("matplotlib")}
 
 
+def classes(options: Options) -> list[str] | None:
+    """Those of the samples."""
+    return None
+
+
 def samples(options: Options) -> list[Sample]:
     """26 classes, `A` to `Z`; both cases of a letter are one class."""
     import matplotlib as mpl
@@ -55,7 +62,7 @@ def samples(options: Options) -> list[Sample]:
     return [
         Sample(
             id=f"{font}/{letter}/{scale:g}",
-            label=letter.upper(),
+            labels=(letter.upper(),),
             open=partial(_render, folder / f"{font}.ttf", letter, options.size, scale),
             split=split,
         )

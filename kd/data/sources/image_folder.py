@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kd.data.options import Task
 from kd.data.sources.base import Sample
 from kd.data.sources.listing import is_image, listing_digest, open_image
 from kd.jobs.errors import UserError
@@ -17,6 +18,7 @@ log = logging.getLogger("kd")
 SPLIT_FOLDERS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 CHANNELS = 3
+TASKS: tuple[Task, ...] = ("single_label",)
 
 
 class Options(BaseOptions):
@@ -31,10 +33,17 @@ def fingerprint(options: Options) -> dict[str, Any]:
     return {"listing": listing_digest(options.root, [path for path, _, _ in _files(options.root)])}
 
 
+def classes(options: Options) -> list[str] | None:
+    """Those of the samples."""
+    return None
+
+
 def samples(options: Options) -> list[Sample]:
     """One class per folder, named like the folder; ids are paths relative to the root."""
     return [
-        Sample(id=path.relative_to(options.root).as_posix(), label=label, open=partial(open_image, path), split=split)
+        Sample(
+            id=path.relative_to(options.root).as_posix(), labels=(label,), open=partial(open_image, path), split=split
+        )
         for path, label, split in _files(options.root)
     ]
 

