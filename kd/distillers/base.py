@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 from kd.data.options import Task
 from kd.models.spec import Level
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 Shapes = Mapping[str, tuple[int, ...]]
 """Of one sample, by what it is: `logits` (classes,), `L1` (D,), `L2` to `L4` (C, h, w), `label_embeddings`
 (classes, d)."""
+
+MapLevel = Literal["L2", "L3", "L4"]
+
+Reduction = Literal["paper", "batch_mean"]
+"""How the terms of a multi-label loss are summed; see `kd.distillers.losses.combined`."""
 
 
 @dataclass(frozen=True)

@@ -70,21 +70,19 @@ class Method(Distiller):
         from torch import nn
         from torch.nn import functional
 
+        from kd.distillers.losses import at, label_loss, widened
         from kd.models.network import resample
 
         assert isinstance(parts, nn.ModuleDict)
-        assert student.logits is not None
-        assert teacher.logits is not None
-        soft_targets = (teacher.logits / self.temperature).softmax(dim=1)
-        soft = functional.cross_entropy(student.logits / self.temperature, soft_targets) * self.temperature**2
-        hard = functional.cross_entropy(student.logits, batch.labels)
-        features = [
-            functional.mse_loss(resample(parts[level](student.maps[level]), (wanted.shape[2], wanted.shape[3])), wanted)
-            for level, wanted in teacher.maps.items()
-        ]
-        if teacher.vector is not None:
-            assert student.vector is not None
-            features.append(functional.mse_loss(parts["L1"](student.vector), teacher.vector))
+        soft_targets = (at(teacher, "logits") / self.temperature).softmax(dim=1)
+        soft = functional.cross_entropy(at(student, "logits") / self.temperature, soft_targets) * self.temperature**2
+        hard = label_loss(student, batch.labels)
+        features = []
+        for level in teacher.maps if teacher.vector is None else ("L1", *teacher.maps):
+            own, wanted = widened(parts[level](at(student, level))), at(teacher, level)
+            if level != "L1":
+                own = resample(own, (wanted.shape[2], wanted.shape[3]))
+            features.append(functional.mse_loss(own, wanted))
         feature = sum(features, hard.new_zeros(())) / max(1, len(features))
         label_weight = self.label_weight if teacher.maps else 1 - self.soft_weight
         return self.soft_weight * soft + self.feature_weight * feature + label_weight * hard

@@ -10,61 +10,53 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kd.models.alignment import AlignedOutputs
-from kd.models.targets import Targets
-from torch import Tensor
+from torch import Tensor, nn
 
-from kd.distillers import mlfd
+from kd.distillers.base import Needs
+from kd.distillers.mlfd import Method
+from kd.models.outputs import Outputs
+from tests.distillers.building import STUDENT, TEACHER, batch_of, cross_entropy, draw, log_softmax, normal
 
-
-def softmax(values: list[float]) -> list[float]:
-    highest = max(values)
-    powers = [math.exp(value - highest) for value in values]
-    return [power / sum(powers) for power in powers]
+SHAPES = {"logits": (5,), "L1": (7,), "L3": (6, 4, 4), "L2": (8, 2, 2)}
 
 
-def slow_loss(student: AlignedOutputs, targets: Targets, labels: list[int], options: mlfd.Options) -> float:
-    temperature, batch = options.temperature, len(labels)
-    soft = hard = 0.0
-    for row in range(batch):
-        own = student.logits[row].tolist()
-        wanted = softmax([value / temperature for value in targets.logits[row].tolist()])
-        softened = softmax([value / temperature for value in own])
-        soft -= sum(p * math.log(max(q, 1e-300)) for p, q in zip(wanted, softened, strict=True)) / batch
-        hard -= math.log(max(softmax(own)[labels[row]], 1e-300)) / batch
-    soft *= temperature**2
-    pairs = [(student.maps[level], targets.maps[level]) for level in student.maps]
-    if student.vector is not None and targets.vector is not None:
-        pairs.append((student.vector, targets.vector))
-    errors: list[float] = []
-    for left, right in pairs:
-        differences = zip(left.flatten().tolist(), right.flatten().tolist(), strict=True)
-        errors.append(sum((a - b) ** 2 for a, b in differences) / left.numel())
+def slow_loss(student: dict[str, Tensor], teacher: dict[str, Tensor], labels: Tensor, method: Method) -> float:
+    temperature, size = method.temperature, len(labels)
+    soft = 0.0
+    for row in range(size):
+        wanted, softened = (
+            log_softmax([value / temperature for value in each["logits"][row].tolist()]) for each in (teacher, student)
+        )
+        soft -= sum(math.exp(p) * q for p, q in zip(wanted, softened, strict=True)) * temperature**2 / size
+    errors = []
+    for name in teacher.keys() - {"logits"}:
+        differences = zip(student[name].flatten().tolist(), teacher[name].flatten().tolist(), strict=True)
+        errors.append(sum((a - b) ** 2 for a, b in differences) / teacher[name].numel())
     feature = sum(errors) / len(errors) if errors else 0.0
-    label_weight = options.label_weight if targets.maps else 1 - options.soft_weight
-    return options.soft_weight * soft + options.feature_weight * feature + label_weight * hard
+    label_weight = method.label_weight if {"L2", "L3"} & teacher.keys() else 1 - method.soft_weight
+    hard = cross_entropy(student["logits"], labels)
+    return method.soft_weight * soft + method.feature_weight * feature + label_weight * hard
 
 
-def outputs(seed: int, maps: bool, vector: bool) -> tuple[AlignedOutputs, Targets, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
+def values(seed: int, *, maps: bool, vector: bool) -> dict[str, Tensor]:
+    shown = {"logits"} | ({"L3", "L2"} if maps else set()) | ({"L1"} if vector else set())
+    return {name: value for name, value in draw(SHAPES, 4, seed).items() if name in shown}
 
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    shapes = {"L3": (4, 6, 4, 4), "L2": (4, 8, 2, 2)} if maps else {}
-    targets = Targets(draw(4, 5), draw(4, 7), {level: draw(*shape) for level, shape in shapes.items()})
-    own = AlignedOutputs(draw(4, 5), draw(4, 7) if vector else None, {key: draw(*s) for key, s in shapes.items()})
-    return own, targets, torch.randint(5, (4,), generator=generator)
+def loss_of(method: Method, own: dict[str, Tensor], wanted: dict[str, Tensor], labels: Tensor) -> Tensor:
+    parts = nn.ModuleDict({name: nn.Identity() for name in ("L1", "L2", "L3")})
+    return method.loss(Outputs.of(own), Outputs.of(wanted), batch_of(labels), parts)
 
 
 @pytest.mark.parametrize("maps", [False, True])
 @pytest.mark.parametrize("vector", [False, True])
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 5.0])
 def test_loss__equals_slow_reference(maps: bool, vector: bool, temperature: float) -> None:
-    options = mlfd.Options(temperature=temperature, soft_weight=0.5, feature_weight=0.3, label_weight=0.7)
-    own, targets, labels = outputs(3, maps, vector)
-    expected = slow_loss(own, targets, labels.tolist(), options)
-    assert mlfd.loss(own, targets, labels, options).item() == pytest.approx(expected, rel=1e-9)
+    method = Method(temperature=temperature, soft_weight=0.5, feature_weight=0.3, label_weight=0.7)
+    own, wanted = values(3, maps=maps, vector=vector), values(30, maps=maps, vector=vector)
+    labels = torch.tensor([0, 3, 4, 4])
+    expected = slow_loss(own, wanted, labels, method)
+    assert loss_of(method, own, wanted, labels).item() == pytest.approx(expected, rel=1e-9)
 
 
 @settings(max_examples=50, deadline=None)
@@ -74,8 +66,7 @@ def test_loss__equals_slow_reference(maps: bool, vector: bool, temperature: floa
 )
 def test_loss__is_finite_with_finite_gradients(own: np.ndarray, wanted: np.ndarray) -> None:
     logits = torch.from_numpy(own).requires_grad_()
-    targets = Targets(torch.from_numpy(wanted), torch.zeros(3, 1))
-    loss = mlfd.loss(AlignedOutputs(logits), targets, torch.tensor([0, 1, 2]), mlfd.Options())
+    loss = loss_of(Method(), {"logits": logits}, {"logits": torch.from_numpy(wanted)}, torch.tensor([0, 1, 2]))
     torch.autograd.backward(loss)
     assert torch.isfinite(loss)
     assert logits.grad is not None
@@ -83,15 +74,27 @@ def test_loss__is_finite_with_finite_gradients(own: np.ndarray, wanted: np.ndarr
 
 
 def test_loss__is_least_where_student_equals_teacher() -> None:
-    own, targets, labels = outputs(0, True, False)
-    options = mlfd.Options(soft_weight=0.5, label_weight=0.0)
-    same = AlignedOutputs(targets.logits, None, targets.maps)
-    assert mlfd.loss(same, targets, labels, options) < mlfd.loss(own, targets, labels, options)
-    assert mlfd.loss(same, targets, labels, mlfd.Options(soft_weight=0, label_weight=0)).item() == 0
+    own, wanted = values(0, maps=True, vector=False), values(10, maps=True, vector=False)
+    labels = torch.tensor([0, 3, 4, 4])
+    method = Method(soft_weight=0.5, label_weight=0.0)
+    assert loss_of(method, wanted, wanted, labels) < loss_of(method, own, wanted, labels)
+    assert loss_of(Method(soft_weight=0, label_weight=0), wanted, wanted, labels).item() == 0
 
 
-def test_uses_maps__not_without_weight() -> None:
-    assert mlfd.uses_maps(mlfd.Options())
-    assert not mlfd.uses_maps(mlfd.Options(feature_weight=0))
-    assert not mlfd.uses_vector(mlfd.Options())
-    assert mlfd.uses_vector(mlfd.Options(feature_on_vector=True))
+def test_needs__no_features_without_weight() -> None:
+    assert Method().needs("L3") == Needs(("L3", "L2"), logits=True)
+    assert Method().needs("L1") == Needs(logits=True)
+    assert Method(feature_weight=0, feature_on_vector=True).needs("L3") == Needs(logits=True)
+    assert Method(feature_on_vector=True).needs("L2") == Needs(("L1", "L2"), logits=True)
+
+
+def test_parts__project_what_differs_in_width() -> None:
+    levels = ("L1", "L2", "L3")
+    shapes = [{name: each[name] for name in ("logits", *levels)} for each in (STUDENT, TEACHER)]
+    parts = Method(feature_on_vector=True).parts(shapes[0], shapes[1], samples=10)
+    assert isinstance(parts, nn.ModuleDict)
+    assert parts["L1"](normal(0, 2, 6).float()).shape == (2, 9)
+    assert parts["L2"](normal(0, 2, 4, 2, 2).float()).shape == (2, 5, 2, 2)
+    same = Method().parts(shapes[0], shapes[0], samples=10)
+    assert isinstance(same, nn.ModuleDict)
+    assert all(isinstance(each, nn.Identity) for each in same.values())

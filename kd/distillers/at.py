@@ -1,0 +1,59 @@
+"""AT: attention transfer.
+
+Zagoruyko, Komodakis, "Paying more attention to attention: improving the performance of convolutional neural networks
+via attention transfer", ICLR 2017.
+
+    L = a sum_levels mean (q_S - q_T)^2 + w label loss,   q = v / |v|,   v = sum over channels of map^2
+
+q has an entry for each place of the grid; a student's map is first resampled to the teacher's grid. The mean is over
+samples and places. The default a = 1000 is that of CRD's comparisons (ICLR 2020).
+
+    distiller: {name: at, levels: [L4, L3, L2], weight: 1000}
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Ge, MinLen
+
+from kd.distillers.base import Batch, Distiller, MapLevel, Needs
+from kd.models.spec import Level
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from kd.models.outputs import Outputs
+
+
+class Method(Distiller):
+    """Which maps are compared, and weights."""
+
+    name: Literal["at"] = "at"
+    levels: Annotated[tuple[MapLevel, ...], MinLen(1)] = ("L4", "L3", "L2")
+    """Of the maps that are compared."""
+    weight: Annotated[float, Ge(0)] = 1000.0
+    """a: of the squared difference of attention."""
+    label_weight: Annotated[float, Ge(0)] = 1.0
+    """w: of the label loss."""
+
+    def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
+        """The maps."""
+        return Needs(self.levels)
+
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:  # noqa: ARG002
+        """See the formula above."""
+        from torch.nn import functional
+
+        from kd.distillers.losses import at, directions, label_loss
+        from kd.models.network import resample
+
+        def attention(maps: Tensor) -> Tensor:
+            return directions(maps.square().sum(dim=1).flatten(1))
+
+        total = self.label_weight * label_loss(student, batch.labels)
+        for level in self.levels:
+            wanted = at(teacher, level)
+            own = resample(at(student, level), (wanted.shape[2], wanted.shape[3]))
+            total = total + self.weight * functional.mse_loss(attention(own), attention(wanted))
+        return total

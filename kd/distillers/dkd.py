@@ -1,0 +1,69 @@
+"""DKD: KD in two parts, the true class against the others and the others among themselves.
+
+Zhao, Cui, Song, Qiu, Liang, "Decoupled knowledge distillation", CVPR 2022.
+
+    L = u(epoch) T^2 (alpha KL(b_T || b_S) + beta KL(r_T || r_S)) + w CE(z_S, y)
+
+With p = softmax(z / T): b is (p_y, 1 - p_y), r the shares of the other classes, p_k / (1 - p_y); KL is a mean over
+the batch. u grows linearly to 1 over the first `warmup` epochs. Defaults are those of the paper on CIFAR-100.
+
+    distiller: {name: dkd, alpha: 1, beta: 8, temperature: 4, warmup: 20}
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Gt
+
+from kd.data.options import Task
+from kd.distillers.base import Batch, Distiller, Needs
+from kd.models.spec import Level
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from kd.models.outputs import Outputs
+
+
+class Method(Distiller):
+    """Temperature, weights and warm-up."""
+
+    name: Literal["dkd"] = "dkd"
+    alpha: Annotated[float, Ge(0)] = 1.0
+    """Of the divergence of the true class against all others."""
+    beta: Annotated[float, Ge(0)] = 8.0
+    """Of the divergence among the others."""
+    temperature: Annotated[float, Gt(0)] = 4.0
+    """T: softens both teacher and student."""
+    warmup: Annotated[int, Ge(1)] = 20
+    """Epochs over which both divergences gain their weights; 1: they have them at once."""
+    label_weight: Annotated[float, Ge(0)] = 1.0
+    """w: of the cross-entropy with the labels."""
+
+    TASKS: ClassVar[tuple[Task, ...]] = ("single_label",)
+
+    def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
+        """Logits."""
+        return Needs(logits=True)
+
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:  # noqa: ARG002
+        """See the formula above."""
+        from torch.nn import functional
+
+        from kd.distillers.losses import (
+            against_negatives,
+            at,
+            bernoulli_divergence,
+            label_loss,
+            shares_divergence,
+            warm_up,
+        )
+
+        own, wanted = at(student, "logits") / self.temperature, at(teacher, "logits") / self.temperature
+        target = functional.one_hot(batch.labels, own.shape[1]).bool()
+        (own, own_shares), (wanted, wanted_shares) = against_negatives(own, target), against_negatives(wanted, target)
+        target_class = bernoulli_divergence(own, wanted)[target].mean()
+        others = shares_divergence(own_shares, wanted_shares).mean()
+        soft = (self.alpha * target_class + self.beta * others) * self.temperature**2
+        return self.label_weight * label_loss(student, batch.labels) + warm_up(batch.epoch, self.warmup) * soft

@@ -1,0 +1,60 @@
+"""FitNet: a map of the teacher as a hint.
+
+Romero, Ballas, Kahou, Chassang, Gatta, Bengio, "FitNets: hints for thin deep nets", ICLR 2015.
+
+    L = a MSE(r(map_S), map_T) + w label loss
+
+r is a trained 1x1 conv to the teacher's channels, resampled to the teacher's grid; MSE is the element mean. Hint and
+labels are learnt together, not one after the other as in the paper. The default a = 100 is that of CRD's comparisons
+(ICLR 2020).
+
+    distiller: {name: fitnet, level: L3, weight: 100}
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Ge
+
+from kd.distillers.base import Batch, Distiller, MapLevel, Needs, Shapes
+from kd.models.spec import Level
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from kd.models.outputs import Outputs
+
+
+class Method(Distiller):
+    """Which map is the hint, and weights."""
+
+    name: Literal["fitnet"] = "fitnet"
+    level: MapLevel = "L3"
+    """Of the map that is compared."""
+    weight: Annotated[float, Ge(0)] = 100.0
+    """a: of the mean squared error between maps."""
+    label_weight: Annotated[float, Ge(0)] = 1.0
+    """w: of the label loss."""
+
+    def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
+        """The one map."""
+        return Needs((self.level,))
+
+    def parts(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:  # noqa: ARG002
+        """The regressor: a 1x1 conv."""
+        from torch import nn
+
+        return nn.Conv2d(student[self.level][0], teacher[self.level][0], kernel_size=1)
+
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:
+        """See the formula above."""
+        from torch.nn import functional
+
+        from kd.distillers.losses import at, label_loss, widened
+        from kd.models.network import resample
+
+        assert parts is not None
+        wanted = at(teacher, self.level)
+        own = resample(widened(parts(at(student, self.level))), (wanted.shape[2], wanted.shape[3]))
+        return self.label_weight * label_loss(student, batch.labels) + self.weight * functional.mse_loss(own, wanted)

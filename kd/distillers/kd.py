@@ -1,0 +1,54 @@
+"""KD: the classes that the teacher sees, softened.
+
+Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", NIPS deep learning workshop 2014.
+
+    L = a T^2 KL(softmax(z_T / T) || softmax(z_S / T)) + w CE(z_S, y)
+
+KL is a mean over the batch. Defaults are those of CRD's comparisons (ICLR 2020): T = 4,
+a = 0.9, w = 0.1.
+
+    distiller: {name: kd, temperature: 4, soft_weight: 0.9, label_weight: 0.1}
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Gt
+
+from kd.data.options import Task
+from kd.distillers.base import Batch, Distiller, Needs
+from kd.models.spec import Level
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from kd.models.outputs import Outputs
+
+
+class Method(Distiller):
+    """Temperature and weights of the two terms."""
+
+    name: Literal["kd"] = "kd"
+    temperature: Annotated[float, Gt(0)] = 4.0
+    """T: softens both teacher and student."""
+    soft_weight: Annotated[float, Ge(0)] = 0.9
+    """a: of the divergence from the teacher's softened classes."""
+    label_weight: Annotated[float, Ge(0)] = 0.1
+    """w: of the cross-entropy with the labels."""
+
+    TASKS: ClassVar[tuple[Task, ...]] = ("single_label",)
+
+    def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
+        """Logits."""
+        return Needs(logits=True)
+
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:  # noqa: ARG002
+        """See the formula above."""
+        from torch.nn import functional
+
+        from kd.distillers.losses import at, label_loss
+
+        own, wanted = ((at(each, "logits") / self.temperature).log_softmax(dim=1) for each in (student, teacher))
+        soft = functional.kl_div(own, wanted, reduction="batchmean", log_target=True) * self.temperature**2
+        return self.label_weight * label_loss(student, batch.labels) + self.soft_weight * soft

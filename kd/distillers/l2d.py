@@ -1,0 +1,73 @@
+"""L2D: label-wise multi-label distillation, of logits and of the structure of label embeddings.
+
+Yang, Xie, Zong, Feng, Niu, Sugiyama, Huang, "Multi-label knowledge distillation", ICCV 2023.
+
+    L = w BCE(z_S, y) + a MLD + b CD + c ID
+
+MLD is that of `kd.distillers.mld`, a mean over the batch; CD and ID are those of `kd.distillers.cd` and
+`kd.distillers.id`, sums over classes and over samples. Defaults w, a, b, c = 1, 10, 100, 1000 are the authors', with
+batches of 64. The reduction `paper`, as in their code, takes BCE as a sum over the batch, so that the balance depends
+on the batch size. `batch_mean` hardly does:
+
+    L = w BCE / N + (a / 64) MLD + b CD / N + c ID / N,   in batches of 64 equal to `paper` / 64
+
+    distiller: {name: l2d, mld_weight: 10, cd_weight: 100, id_weight: 1000, reduction: paper}
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Gt
+
+from kd.data.options import Task
+from kd.distillers.base import Batch, Distiller, Needs, Reduction
+from kd.models.spec import Level
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from kd.models.outputs import Outputs
+
+
+class Method(Distiller):
+    """Weights of the four terms, temperature, and how terms are summed; a term of weight 0 is not computed."""
+
+    name: Literal["l2d"] = "l2d"
+    mld_weight: Annotated[float, Ge(0)] = 10.0
+    """a: of the divergences of logits."""
+    cd_weight: Annotated[float, Ge(0)] = 100.0
+    """b: of the differences of distances between samples, class by class."""
+    id_weight: Annotated[float, Ge(0)] = 1000.0
+    """c: of the differences of distances between labels, sample by sample."""
+    temperature: Annotated[float, Gt(0)] = 1.0
+    """T of MLD: softens the logits of both teacher and student; another one than 1 is ours."""
+    label_weight: Annotated[float, Ge(0)] = 1.0
+    """w: of the binary cross-entropy with the labels."""
+    reduction: Reduction = "paper"
+    """paper: as the authors' code sums; batch_mean: by sample, so that weights fit batches of any size."""
+
+    TASKS: ClassVar[tuple[Task, ...]] = ("multi_label",)
+
+    def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
+        """What terms with a weight read."""
+        return Needs(logits=self.mld_weight > 0, label_embeddings=self._compares_embeddings)
+
+    @property
+    def _compares_embeddings(self) -> bool:
+        return self.cd_weight > 0 or self.id_weight > 0
+
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:  # noqa: ARG002
+        """See the formula above."""
+        from kd.distillers.losses import combined, label_loss, logits_divergence, of_positives, structural_distance
+
+        label = self.label_weight * label_loss(student, batch.labels)
+        means = sums = label.new_zeros(())
+        if self.mld_weight > 0:
+            means = self.mld_weight * logits_divergence(student, teacher, self.temperature)
+        if self._compares_embeddings:
+            own, wanted, instances, classes = of_positives(student, teacher, batch.labels)
+            for weight, sets in ((self.cd_weight, classes), (self.id_weight, instances)):
+                if weight > 0:
+                    sums = sums + weight * structural_distance(own, wanted, sets)
+        return combined(label, len(batch.labels), self.reduction, means=means, sums=sums)

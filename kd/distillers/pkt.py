@@ -1,0 +1,54 @@
+"""PKT: which samples of a batch are alike, as probabilities.
+
+Passalis, Tefas, "Learning deep representations with probabilistic knowledge transfer", ECCV 2018.
+
+    L = a mean_ij p_T ln((p_T + e) / (p_S + e)) + w label loss
+
+p_ij is (cos(x_i, x_j) + 1) / 2 over the vectors of the batch, divided by its sum over j; e = 1e-7. The default
+a = 30000 is that of CRD's comparisons (ICLR 2020).
+
+    distiller: {name: pkt, weight: 30000}
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Ge
+
+from kd.distillers.base import Batch, Distiller, Needs
+from kd.models.spec import Level
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from kd.models.outputs import Outputs
+
+EPSILON = 1e-7
+
+
+class Method(Distiller):
+    """Weights of the two terms."""
+
+    name: Literal["pkt"] = "pkt"
+    weight: Annotated[float, Ge(0)] = 30000.0
+    """a: of the divergence of similarities."""
+    label_weight: Annotated[float, Ge(0)] = 1.0
+    """w: of the label loss."""
+
+    def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
+        """Vectors before the classifiers."""
+        return Needs(("L1",))
+
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:  # noqa: ARG002
+        """See the formula above."""
+        from kd.distillers.losses import at, directions, label_loss, products
+
+        def probabilities(vectors: Tensor) -> Tensor:
+            unit = directions(vectors)
+            similarities = (products(unit, unit).clamp(-1, 1) + 1) / 2
+            return similarities / similarities.sum(dim=1, keepdim=True)
+
+        own, wanted = probabilities(at(student, "L1")), probabilities(at(teacher, "L1"))
+        divergence = (wanted * ((wanted + EPSILON) / (own + EPSILON)).log()).mean()
+        return self.label_weight * label_loss(student, batch.labels) + self.weight * divergence

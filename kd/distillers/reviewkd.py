@@ -1,0 +1,113 @@
+"""ReviewKD: maps of several levels, fused from deep to shallow.
+
+Chen, Liu, Zhao, Jia, "Distilling knowledge via knowledge review", CVPR 2021.
+
+    L = u(epoch) a sum_levels HCL(f_level, map_T) + w label loss
+
+The student's maps are fused from deep to shallow (ABF). Each is brought to `mid` channels by a 1x1 conv with BN; from
+the second one on, the fused map of the level above, at its size, is mixed in, with two maps of attention that a 1x1
+conv with a sigmoid draws from both. f is the fused map after a 3x3 conv with BN to the teacher's channels, on its grid.
+`mid` is the channels of the student's deepest map, at most 512.
+
+HCL is the mean squared error of the maps themselves and of both pooled to 4x4, 2x2 and 1x1, with the weights 1, 1/2,
+1/4, 1/8 over their sum; poolings that would not shrink the map are left out, and give their weights to the next.
+
+u grows linearly to 1 over the first `warmup` epochs. a = 1 is the authors' for ImageNet, 20 epochs are theirs for
+CIFAR-100. Their student also has the pooled vector as its deepest level, here it has the maps alone.
+
+    distiller: {name: reviewkd, levels: [L4, L3, L2], weight: 1, warmup: 20}
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Ge, MinLen
+
+from kd.distillers.base import Batch, Distiller, MapLevel, Needs, Shapes
+from kd.models.spec import Level
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from kd.models.outputs import Outputs
+
+MOST_CHANNELS = 512
+POOLED = (4, 2, 1)
+
+
+class Method(Distiller):
+    """Which maps are compared, weights and warm-up."""
+
+    name: Literal["reviewkd"] = "reviewkd"
+    levels: Annotated[tuple[MapLevel, ...], MinLen(1)] = ("L4", "L3", "L2")
+    """Of the maps that are fused and compared."""
+    weight: Annotated[float, Ge(0)] = 1.0
+    """a: of the errors of fused maps."""
+    warmup: Annotated[int, Ge(1)] = 20
+    """Epochs over which they gain their weight; 1: they have it at once."""
+    label_weight: Annotated[float, Ge(0)] = 1.0
+    """w: of the label loss."""
+
+    def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
+        """The maps."""
+        return Needs(self.levels)
+
+    def parts(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:  # noqa: ARG002
+        """What fuses: for each level `<level>_in`, `<level>_attention` (not the deepest) and `<level>_out`."""
+        from torch import nn
+
+        deepest, *shallower = self._deep_to_shallow()
+        middle = min(MOST_CHANNELS, student[deepest][0])
+        parts = nn.ModuleDict()
+        for level in (deepest, *shallower):
+            parts[f"{level}_in"] = nn.Sequential(
+                nn.Conv2d(student[level][0], middle, kernel_size=1, bias=False), nn.BatchNorm2d(middle)
+            )
+            channels = teacher[level][0]
+            parts[f"{level}_out"] = nn.Sequential(
+                nn.Conv2d(middle, channels, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(channels)
+            )
+        for level in shallower:
+            parts[f"{level}_attention"] = nn.Sequential(nn.Conv2d(2 * middle, 2, kernel_size=1), nn.Sigmoid())
+        return parts
+
+    def _deep_to_shallow(self) -> list[MapLevel]:
+        return sorted(self.levels)
+
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:
+        """See the formula above."""
+        import torch
+        from torch.nn import functional
+
+        from kd.distillers.losses import at, label_loss, warm_up, widened
+        from kd.models.network import resample
+
+        assert isinstance(parts, torch.nn.ModuleDict)
+        error = torch.zeros((), device=batch.labels.device)
+        fused: Tensor | None = None
+        for level in self._deep_to_shallow():
+            own = parts[f"{level}_in"](at(student, level))
+            if fused is not None:
+                above = functional.interpolate(fused, size=own.shape[2:])
+                shares = parts[f"{level}_attention"](torch.cat([own, above], dim=1))
+                own = own * shares[:, :1] + above * shares[:, 1:]
+            fused = own
+            wanted = at(teacher, level)
+            compared = parts[f"{level}_out"](resample(own, (wanted.shape[2], wanted.shape[3])))
+            error = error + _hierarchical_error(widened(compared), wanted)
+        weight = self.weight * warm_up(batch.epoch, self.warmup)
+        return self.label_weight * label_loss(student, batch.labels) + weight * error
+
+
+def _hierarchical_error(own: Tensor, wanted: Tensor) -> Tensor:
+    from torch.nn import functional
+
+    error, weight, total = functional.mse_loss(own, wanted), 1.0, 1.0
+    for size in POOLED:
+        if size < min(own.shape[2:]):
+            weight /= 2
+            total += weight
+            pooled, target = (functional.adaptive_avg_pool2d(maps, size) for maps in (own, wanted))
+            error = error + weight * functional.mse_loss(pooled, target)
+    return error / total

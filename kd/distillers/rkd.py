@@ -1,0 +1,78 @@
+"""RKD: distances and angles between the samples of a batch.
+
+Park, Kim, Lu, Cho, "Relational knowledge distillation", CVPR 2019.
+
+    L = d mean_ij h(D_S / m_S - D_T / m_T) + a mean_ijk h(cos_S - cos_T) + w label loss
+
+h is smooth-L1 (beta 1). D_ij is the Euclidean distance between vectors of the batch, m the mean of those above 0;
+cos_ijk is the cosine of the angle at x_i between x_j and x_k. Means are over all N^2 and all N^3 entries. The defaults
+25 and 50 are those of CRD's comparisons (ICLR 2020). Angles take memory for N^2 D + N^3 numbers.
+
+    distiller: {name: rkd, distance_weight: 25, angle_weight: 50}
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Ge
+
+from kd.distillers.base import Batch, Distiller, Needs
+from kd.models.spec import Level
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from kd.models.outputs import Outputs
+
+
+class Method(Distiller):
+    """Weights of the three terms."""
+
+    name: Literal["rkd"] = "rkd"
+    distance_weight: Annotated[float, Ge(0)] = 25.0
+    """d: of the distances of pairs."""
+    angle_weight: Annotated[float, Ge(0)] = 50.0
+    """a: of the angles of triples."""
+    label_weight: Annotated[float, Ge(0)] = 1.0
+    """w: of the label loss."""
+
+    def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
+        """Vectors before the classifiers."""
+        return Needs(("L1",))
+
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:  # noqa: ARG002
+        """See the formula above."""
+        from torch.nn import functional
+
+        from kd.distillers.losses import at, label_loss
+
+        own, wanted = at(student, "L1"), at(teacher, "L1")
+        angle = functional.smooth_l1_loss(_cosines(own), _cosines(wanted))
+        return (
+            self.label_weight * label_loss(student, batch.labels)
+            + self.distance_weight * _distance_term(own, wanted)
+            + self.angle_weight * angle
+        )
+
+
+def _distance_term(own: Tensor, wanted: Tensor) -> Tensor:
+    import torch
+    from torch.nn import functional
+
+    from kd.distillers.losses import relative_distances
+
+    first, second = torch.triu_indices(len(own), len(own), 1, device=own.device)
+    pairs = (first, second, torch.zeros_like(first), 1)
+    total = functional.smooth_l1_loss(
+        relative_distances(own, *pairs), relative_distances(wanted, *pairs), reduction="sum"
+    )
+    return 2 * total / len(own) ** 2  # the diagonal is 0
+
+
+def _cosines(vectors: Tensor) -> Tensor:
+    """(N, D) to (N, N, N): cosine at i between j and k, 0 where j or k is at i."""
+    from kd.distillers.losses import directions, products
+
+    towards = directions(vectors.unsqueeze(0) - vectors.unsqueeze(1))
+    return products(towards, towards)

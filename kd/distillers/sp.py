@@ -1,0 +1,58 @@
+"""SP: which samples of a batch are alike.
+
+Tung, Mori, "Similarity-preserving knowledge distillation", ICCV 2019.
+
+    L = a |G_S - G_T|^2 / N^2 + w label loss
+
+G (N, N) holds the scalar products of the N samples of the batch, each row at unit length; widths and grids of student
+and teacher may differ. The default a = 3000 is that of CRD's comparisons (ICLR 2020).
+
+    distiller: {name: sp, level: L2, weight: 3000}
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Ge
+
+from kd.distillers.base import Batch, Distiller, Needs
+from kd.models.spec import Level
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from kd.models.outputs import Outputs
+
+
+class Method(Distiller):
+    """What is compared, and weights."""
+
+    name: Literal["sp"] = "sp"
+    level: Level = "L2"
+    """Of the maps, or vectors (L1), that are compared."""
+    weight: Annotated[float, Ge(0)] = 3000.0
+    """a: of the squared difference of similarities."""
+    label_weight: Annotated[float, Ge(0)] = 1.0
+    """w: of the label loss."""
+
+    def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
+        """Maps or vectors of one level."""
+        return Needs((self.level,))
+
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:  # noqa: ARG002
+        """See the formula above."""
+        from torch.nn import functional
+
+        from kd.distillers.losses import at, label_loss
+
+        own, wanted = (_similarities(at(each, self.level)) for each in (student, teacher))
+        return self.label_weight * label_loss(student, batch.labels) + self.weight * functional.mse_loss(own, wanted)
+
+
+def _similarities(values: Tensor) -> Tensor:
+    """(N, ...) to (N, N)."""
+    from kd.distillers.losses import directions, products
+
+    rows = values.flatten(1)
+    return directions(products(rows, rows))

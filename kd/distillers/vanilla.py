@@ -1,0 +1,40 @@
+"""Labels alone: the same training without a teacher, which every method is compared with.
+
+    L = w CE(z_S, y)
+
+Multi-label: binary cross-entropy, summed over labels, mean over the batch.
+
+    distiller: {name: vanilla}
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Gt
+
+from kd.distillers.base import Batch, Distiller, Needs
+from kd.models.spec import Level
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from kd.models.outputs import Outputs
+
+
+class Method(Distiller):
+    """Weight of the labels."""
+
+    name: Literal["vanilla"] = "vanilla"
+    label_weight: Annotated[float, Gt(0)] = 1.0
+    """w: of the label loss."""
+
+    def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
+        """Nothing."""
+        return Needs()
+
+    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:  # noqa: ARG002
+        """See the formula above."""
+        from kd.distillers.losses import label_loss
+
+        return self.label_weight * label_loss(student, batch.labels)

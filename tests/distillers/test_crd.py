@@ -1,0 +1,149 @@
+"""CRD and its memory, against a slow, loop-by-loop reading of its formula."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kd.distillers.crd import UNSEEN, Method
+from kd.models.outputs import Outputs
+from tests.distillers.building import Batch, cross_entropy, normal, scalar_product, unit
+
+SAMPLES, SIZE = 12, 4
+LOGITS = normal(0, SIZE, 5).float()
+LABELS, ROWS = torch.tensor([0, 3, 1, 1]), torch.tensor([7, 2, 11, 0])
+VECTORS = (normal(1, SIZE, 6).float(), normal(2, SIZE, 9).float())
+
+
+def make(seed: int = 0, **options: Any) -> tuple[Method, nn.ModuleDict]:
+    torch.manual_seed(seed)
+    method = Method(dimensions=3, **options)
+    parts = method.parts({"L1": (6,)}, {"L1": (9,)}, SAMPLES)
+    assert isinstance(parts, nn.ModuleDict)
+    return method, parts
+
+
+def loss_of(method: Method, parts: nn.Module, labels: Tensor = LABELS, rows: Tensor = ROWS) -> Tensor:
+    own, wanted = VECTORS
+    return method.loss(Outputs(logits=LOGITS, vector=own), Outputs(vector=wanted), Batch(labels, rows), parts)
+
+
+def embedded(parts: nn.ModuleDict) -> list[list[list[float]]]:
+    """Of each side: unit vectors of the batch."""
+    both = zip(("student", "teacher"), VECTORS, strict=True)
+    return [[unit(vector) for vector in parts[side](vectors).tolist()] for side, vectors in both]
+
+
+def slow_loss(
+    method: Method,
+    parts: nn.ModuleDict,
+    drawn: list[int],
+    classes: list[int],
+    log_z: list[float] | None = None,
+    labels: Tensor = LABELS,
+) -> tuple[float, list[float]]:
+    """With the logarithms of Z."""
+    memory, both = parts.get_buffer("memory").tolist(), embedded(parts)
+    total, logarithms = 0.0, []
+    for side in range(2):
+        places = memory[1 - side]
+        others = [
+            [k for k in drawn if classes[k] != label and k != row]
+            for label, row in zip(labels.tolist(), ROWS.tolist(), strict=True)
+        ]
+        scores = [
+            [scalar_product(vector, places[k]) / method.temperature for k in (row, *rest)]
+            for vector, row, rest in zip(both[side], ROWS.tolist(), others, strict=True)
+        ]
+        powers = [math.exp(score) for row in scores for score in row]
+        logarithms.append(math.log(sum(powers) / len(powers)) if log_z is None else log_z[side])
+        for row in scores:
+            ratios = [math.exp(score - logarithms[side]) for score in row]
+            chances = [ratio / (ratio + max(1, len(row) - 1)) for ratio in ratios]
+            total -= (math.log(chances[0]) + sum(math.log(1 - chance) for chance in chances[1:])) / SIZE
+    return method.weight * total + method.label_weight * cross_entropy(LOGITS, labels), logarithms
+
+
+def test_loss__equals_slow_reference() -> None:
+    method, parts = make(temperature=0.5, weight=3, label_weight=2)
+    classes = [UNSEEN] * SAMPLES
+    expected, log_z = slow_loss(method, parts, list(range(SAMPLES)), classes)
+    assert loss_of(method, parts).item() == pytest.approx(expected, rel=1e-5)
+    assert parts.get_buffer("log_z").tolist() == pytest.approx(log_z, rel=1e-5)
+    # In the next step classes are known and Z stays.
+    for row, label in zip(ROWS.tolist(), LABELS.tolist(), strict=True):
+        classes[row] = label
+    expected, _ = slow_loss(method, parts, list(range(SAMPLES)), classes, log_z)
+    assert loss_of(method, parts).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_loss__draws_by_torch_s_generator() -> None:
+    method, parts = make(negatives=5)
+    parts.eval()
+    torch.manual_seed(3)
+    drawn = torch.randperm(SAMPLES)[:5].tolist()
+    expected, _ = slow_loss(method, parts, drawn, [UNSEEN] * SAMPLES)
+    torch.manual_seed(3)
+    assert loss_of(method, parts).item() == pytest.approx(expected, rel=1e-5)
+    assert len({loss_of(method, parts).item() for _ in range(5)}) > 1
+
+
+def test_loss__of_a_single_class_has_no_negatives() -> None:
+    method, parts = make()
+    parts.get_buffer("classes").fill_(1)
+    labels = torch.ones(SIZE, dtype=torch.int64)
+    expected, _ = slow_loss(method, parts, list(range(SAMPLES)), [1] * SAMPLES, labels=labels)
+    assert loss_of(method, parts, labels).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_memory__moves_in_training_only() -> None:
+    method, parts = make(momentum=0.25)
+    before = {name: value.clone() for name, value in parts.state_dict().items()}
+    parts.eval()
+    loss_of(method, parts)
+    assert all(torch.equal(value, before[name]) for name, value in parts.state_dict().items())
+    parts.train()
+    loss_of(method, parts)
+    memory, old = parts.get_buffer("memory"), before["memory"]
+    for side, vectors in enumerate(embedded(parts)):
+        for row, vector in zip(ROWS.tolist(), vectors, strict=True):
+            kept = old[side, row].tolist()
+            expected = unit([0.25 * a + 0.75 * b for a, b in zip(kept, vector, strict=True)])
+            assert memory[side, row].tolist() == pytest.approx(expected, abs=1e-6)
+    others = [row for row in range(SAMPLES) if row not in ROWS.tolist()]
+    assert torch.equal(memory[:, others], old[:, others])
+    assert parts.get_buffer("classes")[ROWS].tolist() == LABELS.tolist()
+    assert (parts.get_buffer("classes")[others] == UNSEEN).all()
+
+
+def test_memory__is_in_the_state_and_training_goes_on_from_it() -> None:
+    method, parts = make()
+    shapes = {name: tuple(value.shape) for name, value in parts.state_dict().items()}
+    assert shapes == {
+        "student.weight": (3, 6),
+        "student.bias": (3,),
+        "teacher.weight": (3, 9),
+        "teacher.bias": (3,),
+        "memory": (2, SAMPLES, 3),
+        "classes": (SAMPLES,),
+        "log_z": (2,),
+        "started": (),
+    }
+    loss_of(method, parts)
+    _, again = make(seed=1)
+    again.load_state_dict(parts.state_dict())
+    torch.manual_seed(0)
+    first = loss_of(method, parts)
+    torch.manual_seed(0)
+    assert loss_of(method, again).item() == first.item()
+
+
+def test_memory__gets_no_gradient_and_both_layers_do() -> None:
+    method, parts = make()
+    torch.autograd.backward(loss_of(method, parts))
+    assert not parts.get_buffer("memory").requires_grad
+    assert all(each.grad is not None and each.grad.any() for each in parts.parameters())

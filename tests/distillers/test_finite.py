@@ -1,0 +1,106 @@
+"""Every method: float32, and finite with finite gradients, for all that is finite and fits in float16."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from kd.distillers.base import Distiller
+from kd.distillers.registry import distiller_names, load_distiller, parse_distiller
+from kd.models.outputs import Outputs
+from tests.distillers.building import CLASSES, STUDENT, TEACHER, Batch, batch_of, draw, labels_of, needed
+
+NAMES = distiller_names()
+SIZE = 6
+Values = dict[str, Tensor]
+
+
+def values(method: Distiller, dtype: torch.dtype = torch.float32) -> tuple[Values, Values]:
+    own, wanted = (draw(needed(method, shapes), SIZE, seed) for shapes, seed in ((STUDENT, 1), (TEACHER, 20)))
+    return {k: v.to(dtype) for k, v in own.items()}, {k: v.to(dtype) for k, v in wanted.items()}
+
+
+def parts_of(method: Distiller) -> nn.Module | None:
+    torch.manual_seed(0)
+    return method.parts(needed(method, STUDENT), needed(method, TEACHER), 2 * SIZE)
+
+
+def check(method: Distiller, own: Values, wanted: Values, batch: Batch, limit: float = 1e30) -> Tensor:
+    """Loss, after a look at it and all gradients."""
+    own = {name: value.clone().requires_grad_() for name, value in own.items()}
+    parts = parts_of(method)
+    loss = method.loss(Outputs.of(own), Outputs.of(wanted), batch, parts)
+    assert loss.shape == ()
+    assert loss.dtype == torch.float32
+    assert torch.isfinite(loss)
+    torch.autograd.backward(loss)
+    gradients = [each.grad for each in (*own.values(), *(parts.parameters() if parts is not None else ()))]
+    for gradient in gradients:
+        assert gradient is None or (torch.isfinite(gradient).all() and gradient.abs().max() < limit)
+    return loss.detach()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", NAMES)
+def test_loss__of_random_values(name: str, dtype: torch.dtype) -> None:
+    method = parse_distiller({"name": name})
+    assert check(method, *values(method, dtype), batch_of(labels_of(method, SIZE, 0), epoch=100)) > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", NAMES)
+def test_loss__is_computed_in_float32(name: str, dtype: torch.dtype) -> None:
+    method = parse_distiller({"name": name})
+    half, batch = values(method, dtype), batch_of(labels_of(method, SIZE, 0))
+    full = tuple({key: value.float() for key, value in each.items()} for each in half)
+    assert check(method, *half, batch).item() == check(method, full[0], full[1], batch).item()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loss__is_computed_in_float32_under_autocast(name: str) -> None:
+    method = parse_distiller({"name": name})
+    (own, wanted), batch = values(method), batch_of(labels_of(method, SIZE, 0))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = check(method, own, wanted, batch)
+    trained = parts_of(method) is not None  # those may run in half precision, as the student does
+    assert loss.item() == pytest.approx(check(method, own, wanted, batch).item(), rel=0.05 if trained else 1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-7, 100.0, 6e4])
+@pytest.mark.parametrize("name", NAMES)
+def test_loss__of_small_and_large_values(name: str, scale: float) -> None:
+    method = parse_distiller({"name": name})
+    own, wanted = ({key: value.sign() * scale for key, value in each.items()} for each in values(method))
+    batch = batch_of(labels_of(method, SIZE, 0))
+    check(method, own, wanted, batch)
+    check(method, {key: -value for key, value in wanted.items()} if name in {"mse", "kd"} else own, wanted, batch)
+
+
+@pytest.mark.parametrize("same", ["student", "teacher", "both"])
+@pytest.mark.parametrize("name", NAMES)
+def test_loss__where_samples_and_labels_coincide(name: str, same: str) -> None:
+    method = parse_distiller({"name": name})
+    own, wanted = values(method)
+    for side, each in (("student", own), ("teacher", wanted)):
+        if same in {side, "both"}:
+            each.update({key: value[:1].expand_as(value).clone() for key, value in each.items()})
+            if "label_embeddings" in each:
+                each["label_embeddings"][:] = each["label_embeddings"][:, :1].clone()
+    check(method, own, wanted, batch_of(labels_of(method, SIZE, 0)), limit=1e6)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "multi_label" in load_distiller(name).TASKS])
+@pytest.mark.parametrize("positives", range(CLASSES + 1))
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32])
+def test_loss__of_any_number_of_positive_labels(name: str, positives: int, dtype: torch.dtype) -> None:
+    method = parse_distiller({"name": name})
+    labels = torch.zeros(SIZE, CLASSES, dtype=dtype)
+    labels[:, :positives] = 1
+    check(method, *values(method), batch_of(labels))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if "single_label" in load_distiller(name).TASKS])
+def test_loss__of_a_single_class(name: str) -> None:
+    method = parse_distiller({"name": name})
+    check(method, *values(method), batch_of(torch.full((SIZE,), 2)))
