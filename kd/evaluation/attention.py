@@ -14,7 +14,11 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torchcam.methods import LayerCAM
 
+from kd.config import AttentionConfig
+from kd.data.packed import open_split
 from kd.jobs.errors import UserError
+from kd.models.weights import load_network
+from kd.plan import Plan
 
 
 class _Watched(nn.Module):
@@ -69,6 +73,40 @@ def _in_unit_range(maps: Tensor) -> Tensor:
     """Each map from 0 to 1, however small its gradients were; a constant one is 0."""
     low, high = maps.amin(dim=(2, 3), keepdim=True), maps.amax(dim=(2, 3), keepdim=True)
     return (maps - low) / torch.where(high > low, high - low, 1)
+
+
+def students_attention(plan: Plan, options: AttentionConfig) -> Figure:
+    """Maps of the students of the first seed, for each of some classes on a test picture that has it.
+
+    Pictures are chosen by their labels alone: the first one that has the class and, if there is one, others too.
+
+    Raises:
+        UserError: a row is not there, or not that of a network on pictures.
+    """
+    experiment, seed = options.experiment or plan.config.experiment, plan.config.seeds[0]
+    rows = {
+        row.row: row.job
+        for row in plan.rows
+        if (row.experiment, row.dataset, row.seed, row.variant) == (experiment, options.dataset, seed, "")
+        and row.row != "joint_teacher"
+    }
+    for row in options.rows:
+        if row not in rows:
+            raise UserError(f"reports.attention.rows: {row!r}, expected some of {', '.join(rows)}")
+    job = next(job for job in plan.stage("prepare_dataset") if job.name == options.dataset)
+    split = open_split(job.directory, "test")
+    labels = split.labels if split.labels.ndim == 2 else np.eye(len(split.info.classes), dtype=int)[split.labels]
+    chosen = [number for number in range(labels.shape[1]) if labels[:, number].any()][: options.classes]
+    # Most labels first, up to three: with more, a picture is crowded.
+    shown = [max(np.flatnonzero(labels[:, number]), key=lambda row: min(labels[row].sum(), 3)) for number in chosen]
+    pixels = np.concatenate([split.images.read(slice(row, row + 1)) for row in shown])
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).expand(-1, 3, -1, -1).float() / 255
+    maps = {}
+    for row in options.rows:
+        found = class_maps(load_network(rows[row].directory), options.dataset, images, chosen)
+        maps[row] = torch.stack([found[place, place] for place in range(len(chosen))]).numpy()
+    names = [split.info.classes[number] for number in chosen]
+    return attention_figure(images.permute(0, 2, 3, 1).numpy(), maps, names, plan.config.reports.title)
 
 
 def attention_figure(

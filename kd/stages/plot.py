@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kd.evaluation.contents import SENSITIVITY_FIGURES, is_swept
+from kd.evaluation.contents import OPTIONAL_FIGURES, is_swept
 from kd.evaluation.figures import (
     accuracy_figure,
     cache_figure,
@@ -28,7 +28,7 @@ NAMES = {"level": str, "variant": str}
 
 
 def draw_figures(plan: Plan, key: Path, tables_key: Path) -> None:
-    """Write accuracy, training curves, cost and caches; sensitivity, if options are swept.
+    """Write accuracy, training curves, cost and caches; sensitivity, if options are swept; attention, if asked for.
 
     Args:
         plan: of the run.
@@ -55,8 +55,12 @@ def draw_figures(plan: Plan, key: Path, tables_key: Path) -> None:
     }
     if is_swept(plan):
         drawn["sensitivity"] = sensitivity_figure(table, title, config.reports.selection)
+    if config.reports.attention is not None:
+        from kd.evaluation.attention import students_attention  # loads torch
+
+        drawn["attention"] = students_attention(plan, config.reports.attention)
     with plainly_named(figures, key):
-        for name in set(SENSITIVITY_FIGURES) - set(drawn):
+        for name in set(OPTIONAL_FIGURES) - set(drawn):
             (figures / f"{name}.{suffix}").unlink(missing_ok=True)  # of another run
         for name, figure in drawn.items():
             save(figure, figures / f"{name}.{suffix}")

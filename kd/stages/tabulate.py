@@ -17,8 +17,9 @@ import yaml
 
 from kd.config import load_config
 from kd.evaluation.caches import cache_table
-from kd.evaluation.contents import MULTI_LABEL_PAGES, MULTI_LABEL_TABLES, is_multi_label
+from kd.evaluation.contents import OPTIONAL_TABLES, is_multi_label
 from kd.evaluation.multilabel import metrics_side_by_side, per_class, readable_per_class, readable_side_by_side
+from kd.evaluation.papers import beside_paper, readable_beside_paper
 from kd.evaluation.tables import cost, markdown, measurements, primary_metrics, readable, summary
 from kd.jobs.files import write_text
 from kd.jobs.job import Job
@@ -56,10 +57,12 @@ def write_tables(plan: Plan, key: Path) -> None:
     }
     if is_multi_label(plan):
         texts |= _multi_label_texts(table, per_class(plan.rows, read), selection)
+    if plan.config.reports.papers:
+        texts |= _paper_texts(plan, table)
     index = [{"stage": job.stage, "name": job.name, "directory": str(job.directory)} for job in plan.jobs.values()]
     folder = plan.config.results / "tables"
     with plainly_named(folder, key):
-        for name in {*MULTI_LABEL_TABLES, *MULTI_LABEL_PAGES} - set(texts):
+        for name in set(OPTIONAL_TABLES) - set(texts):
             (folder / name).unlink(missing_ok=True)  # of another run
         for name, text in texts.items():
             write_text(folder / name, text)
@@ -92,6 +95,32 @@ def _multi_label_texts(table: pd.DataFrame, classes: pd.DataFrame, selection: st
         "multilabel.html": f"{STYLE}<p>{title}</p>{short.to_html(index=False)}",
         "per_class.csv": classes.to_csv(index=False),
         "per_class.md": f"{by_class}\n\n{readable_per_class(classes, selection)}",
+    }
+
+
+def _paper_texts(plan: Plan, table: pd.DataFrame) -> dict[str, str]:
+    """What papers print beside ours, experiment by experiment."""
+    whole, short = [], ""
+    for wanted in plan.config.reports.papers:
+        experiment = wanted.experiment or plan.config.experiment
+        compared = beside_paper(
+            table,
+            wanted.paper,
+            wanted.where,
+            experiment=experiment,
+            dataset=wanted.dataset,
+            selection=plan.config.reports.selection,
+            differs=wanted.differs,
+        )
+        where = ", ".join(str(value) for value in wanted.where.values())
+        whole.append(compared.assign(paper_experiment=f"{wanted.paper}: {where}", experiment=experiment))
+        short += f"## {experiment} on {wanted.dataset} beside {wanted.paper} ({where})\n\n"
+        short += markdown(readable_beside_paper(compared)) + "\n"
+    joined = pd.concat(whole)
+    return {
+        "papers.csv": joined.to_csv(index=False),
+        "papers.md": short,
+        "papers.html": STYLE + joined.to_html(index=False, na_rep=""),
     }
 
 

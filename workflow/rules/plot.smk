@@ -1,4 +1,4 @@
-from kd.evaluation.contents import SENSITIVITY_FIGURES, is_swept
+from kd.evaluation.contents import optional_figures
 
 
 localrules:
@@ -24,12 +24,9 @@ rule plot:
         ),
         cost=report(figure("cost"), caption="../report/cost.rst", category="Figures"),
         cache=report(figure("cache"), caption="../report/cache.rst", category="Figures"),
-        sensitivity=[
-            report(
-                figure(name), caption="../report/sensitivity.rst", category="Figures"
-            )
-            for name in SENSITIVITY_FIGURES
-            if is_swept(PLAN)
+        further=[
+            report(figure(name), caption=f"../report/{name}.rst", category="Figures")
+            for name in optional_figures(PLAN)
         ],
     log:
         RESULTS / "logs" / "plot.log",

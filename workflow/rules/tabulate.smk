@@ -1,8 +1,4 @@
-from kd.evaluation.contents import (
-    MULTI_LABEL_PAGES,
-    MULTI_LABEL_TABLES,
-    is_multi_label,
-)
+from kd.evaluation.contents import optional_pages, optional_tables
 
 
 localrules:
@@ -35,11 +31,14 @@ rule tabulate:
             caption="../report/cache_table.rst",
             category="Tables",
         ),
-        multi_label=[table(name) for name in MULTI_LABEL_TABLES if is_multi_label(PLAN)],
-        multi_label_html=[
-            report(table(name), caption="../report/multilabel.rst", category="Tables")
-            for name in MULTI_LABEL_PAGES
-            if is_multi_label(PLAN)
+        further=[table(name) for name in optional_tables(PLAN)],
+        further_html=[
+            report(
+                table(f"{name}.html"),
+                caption=f"../report/{name}.rst",
+                category="Tables",
+            )
+            for name in optional_pages(PLAN)
         ],
         run=report(
             table("run.html"),
