@@ -90,7 +90,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("students.mlfd_l1.targets", ["letters"], "mlfd_l1.targets: 'letters' is not the name of a known dataset"),
     ("students.mlfd_l1.teacher", "joint_l9", "mlfd_l1.teacher: 'joint_l9' is not the name of a known joint teacher"),
     ("students.mlfd_l1.level", "L2", "mlfd_l1.level: given L2, but joint teacher 'joint_l1' is fused at L1"),
-    ("students.mlfd_l1.distiller", {"name": "mlfdd"}, r"distiller: name is 'mlfdd', expected one of \['mlfd'\]"),
+    ("students.mlfd_l1.distiller", {"name": "mlfdd"}, r"distiller: name is 'mlfdd', expected one of \['at', "),
     (
         "students.mlfd_l1.distiller",
         {"name": "mlfd", "temperature": 0},

@@ -44,15 +44,15 @@ def test_digest__comments_docstrings_and_layout_do_not_count(package: Path) -> N
     before = fresh(*STUDENT)
     module = package / "distillers" / "mlfd.py"
     edit(module, '"""MLFD: multi-level', '"""Another docstring: multi-level')
-    edit(module, "    hard = ", "    # a comment\n\n    hard = ")
-    edit(module, "(targets.logits / options.temperature)", "(\n        targets.logits / options.temperature\n    )")
+    edit(module, "        hard = ", "        # a comment\n\n        hard = ")
+    edit(module, "(at(teacher, \"logits\") / self.temperature)", "(\n            at(teacher, \"logits\") / self.temperature\n        )")
     assert fresh(*STUDENT) == before
 
 
 def test_digest__code_counts_where_it_is_imported(package: Path) -> None:
     teacher = fresh("kd.stages.train_teacher")
     before = fresh(*STUDENT)
-    edit(package / "distillers" / "mlfd.py", "* options.temperature**2", "* options.temperature**3")
+    edit(package / "distillers" / "mlfd.py", "* self.temperature**2", "* self.temperature**3")
     after = fresh(*STUDENT)
     assert {name for name in after if after[name] != before[name]} == {"kd.distillers.mlfd"}
     assert fresh("kd.stages.train_teacher") == teacher

@@ -131,8 +131,8 @@ def test_plan__live_views_need_no_cache(tiny: Tiny) -> None:
     assert not plan.stage("cache_targets")
     by_name = {job.name: job for job in plan.jobs.values()}
     student, joint = by_name["mlfd_l1-for-digits-seed0"], by_name["joint_l1-for-digits-seed0"]
-    assert set(student.upstream) == {"dataset", "teacher", "teacher:digits_resnet", "teacher:mnist5k_byobnet"}
-    assert student.upstream["teacher"].key == joint.key
+    assert set(student.upstream) == {"dataset", "joint_teacher", "teacher:digits_resnet", "teacher:mnist5k_byobnet"}
+    assert student.upstream["joint_teacher"].key == joint.key
     assert student.spec["views"] is joint.spec["views"] is None
     assert "kd.training.live" in student.code
     assert "kd.training.live" not in by_name["digits_resnet-seed0"].code

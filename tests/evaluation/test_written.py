@@ -11,7 +11,7 @@ import pytest
 
 from kd.config import load_config
 from kd.evaluation.caches import COLUMNS
-from kd.evaluation.contents import MULTI_LABEL_PAGES, MULTI_LABEL_TABLES
+from kd.evaluation.contents import MULTI_LABEL_TABLES
 from kd.jobs.job import Job
 from kd.plan import Plan
 from kd.stages.plot import draw_figures
@@ -44,7 +44,7 @@ def written(tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatc
 def test_write_tables__of_several_labels_and_sweeps_only_where_there_are_any(
     tmp_path: Path, tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    further = {*MULTI_LABEL_TABLES, *MULTI_LABEL_PAGES, "sensitivity.svg"}
+    further = {*MULTI_LABEL_TABLES, "multilabel.html", "sensitivity.svg"}
     plain = written(tmp_path, tiny, monkeypatch, multi=False)
     assert {"summary.csv", "measurements.csv", "accuracy.svg", "training_curves.svg", "index.csv"} <= plain
     assert not further & plain
