@@ -45,7 +45,11 @@ def test_digest__comments_docstrings_and_layout_do_not_count(package: Path) -> N
     module = package / "distillers" / "mlfd.py"
     edit(module, '"""MLFD: multi-level', '"""Another docstring: multi-level')
     edit(module, "        hard = ", "        # a comment\n\n        hard = ")
-    edit(module, "(at(teacher, \"logits\") / self.temperature)", "(\n            at(teacher, \"logits\") / self.temperature\n        )")
+    edit(
+        module,
+        '(at(teacher, "logits") / self.temperature)',
+        '(\n            at(teacher, "logits") / self.temperature\n        )',
+    )
     assert fresh(*STUDENT) == before
 
 

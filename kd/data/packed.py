@@ -48,6 +48,7 @@ class DatasetInfo:
         mean, std: of the training pictures, per RGB channel, in units of 0..1.
         sizes: images per split.
         task: what the labels are: one class a picture, or any number.
+        most_labels: of one picture.
     """
 
     name: str
@@ -58,6 +59,7 @@ class DatasetInfo:
     std: tuple[float, ...]
     sizes: dict[str, int]
     task: Task = "single_label"
+    most_labels: int = 1
 
 
 @dataclass(frozen=True)
@@ -124,12 +126,17 @@ def pack(
                 moments += _moments(pixels)
     mean, std = _mean_std(moments)
     sizes = {split: len(rows) for split, rows in zip(SPLITS, members, strict=True)}
-    info = DatasetInfo(name, tuple(classes), image_size, resize, mean, std, sizes, task)
+    info = DatasetInfo(name, tuple(classes), image_size, resize, mean, std, sizes, task, most_labels(samples))
     attributes: dict[str, Any] = vars(info)
     root.attrs.update(attributes)
     with replacing(directory / SAMPLES) as partial, partial.open("w", newline="") as stream:
         write_samples(stream, [[samples[index] for index in rows] for rows in members])
     return info
+
+
+def most_labels(samples: list[Sample]) -> int:
+    """The largest number of labels of a sample, 1 at least."""
+    return max(1, *(len(sample.labels) for sample in samples))
 
 
 def _shuffled(members: np.ndarray, code: int) -> np.ndarray:

@@ -32,16 +32,19 @@ class CacheOptions(BaseOptions):
     """Maps of a level are averaged over cells of n x n."""
     stride: dict[MapLevel, Cells] = {}
     """Of the maps of a level, every n-th row and column is kept."""
+    label_embeddings: Literal["all", "positives"] = "all"
+    """Those of all labels, or of the labels that a sample has; no method of this project reads others."""
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())
 
     def for_levels(self, levels: Collection[str]) -> CacheOptions:
-        """The part that concerns some levels."""
+        """The part that concerns some levels, or `label_embeddings`."""
         return CacheOptions(
             dtype=self.dtype,
             pool={level: cells for level, cells in self.pool.items() if level in levels},
             stride={level: cells for level, cells in self.stride.items() if level in levels},
+            label_embeddings=self.label_embeddings if "label_embeddings" in levels else "all",
         )
 
     def shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

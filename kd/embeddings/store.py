@@ -1,15 +1,15 @@
 """Stores of what frozen teachers make of every view of a dataset: their embeddings, or a joint teacher's targets.
 
 Layout of a directory: `embeddings.zarr` with a group per split holding `ids` (N,) int64 and named arrays
-(V, N, ...): the levels, (V, N, D) for L1 and (V, N, C, h, w) for L2 to L4, and in stores of targets `logits`
-(V, N, classes) and `vector` (V, N, D). The train split has as many views as were asked for; val and test
-have one, the picture itself. The attributes of an array say its precision.
+(V, N, ...): `L1` (V, N, D), `L2` to `L4` (V, N, C, h, w), `logits` (V, N, classes), `label_embeddings`
+(V, N, classes, d) or `positive_embeddings` (V, N, most, d). The train split has as many views as were asked for;
+val and test have one, the picture itself. The attributes of an array say its precision.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -20,10 +20,11 @@ import torch
 import zarr
 from torch import Tensor
 
-from kd.data.packed import Split
+from kd.data.packed import DatasetInfo, Split
 from kd.data.storage import create_group, open_group, open_rows, spans, write_column
 from kd.embeddings.encoding import EncodedArray
-from kd.embeddings.options import Dtype
+from kd.embeddings.options import CacheOptions, Dtype, stored_dtype
+from kd.embeddings.positives import POSITIVES, pack_positives
 from kd.jobs.errors import UserError
 from kd.jobs.progress import Progress
 
@@ -40,6 +41,29 @@ class Layout:
 
     shape: tuple[int, ...]
     dtype: Dtype
+
+
+def stored_layouts(
+    shapes: Mapping[str, tuple[int, ...]], options: CacheOptions, info: DatasetInfo
+) -> dict[str, Layout]:
+    """How arrays of these shapes of a row are stored, by the names that they have in the store."""
+    layouts = {name: Layout(shape, stored_dtype(name, options.dtype)) for name, shape in shapes.items()}
+    if options.label_embeddings == "positives" and "label_embeddings" in layouts:
+        whole = layouts.pop("label_embeddings")
+        layouts[POSITIVES] = Layout((info.most_labels, whole.shape[1]), whole.dtype)
+    return layouts
+
+
+def stored_arrays(
+    values: dict[str, Tensor], options: CacheOptions, split: Split, rows: slice | np.ndarray
+) -> dict[str, Tensor]:
+    """Values for some rows of a split under the names, and in the form, that they are stored with."""
+    if options.label_embeddings == "all" or "label_embeddings" not in values:
+        return values
+    whole = values["label_embeddings"]
+    labels = torch.from_numpy(split.labels[rows]).to(whole.device)
+    others = {name: value for name, value in values.items() if name != "label_embeddings"}
+    return others | {POSITIVES: pack_positives(whole, labels, split.info.most_labels)}
 
 
 def create_store(directory: Path) -> zarr.Group:
@@ -130,6 +154,10 @@ class StoreReader:
     def __init__(self, directory: Path, names: Sequence[str]) -> None:
         self.directory, self.names = directory, tuple(names)
         self._root = open_group(directory / STORE)
+
+    def holds(self, name: str) -> bool:
+        """Whether there is such an array of the train split."""
+        return f"train/{name}" in self._root
 
     def columns(self, split: str, ids: np.ndarray) -> dict[str, EncodedArray]:
         """The arrays of a split.

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from kd.distillers.registry import parse_distiller
+from kd.embeddings.positives import POSITIVES
 from kd.evaluation.tables import PLACE, Read, headline, stored_bytes
 from kd.jobs.job import Job
 from kd.plan import Plan
@@ -68,5 +69,6 @@ def _bytes_per_image(plan: Plan, job: Job, views: int, read: Read) -> float:
     total = 0.0
     for store, arrays in _stores(plan, job):
         stored = stored_bytes(read(store))
-        total += sum(stored[name]["train"] for name in arrays) * views / store.spec["views"]
+        packed = {"label_embeddings": POSITIVES} if POSITIVES in stored else {}
+        total += sum(stored[packed.get(name, name)]["train"] for name in arrays) * views / store.spec["views"]
     return float(total / images)

@@ -16,7 +16,9 @@ from kd.data.sources.base import SPLITS
 from kd.data.storage import RowArray
 from kd.data.views import Views, to_float
 from kd.embeddings.encoding import EncodedArray
-from kd.embeddings.store import StoreReader
+from kd.embeddings.options import CacheOptions
+from kd.embeddings.positives import POSITIVES
+from kd.embeddings.store import StoreReader, stored_arrays
 from kd.jobs.job import Job
 from kd.models.network import freeze
 from kd.stages import cache_embeddings, cache_targets
@@ -64,10 +66,11 @@ def embedding_differences(job: Job, upstream: Mapping[str, Path], device: str, r
             pixels = fabric.to_device(_picked_rows(split.images, picked))  # noqa: B023
             train = split.name == "train"  # noqa: B023
             seen = views(pixels, split.ids[picked], view) if train else to_float(pixels)  # noqa: B023
-            return teacher.embed(seen)[0]
+            return stored_arrays(teacher.embed(seen)[0], spec.cache, split, picked)  # noqa: B023
 
         count = spec.views if name == "train" else 1
-        yield from _differences(job.directory, split, spec.arrays, count, compute, noise(device, fabric), rows)
+        names = _stored_names(spec.arrays, spec.cache)
+        yield from _differences(job.directory, split, names, count, compute, noise(device, fabric), rows)
 
 
 def target_differences(job: Job, upstream: Mapping[str, Path], device: str, rows: int) -> Iterator[str]:
@@ -87,9 +90,16 @@ def target_differences(job: Job, upstream: Mapping[str, Path], device: str, rows
             {spec.level: fabric.to_device(_picked_rows(store, picked, view)).float()} for store in stores
         ]
         with torch.inference_mode():
-            return joint.make_targets(embeddings, spec.dataset).named(spec.arrays)
+            made = joint.make_targets(embeddings, spec.dataset).named(spec.arrays)
+        return stored_arrays(made, spec.cache, split, picked)
 
-    yield from _differences(job.directory, split, spec.arrays, spec.views, compute, noise(device, fabric), rows)
+    names = _stored_names(spec.arrays, spec.cache)
+    yield from _differences(job.directory, split, names, spec.views, compute, noise(device, fabric), rows)
+
+
+def _stored_names(arrays: Sequence[str], options: CacheOptions) -> list[str]:
+    packed = options.label_embeddings == "positives"
+    return [POSITIVES if packed and name == "label_embeddings" else name for name in arrays]
 
 
 def noise(device: str, fabric: Fabric) -> float:

@@ -10,6 +10,7 @@ from kd.data.sources.base import SPLITS
 from kd.data.storage import FORMAT, chunk_rows, row_size
 from kd.distillers.registry import parse_distiller
 from kd.embeddings.options import STORED_DTYPES, CacheOptions, Dtype, stored_dtype
+from kd.embeddings.positives import POSITIVES
 from kd.forecast.datasets import DatasetFacts, dataset_facts
 from kd.forecast.memory import Memory
 from kd.forecast.sizes import Size, array_size, file_size, group_size
@@ -96,6 +97,7 @@ class Forecaster:
             "format": FORMAT,
             MADE_FROM: origin_of(job),
             "task": facts.task,
+            "most_labels": facts.most_labels,
             "name": facts.name,
             "classes": facts.classes,
             "image_size": facts.image_size,
@@ -228,11 +230,20 @@ class Forecaster:
 
     def _embeddings_size(self, job: Job) -> Size:
         options = CacheOptions.model_validate(job.spec["cache"])
-        arrays: Arrays = {
-            name: (options.shape(name, shape), stored_dtype(name, options.dtype))
+        shapes = {
+            name: options.shape(name, shape)
             for name, shape in self._outputs(self._upstream(job, "teacher"), job, job.spec["arrays"]).items()
         }
-        return self._store_size(job, arrays, SPLITS)
+        return self._store_size(job, self._arrays(job, shapes, options), SPLITS)
+
+    def _arrays(self, job: Job, shapes: dict[str, Shape], options: CacheOptions) -> Arrays:
+        """As they are in a store."""
+        arrays: Arrays = {name: (shape, stored_dtype(name, options.dtype)) for name, shape in shapes.items()}
+        if options.label_embeddings == "positives" and "label_embeddings" in arrays:
+            (facts,) = self._datasets(job)
+            (_, width), dtype = arrays.pop("label_embeddings")
+            arrays[POSITIVES] = ((facts.most_labels, width), dtype)
+        return arrays
 
     def _outputs(self, network: Job, job: Job, names: Collection[str], key: str = "") -> dict[str, Shape]:
         """Shapes of one sample's outputs by a network, on the dataset of a job."""
@@ -251,10 +262,10 @@ class Forecaster:
         return shapes
 
     def _targets_size(self, job: Job) -> Size:
-        dtype = CacheOptions.model_validate(job.spec["cache"]).dtype
         shapes = self._target_shapes(self._upstream(job, "joint_teacher"), job.spec["dataset"])
-        arrays: Arrays = {name: (shapes[name], stored_dtype(name, dtype)) for name in job.spec["arrays"]}
-        return self._store_size(job, arrays, ("train",))
+        wanted = {name: shapes[name] for name in job.spec["arrays"]}
+        options = CacheOptions.model_validate(job.spec["cache"])
+        return self._store_size(job, self._arrays(job, wanted, options), ("train",))
 
     def _target_shapes(self, joint: Job, dataset: str) -> dict[str, Shape]:
         classes = {facts.name: len(facts.classes) for facts in self._datasets(joint)}

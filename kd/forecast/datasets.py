@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from kd.data.packed import SAMPLES, STORE, write_samples
+from kd.data.packed import SAMPLES, STORE, most_labels, write_samples
 from kd.data.sources.base import SPLITS
 from kd.data.sources.registry import load_source
 from kd.forecast.memory import Memory
@@ -29,6 +29,7 @@ class DatasetFacts:
         channels: 1 or 3.
         sizes: images per split.
         task: decides the form of its labels.
+        most_labels: of one picture.
         listing_bytes: of samples.csv.
     """
 
@@ -39,6 +40,7 @@ class DatasetFacts:
     channels: int
     sizes: dict[str, int]
     task: str
+    most_labels: int
     listing_bytes: int
 
 
@@ -58,6 +60,7 @@ def dataset_facts(job: Job, memory: Memory) -> DatasetFacts:
         channels=load_source(spec.source["type"]).CHANNELS,
         sizes=found["sizes"],
         task=spec.task,
+        most_labels=found["most_labels"],
         listing_bytes=found["listing_bytes"],
     )
 
@@ -73,6 +76,7 @@ def _packed(job: Job) -> dict[str, Any] | None:
         return {
             "classes": document["attributes"]["classes"],
             "sizes": manifest["result"]["sizes"],
+            "most_labels": manifest["result"]["most_labels"],
             "listing_bytes": records[SAMPLES],
         }
     except (UserError, OSError, ValueError, KeyError):
@@ -87,6 +91,7 @@ def _listed(spec: Spec) -> dict[str, Any]:
     write_samples(text, splits)
     return {
         "classes": selection.classes,
+        "most_labels": most_labels(selection.samples),
         "sizes": {split: len(samples) for split, samples in zip(SPLITS, splits, strict=True)},
         "listing_bytes": len(text.getvalue().encode()),
     }

@@ -39,8 +39,7 @@ def build(context: Context[Spec]) -> Outcome:
     from kd.data.packed import open_split
     from kd.data.views import Views, to_float
     from kd.embeddings.encoding import reduce_map
-    from kd.embeddings.options import stored_dtype
-    from kd.embeddings.store import Layout, create_store, write_split
+    from kd.embeddings.store import create_store, stored_arrays, stored_layouts, write_split
     from kd.models.network import freeze, tap_shapes
     from kd.models.weights import load_network
     from kd.training.devices import make_fabric, send
@@ -48,15 +47,15 @@ def build(context: Context[Spec]) -> Outcome:
     spec = context.spec
     fabric = make_fabric("32")
     network = load_network(context.upstream["teacher"])
-    layouts = {
-        name: Layout(spec.cache.shape(name, shape), stored_dtype(name, spec.cache.dtype))
-        for name, shape in tap_shapes(network, spec.arrays, spec.dataset).items()
+    shapes = {
+        name: spec.cache.shape(name, shape) for name, shape in tap_shapes(network, spec.arrays, spec.dataset).items()
     }
     levels = [level for level in LEVELS if level in spec.arrays]
     teacher = fabric.to_device(freeze(network))
     store = create_store(context.directory)
     for name in ("train", "val", "test"):
         split = open_split(context.upstream["dataset"], name)
+        layouts = stored_layouts(shapes, spec.cache, split.info)
         train = name == "train"
         views = Views(split.info, spec.seed, spec.augmentation)
 
@@ -65,7 +64,8 @@ def build(context: Context[Spec]) -> Outcome:
             seen = views(pixels, split.ids[rows], view) if train else to_float(pixels)  # noqa: B023
             with torch.inference_mode():
                 features = teacher(seen, levels)
-            return {name: reduce_map(features.named(name, spec.dataset), name, spec.cache) for name in spec.arrays}
+            values = {name: reduce_map(features.named(name, spec.dataset), name, spec.cache) for name in spec.arrays}
+            return stored_arrays(values, spec.cache, split, rows)  # noqa: B023
 
         write_split(store, split, layouts, spec.views if train else 1, make, BATCH, context.kin)
     return Outcome({}, str(fabric.device))

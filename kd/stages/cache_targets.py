@@ -52,8 +52,7 @@ def build(context: Context[Spec]) -> Outcome:
     import torch
 
     from kd.data.packed import open_split
-    from kd.embeddings.options import stored_dtype
-    from kd.embeddings.store import Layout, StoreReader, create_store, write_split
+    from kd.embeddings.store import StoreReader, create_store, stored_arrays, stored_layouts, write_split
     from kd.models.network import freeze
     from kd.training.devices import make_fabric, send
     from kd.training.fusion import load_joint_teacher
@@ -73,12 +72,13 @@ def build(context: Context[Spec]) -> Outcome:
             {spec.level: send(fabric, store.read(rows, view)).float()} for store in stores
         ]
         with torch.inference_mode():
-            return joint.make_targets(embeddings, spec.dataset).named(spec.arrays)
+            made = joint.make_targets(embeddings, spec.dataset).named(spec.arrays)
+        shapes.update({name: tuple(value.shape[1:]) for name, value in made.items()})
+        return stored_arrays(made, spec.cache, split, rows)
 
-    layouts = {
-        name: Layout(tuple(value.shape[1:]), stored_dtype(name, spec.cache.dtype))
-        for name, value in make(slice(0, 1), 0).items()
-    }
+    shapes: dict[str, tuple[int, ...]] = {}
+    make(slice(0, 1), 0)
+    layouts = stored_layouts(shapes, spec.cache, split.info)
     store = create_store(context.directory)
     write_split(store, split, layouts, spec.views, make, batch_rows(joint.config), context.kin)
     return Outcome({}, str(fabric.device))

@@ -93,7 +93,7 @@ def build(context: Context[Spec]) -> Outcome:
     except UserError as error:
         raise UserError(f"datasets.{spec.name}: {error}") from error
     log.info("%s: %d classes, %s", spec.name, len(selection.classes), info.sizes)
-    return Outcome({"classes": len(selection.classes), "sizes": info.sizes})
+    return Outcome({"classes": len(selection.classes), "sizes": info.sizes, "most_labels": info.most_labels})
 
 
 if __name__ == "__main__":

@@ -6,12 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from kd.data.feed import Memory, Piece, Table
 from kd.data.packed import Split
+from kd.embeddings.positives import POSITIVES, unpack_positives
+from kd.embeddings.store import StoreReader
 from kd.models.outputs import Outputs
+from kd.training.devices import send
 from kd.training.samples import CachedSamples
 
 
@@ -44,16 +48,24 @@ class StoredTargets:
     def __init__(
         self, store: Path, split: Split, names: Sequence[str], views: int, fabric: Fabric, memory: Memory
     ) -> None:
-        self._samples = CachedSamples(split, [store], names, views, fabric, memory)
-        self.tables, self._names = self._samples.tables, names
+        reader = StoreReader(store, ())
+        stored = [POSITIVES if name == "label_embeddings" and reader.holds(POSITIVES) else name for name in names]
+        self._samples = CachedSamples(split, [store], stored, views, fabric, memory)
+        self.tables, self._stored, self._labels, self._fabric = self._samples.tables, stored, split.labels, fabric
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the arrays."""
-        return {name: self._samples.shapes(name)[0] for name in self._names}
+        """Of the arrays, whole."""
+        shapes = {name: self._samples.shapes(name)[0] for name in self._stored}
+        if POSITIVES in shapes:
+            shapes["label_embeddings"] = (self._labels.shape[1], shapes.pop(POSITIVES)[1])
+        return shapes
 
     def targets(self, piece: Piece, images: Tensor) -> Outputs:  # noqa: ARG002
         """As they were stored."""
         (values,) = self._samples.inputs(piece, None)
+        if POSITIVES in values:
+            labels = send(self._fabric, torch.from_numpy(self._labels[piece.rows]))
+            values["label_embeddings"] = unpack_positives(values.pop(POSITIVES), labels)
         return Outputs.of(values)
 
 
