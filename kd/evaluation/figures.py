@@ -54,12 +54,13 @@ def accuracy_figure(table: pd.DataFrame, title: str, selection: str) -> Figure:
     """
     chosen = headline(table, selection)
     metrics = primary_metrics(chosen)
-    labels = list(dict.fromkeys(_labels(chosen)))
+    chosen = chosen.assign(label=_labels(chosen))
+    labels = list(dict.fromkeys(chosen["label"]))
     size = (3.4 * len(metrics) + 1.5, max(4, 0.25 * len(labels) + 1.5))
     figure, axes = plt.subplots(1, len(metrics), figsize=size, squeeze=False, sharey=True)
     for axis, (dataset, metric) in zip(axes[0], metrics.items(), strict=True):
         lines = chosen[chosen["dataset"] == dataset]
-        places = [labels.index(label) for label in _labels(lines)]
+        places = [labels.index(label) for label in lines["label"]]
         for place, row, mean, std in zip(places, lines["row"], lines["mean"], lines["std"].fillna(0), strict=True):
             axis.errorbar(mean, place, xerr=std, fmt="o", color=colour(row), capsize=3)
             if row in REFERENCES:

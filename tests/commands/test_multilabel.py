@@ -1,0 +1,189 @@
+"""Multi-label data from end to end, in this process: every method, a joint teacher, a sweep, and what commands say."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from kd.commands.forecast import expect
+from kd.commands.verify import verify
+from kd.config import load_config
+from kd.data.packed import open_split
+from kd.distillers.registry import distiller_names, load_distiller
+from kd.embeddings.positives import POSITIVES, pack_positives, unpack_positives
+from kd.embeddings.store import StoreReader
+from kd.evaluation.prediction import predict_images
+from kd.jobs.errors import UserError
+from kd.jobs.job import Job
+from kd.jobs.manifest import load_manifest
+from kd.plan import Plan
+from kd.stages.plot import draw_figures
+from kd.stages.tabulate import write_tables
+from tests.conftest import ROOT, make
+
+Config = dict[str, Any]
+
+
+@pytest.fixture
+def config() -> Config:
+    raw: Config = yaml.safe_load((ROOT / "tests/multilabel.yaml").read_text())
+    return raw
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """All of tests/multilabel.yaml, with tables and figures."""
+    torch.set_num_threads(1)
+    raw = yaml.safe_load((ROOT / "tests/multilabel.yaml").read_text())
+    results = tmp_path_factory.mktemp("multilabel") / "results"
+    plan = Plan(load_config(raw | {"results": str(results)}))
+    for job in plan.jobs.values():
+        make(job)
+    write_tables(plan, results / "tables/run.key")
+    draw_figures(plan, results / "figures/run.key", results / "tables/run.key")
+    return plan
+
+
+def named(plan: Plan, stage: str, start: str) -> list[Job]:
+    return [job for job in plan.stage(stage) if job.name.startswith(start)]
+
+
+def test_config__has_every_method_that_is_for_several_labels(config: Config) -> None:
+    able = {name for name in distiller_names() if "multi_label" in load_distiller(name).TASKS}
+    assert {student["distiller"]["name"] for student in config["students"].values()} == able
+
+
+def test_tables__every_method_is_a_row(made: Plan) -> None:
+    table = pd.read_csv(made.config.results / "tables/multilabel.csv", dtype={"level": str})
+    own = table[(table["dataset"] == "digits") & (table["experiment"] == "tiny_multilabel")]
+    names = set(made.config.students) - {"live"}
+    assert set(own["row"]) == names | {"individual", "joint_teacher"}
+    assert own[["mAP", "OF1@k", "CF1@k", "OF1", "CF1"]].apply(lambda column: column.between(0, 100)).all().all()
+    classes = pd.read_csv(made.config.results / "tables/per_class.csv")
+    assert set(classes.loc[classes["dataset"] == "letters", "class"]) == set("ABEGHKMRTX")
+    variants = pd.read_csv(made.config.results / "tables/summary.csv")["variant"].dropna()
+    assert set(variants) == {"mld_weight=0", "mld_weight=10"}
+    for name in ("attention", "sensitivity", "accuracy"):
+        assert "<svg" in (made.config.results / f"figures/{name}.svg").read_text()
+
+
+def test_sweep__the_value_of_the_student_itself_is_not_trained_again(made: Plan) -> None:
+    rows = {row.variant: row.job for row in made.rows if row.row == "l2d" and row.experiment == "tiny_multilabel"}
+    assert rows["mld_weight=10"] is rows[""]
+    assert rows["mld_weight=0"] is not rows[""]
+
+
+def test_stores__hold_what_methods_need(made: Plan) -> None:
+    """Of the own teacher: logits, vectors, maps and label embeddings; of the other one what the joint teacher fuses."""
+    arrays = {
+        (job.name, job.spec["cache"]["label_embeddings"]): job.spec["arrays"]
+        for job in made.jobs.values()
+        if job.stage == "cache_embeddings"
+    }
+    assert arrays == {
+        ("digits-on-digits-seed0", "all"): ["logits", "L1", "L2", "L3", "L4", "label_embeddings"],
+        ("digits-on-digits-seed0", "positives"): ["logits", "label_embeddings"],
+        ("letters-on-digits-seed0", "all"): ["L2"],
+    }
+    (targets,) = made.stage("cache_targets")
+    assert targets.spec["arrays"] == ["logits", "label_embeddings"]
+    vanilla, live = (named(made, "distill_student", name)[0] for name in ("vanilla", "live"))
+    assert set(vanilla.upstream) == {"dataset"}
+    assert set(live.upstream) == {"dataset", "teacher:digits"}
+
+
+def test_positives__are_what_the_store_of_all_labels_has_of_them(made: Plan) -> None:
+    stores = {job.spec["cache"]["label_embeddings"]: job for job in named(made, "cache_embeddings", "digits")}
+    dataset = made.jobs[stores["all"].upstream["dataset"].directory].directory
+    for name in ("train", "test"):
+        split = open_split(dataset, name)
+        rows, labels = slice(0, len(split.ids)), torch.from_numpy(split.labels)
+        whole = StoreReader(stores["all"].directory, ["label_embeddings"]).columns(name, split.ids)
+        packed = StoreReader(stores["positives"].directory, [POSITIVES]).columns(name, split.ids)
+        found = unpack_positives(packed[POSITIVES].read(rows, 0), labels)
+        assert packed[POSITIVES].row_shape[0] == split.info.most_labels < labels.shape[1]
+        torch.testing.assert_close(
+            found, whole["label_embeddings"].read(rows, 0) * labels[..., None], rtol=1e-3, atol=1e-3
+        )
+
+
+def test_pack_positives__round_trip_with_none_and_with_all() -> None:
+    embeddings = torch.randn(4, 5, 3)
+    labels = torch.tensor([[0, 0, 0, 0, 0], [1, 1, 1, 1, 1], [0, 1, 0, 0, 1], [0, 0, 0, 0, 1]], dtype=torch.uint8)
+    packed = pack_positives(embeddings, labels, 5)
+    assert torch.equal(packed[2, :2], embeddings[2, [1, 4]])
+    assert not packed[0].any()
+    assert torch.equal(unpack_positives(packed, labels), embeddings * labels[..., None])
+    assert torch.equal(
+        unpack_positives(pack_positives(embeddings[2:], labels[2:], 2), labels[2:]),
+        embeddings[2:] * labels[2:, :, None],
+    )
+
+
+def test_verify__finds_nothing_wrong(made: Plan) -> None:
+    lines = list(verify(made, [], 20))
+    assert len([line for line in lines if line.startswith("ok ")]) == len(made.jobs)
+    assert not [line for line in lines if line.startswith("WRONG")]
+
+
+def test_forecast__is_what_lies_there(made: Plan, config: Config, tmp_path: Path) -> None:
+    planned = Plan(load_config(config | {"results": str(tmp_path)}))
+    expected = {(each.job.stage, each.job.key): each.size for each in expect(planned)}
+    for job in made.jobs.values():
+        manifest = load_manifest(job.directory)
+        assert manifest is not None
+        assert expected[job.stage, job.key].bytes == pytest.approx(manifest["bytes"], rel=0.02), job.name
+        assert expected[job.stage, job.key].files == len(manifest["files"]), job.name
+
+
+def test_predict__a_student_with_a_label_encoder(made: Plan, tmp_path: Path) -> None:
+    (student, *_) = named(made, "distill_student", "l2d-")
+    split = open_split(made.jobs[student.upstream["dataset"].directory].directory, "test")
+    Image.fromarray(split.images.read(slice(0, 1))[0, :, :, 0]).save(tmp_path / "scene.png")
+    ((_, found),) = predict_images(student.directory, tmp_path / "scene.png", 10)
+    assert len(found) == 10
+    assert sum(probability for _, probability in found) != pytest.approx(1)  # each label by itself
+    assert all(0 <= probability <= 1 for _, probability in found)
+
+
+MISTAKES: list[tuple[str, Any, str]] = [
+    (
+        "students.mld.distiller",
+        {"name": "kd"},
+        "students.mld.distiller.name: kd, but 'digits' is multi_label; expected one",
+    ),
+    ("models.byobnet.label_encoder", None, "models.byobnet.label_encoder: missing; students.cd.distiller compares"),
+    ("joint_teachers.joint.label_encoder", None, "joint_teachers.joint.label_encoder: missing; students.joint_l2d"),
+    ("models.resnet.latent_dim", 8, "latent_dim: 8, expected null, since there is a label_encoder"),
+    ("models.resnet.label_encoder", {"width": 16, "heads": 3}, "heads: 3, expected a divisor of width"),
+    ("students.rkd.level", "L2", "students.rkd.level: given L2, but rkd says itself what it compares"),
+    ("students.l2d.sweep", {"mldweight": [1]}, "unknown key 'mldweight', expected some of"),
+    (
+        "students.joint_l2d.distiller",
+        {"name": "reviewkd"},
+        "reviewkd compares L4, but joint teacher 'joint', fused at L2",
+    ),
+    ("datasets.letters.task", "single_label", "datasets.letters.source"),
+    ("joint_teachers.joint.level", "L1", "joint_teachers.joint.label_encoder: given, but at level L1 there is no map"),
+    ("reports.attention.dataset", "dogs", "reports.attention.dataset: 'dogs' is not the name of a known dataset"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "said"), MISTAKES, ids=lambda each: str(each)[:30])
+def test_mistakes(config: Config, key: str, value: Any, said: str) -> None:
+    changed = copy.deepcopy(config)
+    *parents, last = key.split(".")
+    place = changed
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    with pytest.raises(UserError) as error:
+        load_config(changed)
+    assert said in str(error.value)
