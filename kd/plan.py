@@ -331,16 +331,30 @@ class Plan:
         return model.model_copy(update={"weights": weights})
 
     def _individual_rows(self) -> None:
-        """The individual teacher of a dataset is the reference in every experiment that the dataset is in."""
+        """The individual teacher of a dataset is a row of every experiment that the dataset is in.
+
+        It is the one that students of the experiment name, else the first one trained on the dataset.
+        """
         experiments = dict.fromkeys((row.experiment, row.dataset) for row in self.rows)
         trained = {teacher.dataset for teacher in self.config.teachers.values()}
         experiments |= dict.fromkeys((self.config.experiment, dataset) for dataset in self.config.datasets)
+        named = self._named_teachers()
         for experiment, dataset in experiments:
             if dataset in trained:
+                teacher = named.get((experiment, dataset)) or self.config.individual(dataset)
                 for seed in self.config.seeds:
-                    job = self._named["train_teacher", f"{self.config.individual(dataset)}-seed{seed}"]
+                    job = self._named["train_teacher", f"{teacher}-seed{seed}"]
                     self.rows.append(Row(experiment, dataset, "individual", "", seed, job))
         self._check_rows()
+
+    def _named_teachers(self) -> dict[tuple[str, str], str]:
+        """Teachers that students name for their dataset, by experiment and dataset."""
+        return {
+            (student.experiment or self.config.experiment, dataset): teacher
+            for student in self.config.students.values()
+            if isinstance(student.teacher, dict)
+            for dataset, teacher in student.teacher.items()
+        }
 
     def _check_rows(self) -> None:
         seen: dict[tuple[Any, ...], Job] = {}

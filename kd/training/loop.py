@@ -133,7 +133,7 @@ class _Training:
         self.losses: list[Tensor] = []
         module = share_statistics(task.module, fabric)
         self.optimizer = make_optimizer(module, recipe, fabric.device)
-        self.schedule = make_schedule(self.optimizer, recipe, recipe.epochs * task.steps)
+        self.schedule = make_schedule(self.optimizer, recipe, (recipe.schedule_epochs or recipe.epochs) * task.steps)
         compiled: Any = torch.compile(module) if recipe.compile else module
         self.module, self.wrapped = fabric.setup(compiled, self.optimizer)
         self.ema = ModelEmaV3(task.module, decay=recipe.ema, use_warmup=True) if recipe.ema else None

@@ -30,6 +30,8 @@ class RecipeOptions(BaseOptions):
     """Part of the run in which the learning rate rises; not used by constant."""
     epochs: Annotated[int, Gt(0)]
     """Passes over the training split."""
+    schedule_epochs: Annotated[int, Gt(0)] | None = None
+    """Epochs that the schedule is laid out for, where training stops before its end; null: `epochs`."""
     batch_size: Annotated[int, Ge(2)]
     """Images in a step; at least two, as batch norm needs."""
     accumulate: Annotated[int, Gt(0)] = 1
@@ -52,9 +54,11 @@ class RecipeOptions(BaseOptions):
     """Which weights are kept and used further on; the tables show both."""
 
     @model_validator(mode="after")
-    def _parts_can_be_normalised(self) -> Self:
+    def _fits(self) -> Self:
         if self.batch_size < 2 * self.accumulate:
             raise ValueError(f"batch_size ({self.batch_size}) must be at least twice accumulate ({self.accumulate})")
+        if self.schedule_epochs is not None and self.schedule_epochs < self.epochs:
+            raise ValueError(f"schedule_epochs ({self.schedule_epochs}) must be at least epochs ({self.epochs})")
         return self
 
 

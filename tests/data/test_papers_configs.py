@@ -1,0 +1,56 @@
+"""The configs of L2D's experiments, on data in the layout of the real ones: planned whole, without a picture read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from kd.config import load_config
+from kd.data.options import SplitOptions
+from kd.evaluation.papers import PAPERS
+from kd.plan import Plan
+from tests.conftest import ROOT
+from tests.data.layouts import make_coco, make_nus_wide, make_voc
+from tests.workflow.running import jobs, snakemake
+
+EXPERIMENTS = ROOT / "config/l2d"
+LAYOUTS: dict[str, Callable[[Path], Path]] = {"voc2007": make_voc, "coco2014": make_coco, "nus_wide": make_nus_wide}
+
+
+@pytest.mark.parametrize("name", list(LAYOUTS))
+def test_config__is_planned_by_snakemake(tmp_path: Path, name: str) -> None:
+    raw = yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text())
+    raw["datasets"][name]["source"]["root"] = str(LAYOUTS[name](tmp_path / "data"))
+    done = snakemake(tmp_path, "-n", "all", "report", config=raw)
+    assert done.returncode == 0, done.stdout
+    planned = jobs(done.stdout)
+    plan = Plan(load_config(raw))
+    assert SplitOptions.model_validate(plan.stage("prepare_dataset")[0].spec["split"]).val == 0.1
+    assert planned["distill_student"] == len(plan.stage("distill_student"))
+    assert planned["fetch_weights"] == len(raw["models"])
+    # Each pair of the paper's tables has all of its rows, and the teacher that it names.
+    printed = pd.read_csv(PAPERS / "l2d.csv")
+    pairs = printed.loc[printed["dataset"] == name, ["teacher", "student"]].drop_duplicates()
+    for teacher, student in pairs.itertuples(index=False):
+        own = [
+            row for row in plan.rows if row.experiment == f"{teacher}_{student}" and row.seed == 0 and not row.variant
+        ]
+        assert {row.row for row in own} == {
+            "individual",
+            "vanilla",
+            "rkd",
+            "pkt",
+            "reviewkd",
+            "mse",
+            "ps",
+            "mld",
+            "l2d",
+        }
+        individual = next(row.job for row in own if row.row == "individual")
+        assert individual.name == f"{teacher}-seed0"
+        compared = [each for each in plan.config.reports.papers if each.experiment == f"{teacher}_{student}"]
+        assert compared
