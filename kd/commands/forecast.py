@@ -28,6 +28,7 @@ class Expected:
         there: whether it is.
         missing: what is still to be written: nothing, or all but what an unfinished directory holds.
         transient: bytes besides, while it is made.
+        savings: bytes less, if label-wise embeddings were those of positives alone.
     """
 
     job: Job
@@ -35,6 +36,7 @@ class Expected:
     there: bool
     missing: Size
     transient: int
+    savings: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def _expected(forecaster: Forecaster, job: Job) -> Expected:
     missing = Size(
         max(0, size.bytes - written.bytes - taken.bytes), 0, max(0, size.inodes - written.inodes - taken.inodes)
     )
-    return Expected(job, size, there=False, missing=missing, transient=transient)
+    return Expected(job, size, there=False, missing=missing, transient=transient, savings=forecaster.savings(job))
 
 
 def _taken(job: Job) -> Size:
@@ -213,9 +215,12 @@ def check_fit(plan: Plan, directories: Collection[Path]) -> Iterator[str]:
     if free.inodes is not None and needed.inodes > free.inodes:
         problems.append(f"lacks {needed.inodes - free.inodes:,} inodes")
     if problems:
+        saved = sum(each.savings for each in expected if not each.there)
+        less = f", such as label_embeddings: positives, which saves {readable(saved)}" if saved else ""
         raise UserError(
             f"results: {free.folder} {' and '.join(problems)}; {'; '.join(lines)}; nothing was started: free some"
-            " space, set `results` to another folder, or store less (caches, views); `python -m kd forecast` lists it"
+            f" space, set `results` to another folder, or store less (caches{less}; views); `python -m kd forecast`"
+            " lists it"
         )
     yield from lines
     yield from _memory_warning(plan)

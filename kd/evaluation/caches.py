@@ -17,7 +17,7 @@ COLUMNS = (*ROW, "views", "dtype", "bytes_per_image", "metric", "n_seeds", "mean
 
 
 def cache_table(plan: Plan, measured: pd.DataFrame, selection: str, read: Read) -> pd.DataFrame:
-    """A line for each row of students, but those of sweeps: `COLUMNS`.
+    """A line for each row of students that have a teacher, but those of sweeps: `COLUMNS`.
 
     `views` is a number or `live`; `bytes_per_image` what is stored of one training picture for this student: its
     targets, and the embeddings that they are made from, of as many views as it sees; `mean` and `std` over seeds
@@ -33,7 +33,8 @@ def cache_table(plan: Plan, measured: pd.DataFrame, selection: str, read: Read) 
     lines: dict[tuple[str, ...], dict[str, Any]] = {}
     for row in plan.rows:
         key = (row.experiment, row.dataset, row.row, row.level)
-        if row.job.stage != "distill_student" or row.variant or key in lines:
+        taught = row.job.stage == "distill_student" and ("targets" in row.job.upstream or row.job.spec["live"])
+        if not taught or row.variant or key in lines:
             continue
         values = scores[key]["value"]
         views = row.job.spec["views"]

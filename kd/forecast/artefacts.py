@@ -236,6 +236,13 @@ class Forecaster:
         }
         return self._store_size(job, self._arrays(job, shapes, options), SPLITS)
 
+    def savings(self, job: Job) -> int:
+        """Bytes that a store would not take if of label-wise embeddings it held those of positives alone."""
+        if "label_embeddings" not in job.spec.get("arrays", ()):
+            return 0
+        cheaper = job.spec | {"cache": job.spec["cache"] | {"label_embeddings": "positives"}}
+        return self.size(job).bytes - self.size(job.model_copy(update={"spec": cheaper})).bytes
+
     def _arrays(self, job: Job, shapes: dict[str, Shape], options: CacheOptions) -> Arrays:
         """As they are in a store."""
         arrays: Arrays = {name: (shape, stored_dtype(name, options.dtype)) for name, shape in shapes.items()}

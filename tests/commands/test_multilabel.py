@@ -12,6 +12,7 @@ import torch
 import yaml
 from PIL import Image
 
+from kd.commands import forecast
 from kd.commands.forecast import expect
 from kd.commands.verify import verify
 from kd.config import load_config
@@ -141,6 +142,22 @@ def test_forecast__is_what_lies_there(made: Plan, config: Config, tmp_path: Path
         assert manifest is not None
         assert expected[job.stage, job.key].bytes == pytest.approx(manifest["bytes"], rel=0.02), job.name
         assert expected[job.stage, job.key].files == len(manifest["files"]), job.name
+
+
+def test_forecast__names_the_cheaper_choice_where_label_embeddings_do_not_fit(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planned = Plan(load_config(config | {"results": str(tmp_path)}))
+    expected = {
+        each.job.name: each
+        for each in expect(planned)
+        if each.job.spec.get("cache", {}).get("label_embeddings") == "all"
+    }
+    assert expected["digits-on-digits-seed0"].savings > 0
+    assert expected["letters-on-digits-seed0"].savings == 0
+    monkeypatch.setattr(forecast, "free_space", lambda results: forecast.Free(results, 1, None, 4096))
+    with pytest.raises(UserError, match=r"label_embeddings: positives, which saves \d"):
+        list(forecast.check_fit(planned, set(planned.jobs)))
 
 
 def test_predict__a_student_with_a_label_encoder(made: Plan, tmp_path: Path) -> None:
