@@ -24,7 +24,13 @@ include: "workflow/rules/plot.smk"
 include: "workflow/rules/report.smk"
 
 
-rule all:
+rule everything:
     default_target: True
+    input:
+        rules.figures.input,
+        rules.report.output,
+
+
+rule all:
     input:
         rules.figures.input,
