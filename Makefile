@@ -7,7 +7,7 @@ SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/workstation
 .PHONY: demo test lint format clean
 
 demo: $(INSTALLED)
-	$(SNAKEMAKE) all report
+	$(SNAKEMAKE)
 	@cat results/tables/summary.md
 
 test: $(INSTALLED)
