@@ -82,8 +82,10 @@ up)
     ;;
 down)
     for daemon in slurmd slurmctld munged; do
-        pid=$folder/run/$daemon.pid
-        if [ -s "$pid" ]; then kill "$(cat "$pid")" || true; fi
+        [ -s "$folder/run/$daemon.pid" ] || continue
+        pid=$(cat "$folder/run/$daemon.pid")
+        kill "$pid" || true
+        wait_for sh -c "! kill -0 $pid" # it still writes into the folder
     done
     # With a configuration and no controller, every start of a Snakemake that has the plugin waits for ten seconds.
     rm -f "$conf/slurm.conf" "$conf/gres.conf"
