@@ -35,10 +35,12 @@ NETWORK = {
     "schedule": "constant",
 }
 WEIGHTS = {
-    "train_teacher": "network.safetensors",
-    "train_joint_teacher": "joint.safetensors",
-    "distill_student": "network.safetensors",
+    "digits": "network.safetensors",
+    "joint": "joint.safetensors",
+    "mlfd": "network.safetensors",
+    "fitnet": "network.safetensors",  # trains something beside the student
 }
+TRAININGS = ("train_teacher", "train_joint_teacher", "distill_student")
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,15 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             name: {"dataset": name, "model": "convnext", "recipe": "network"} for name in ("digits", "mnist5k")
         },
         "joint_teachers": {"joint": {"level": "L1", "dropout": 0.0, "views": 2, "recipe": "fusion"}},
-        "students": {"mlfd": {"teacher": "joint", "recipe": "network"}},
+        "students": {
+            "mlfd": {"teacher": "joint", "recipe": "network"},
+            "fitnet": {
+                "teacher": "individual",
+                "targets": ["digits"],
+                "distiller": {"name": "fitnet", "weight": 1},
+                "recipe": "network",
+            },
+        },
     }
     for job in Plan(load_config(config)).jobs.values():
         make(job)
@@ -72,7 +82,8 @@ def undone(alone: dict[str, Any], tmp_path: Path) -> dict[str, Job]:
     """A job of each kind of training, to be done again on a copy of the results."""
     shutil.copytree(alone["results"], tmp_path / "results")
     plan = Plan(load_config(alone | {"results": str(tmp_path / "results")}))
-    return {stage: next(job for job in plan.jobs.values() if job.stage == stage) for stage in WEIGHTS}
+    trainings = [job for job in plan.jobs.values() if job.stage in TRAININGS]
+    return {name: next(job for job in trainings if job.name.split("-")[0] == name) for name in WEIGHTS}
 
 
 def start(job: Job) -> subprocess.Popen[str]:
@@ -86,22 +97,22 @@ def start(job: Job) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("stage", list(WEIGHTS))
-def test_two_processes__weights_of_one(undone: dict[str, Job], stage: str) -> None:
-    job = undone[stage]
-    before = load_file(job.directory / WEIGHTS[stage])
+@pytest.mark.parametrize("name", list(WEIGHTS))
+def test_two_processes__weights_of_one(undone: dict[str, Job], name: str) -> None:
+    job = undone[name]
+    before = load_file(job.directory / WEIGHTS[name])
     shutil.rmtree(job.directory)
     process = start(job)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert output.count("done in") == 1  # one of them writes
-    after = load_file(job.directory / WEIGHTS[stage])
-    for name, value in before.items():
-        assert (after[name] - value).norm() <= 1e-5 * value.norm(), name
+    after = load_file(job.directory / WEIGHTS[name])
+    for tensor, value in before.items():
+        assert (after[tensor] - value).norm() <= 1e-5 * value.norm(), tensor
 
 
 def test_two_processes__stop_together(undone: dict[str, Job], tmp_path: Path) -> None:
-    job = undone["train_teacher"]
+    job = undone["digits"]
     spec = job.spec | {"recipe": job.spec["recipe"] | {"epochs": 5000}}
     job = job.model_copy(update={"spec": spec, "directory": tmp_path / "long"})
     process = start(job)
@@ -118,7 +129,7 @@ def test_two_processes__stop_together(undone: dict[str, Job], tmp_path: Path) ->
 
 
 def test_two_processes__followers_do_not_outlive_the_first(undone: dict[str, Job], tmp_path: Path) -> None:
-    job = undone["train_teacher"]
+    job = undone["digits"]
     spec = job.spec | {"recipe": job.spec["recipe"] | {"epochs": 5000}}
     job = job.model_copy(update={"spec": spec, "directory": tmp_path / "long"})
     process = start(job)
