@@ -130,7 +130,7 @@ DAMAGES: list[tuple[Callable[[Job, Plan], None], str, str]] = [
     ),
     (other_manifest, r"manifest\.json: name: found one-on-other-seed0, expected", r"name: found one-on-other-seed0"),
     (other_weights, r"manifest says: upstream\.teacher:", r"manifest says: upstream\.teacher:"),
-    (other_split, r"manifest says: upstream\.dataset:", r"manifest says: upstream\.dataset:"),
+    (other_split, r"manifest says: spec\.dataset: ", r"manifest says: spec\.dataset: "),
     (
         other_views,
         r"manifest says: spec\.augmentation\.rotation: 40\.0 -> 10\.0",
