@@ -137,8 +137,10 @@ class Forecaster:
 
     def _student_levels(self, job: Job) -> None:
         """Refuse maps that the student, or its individual teacher, does not have."""
-        name, levels = _config_name(job), parse_distiller(job.spec["distiller"]).needs(job.spec["level"]).levels
-        key = f"students.{name}" if job.spec["individual"] else f"joint_teachers.{self._teacher_name(name)}.level"
+        name, method = _config_name(job), parse_distiller(job.spec["distiller"])
+        levels = method.needs(job.spec["level"]).levels
+        own = f"students.{name}.{'level' if method.ASKS_LEVEL else 'distiller'}"
+        key = own if job.spec["individual"] else f"joint_teachers.{self._teacher_name(name)}.level"
         for each in levels:
             self._tap(job, each, key)
         if job.spec["individual"] and levels:

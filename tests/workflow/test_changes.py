@@ -71,9 +71,9 @@ class Finished:
         text = CONFIG.replace("PICTURES", str(self.pictures))
         self.config: Raw = yaml.safe_load(text) | {"results": str(self.directory / "results")}
 
-    def run(self, *arguments: str, config: Raw | None = None) -> dict[str, int]:
+    def run(self, *arguments: str, target: str = "all", config: Raw | None = None) -> dict[str, int]:
         """How many jobs of which rule Snakemake starts."""
-        done = snakemake(self.directory, *arguments, config=config or self.config, checkout=self.checkout)
+        done = snakemake(self.directory, target, *arguments, config=config or self.config, checkout=self.checkout)
         assert done.returncode == 0, done.stdout
         return jobs(done.stdout)
 
@@ -298,10 +298,10 @@ def test_change__made_and_undone(finished: Finished) -> None:
     student_lr(config)
     before = [job.manifest.read_text() for job in Plan(load_config(finished.config)).jobs.values()]
     students = Plan(load_config(config)).stage(STUDENT)
-    assert finished.run("students", config=config) == {"students": 1, STUDENT: 2}
+    assert finished.run(target="students", config=config) == {"students": 1, STUDENT: 2}
     assert all(job.manifest.is_file() for job in students)
     with edited(finished.checkout / "workflow/rules/distill_student.smk", replaced("python -m", "python  -m")):
-        assert finished.run("students", config=config) == {"students": 1, STUDENT: 2}  # they end at once
+        assert finished.run(target="students", config=config) == {"students": 1, STUDENT: 2}  # they end at once
     for job in students:
         log = (job.directory / ".job.log").read_text()
         assert [log.count(said) for said in (": building ", ": done in ", ": already built")] == [1, 1, 1]

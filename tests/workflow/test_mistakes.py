@@ -120,7 +120,7 @@ def unknown_reference(tiny: Tiny, _: Path) -> None:
 
 
 def softmax_on_multi_label(tiny: Tiny, _: Path) -> None:
-    tiny["datasets"]["digits"]["task"] = "multi_label"
+    tiny["datasets"]["digits"] |= {"source": {"type": "scenes"}, "task": "multi_label"}
 
 
 def unknown_split(tiny: Tiny, root: Path) -> None:
@@ -130,7 +130,7 @@ def unknown_split(tiny: Tiny, root: Path) -> None:
 
 BEFORE_ANY_JOB = [
     (unknown_reference, "joint_teachers.joint_l1.teachers: 'letters_resnet' is not the name of a known teacher"),
-    (softmax_on_multi_label, "datasets.digits.task: multi_label, but teachers, joint teachers and mlfd train with"),
+    (softmax_on_multi_label, "students.mlfd_l1.distiller.name: mlfd, but 'digits' is multi_label; expected one of"),
     (unknown_split, "line 2: split is 'training', expected one of ['train', 'val', 'test']"),
     (unknown_key, "recipes.network.epoch: unknown key; did you mean epochs?"),
     (wrong_type, "recipes.network.epochs: input should be a valid integer"),
@@ -142,7 +142,7 @@ BEFORE_ANY_JOB = [
     (checkpoint_missing, "none.safetensors is not a file"),
 ]
 IN_A_JOB = [
-    ("datasets", one_class, "datasets.digits: only one class, 'class0'; expected at least two"),
+    ("datasets", one_class, "datasets.digits: expected at least two classes, found ['class0']"),
     ("datasets", not_an_image, "class0/0.png: is not an image that can be decoded"),
     ("datasets", truncated, "class1/1.png: damaged image"),
     ("datasets", too_few_pictures, "split.train: 1000 asks for 1000 images"),

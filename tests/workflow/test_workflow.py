@@ -93,7 +93,7 @@ def test_run__figures_report_and_logs(run: Path) -> None:
     for name in ("accuracy", "training_curves", "cost"):
         assert "<svg" in (run / f"results/figures/{name}.svg").read_text()
     page = (run / "results/report.html").read_text()
-    for caption in ("Error bars: one standard deviation", "versions of code and libraries"):
+    for caption in ("Dotted lines: networks trained with labels alone", "versions of code and libraries"):
         assert caption in page
     log = next((run / "results/logs/train_teacher").glob("digits_resnet-seed0-*.log")).read_text()
     assert re.search("running on (cpu|cuda:0)", log)
