@@ -14,7 +14,8 @@ skip() {
 [ "$(id -u)" = 0 ] || skip "only root can start a Slurm"
 [ ! -e /etc/slurm/slurm.conf ] || skip "there is a Slurm here already (/etc/slurm/slurm.conf)"
 if ! command -v slurmctld >/dev/null; then
-    (apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends slurm-wlm munge) \
+    export DEBIAN_FRONTEND=noninteractive
+    timeout 300 sh -c "apt-get update && apt-get install --yes --no-install-recommends slurm-wlm munge" \
         >"$scratch/apt.log" 2>&1 || skip "apt cannot install slurm-wlm: $(tail -n 1 "$scratch/apt.log")"
 fi
 trap '"$here/single-node.sh" down "$scratch"; rm -rf "$scratch"' EXIT
