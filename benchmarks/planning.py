@@ -26,7 +26,7 @@ SEEDS = 5
 
 
 def config(results: Path) -> dict[str, Any]:
-    """Four datasets, four architectures, joint teachers at two levels and three widths, controls."""
+    """Four datasets, joint teachers at two levels and three widths, controls."""
     joint = {
         f"joint_{level}_{width}": {
             "level": level,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import importlib.metadata
 import os
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from kd.commands.forecast import free_space, readable
-from kd.jobs.environment import DRIVER, VISIBLE, visible_devices
+from kd.jobs.environment import DRIVER, VISIBLE, main_memory, visible_devices
+from kd.jobs.lock import refuse_unless_unsupported
 from kd.plan import Plan
 
 ROOT = Path(__file__).parent.parent.parent
@@ -79,8 +79,7 @@ def _torch() -> Iterator[Finding]:
     import torch
 
     cores = len(os.sched_getaffinity(0))
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    yield Finding("ok", f"{cores} CPU cores, {readable(memory)} of main memory")
+    yield Finding("ok", f"{cores} CPU cores, {readable(main_memory())} of main memory")
     built = f"torch {torch.__version__}, built for " + (
         f"CUDA {torch.version.cuda}" if torch.version.cuda else "the CPU"
     )
@@ -132,9 +131,8 @@ def _has_locks(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
-            return False
-        raise
+        refuse_unless_unsupported(error)
+        return False
     return True
 
 
@@ -150,10 +148,7 @@ def _weights_cache() -> Iterator[Finding]:
     """Where timm's pretrained weights lie."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    folder = Path(HF_HUB_CACHE)
-    while not folder.exists():
-        folder = folder.parent
-    if os.access(folder, os.W_OK):
+    if os.access(free_space(Path(HF_HUB_CACHE)).folder, os.W_OK):
         yield Finding("ok", f"pretrained weights go to {HF_HUB_CACHE}")
     else:
         yield Finding(

@@ -12,6 +12,7 @@ from kd.commands.stored import BINARY, readable_size
 from kd.forecast.artefacts import Forecaster
 from kd.forecast.memory import Memory
 from kd.forecast.sizes import Size
+from kd.jobs.environment import main_memory
 from kd.jobs.errors import UserError
 from kd.jobs.job import Job
 from kd.jobs.manifest import manifest_path, whole_manifest
@@ -228,6 +229,6 @@ def check_fit(plan: Plan, directories: Collection[Path]) -> Iterator[str]:
 
 def _memory_warning(plan: Plan) -> Iterator[str]:
     given = plan.config.memory.ram_gib
-    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    have = main_memory() / 2**30
     if given > have:
         yield f"warning: memory.ram_gib: {given:g} for each job, but this machine has {have:.1f} GiB in all"

@@ -34,6 +34,11 @@ def memory_budget() -> tuple[int, int]:
     return ram, device
 
 
+def main_memory() -> int:
+    """Bytes of main memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def want_events(*, wanted: bool) -> None:
     """Tell the jobs that this process starts whether trainings write event files for TensorBoard."""
     os.environ[EVENTS] = "1" if wanted else ""

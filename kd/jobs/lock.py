@@ -119,7 +119,7 @@ def current_writer(directory: Path) -> str | None:
             except BlockingIOError:
                 return who
             except OSError as error:
-                _refuse_unless_unsupported(error)
+                refuse_unless_unsupported(error)
     if claim is None or (claim.writer and claim.writer.host == socket.gethostname()):
         return None
     return who if _seconds_since(claim, directory) < DEAD_AFTER_SECONDS else None
@@ -155,12 +155,13 @@ def _flock(stream: IO[str], directory: Path, *, wait: bool) -> bool:
         _say_who_writes(directory, _read(directory / WRITER), wait=wait)
         fcntl.flock(stream, fcntl.LOCK_EX)
     except OSError as error:
-        _refuse_unless_unsupported(error)
+        refuse_unless_unsupported(error)
         return False
     return True
 
 
-def _refuse_unless_unsupported(error: OSError) -> None:
+def refuse_unless_unsupported(error: OSError) -> None:
+    """Raise what `flock` met again, unless it is that the file system has no such locks."""
     if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
         raise error
 

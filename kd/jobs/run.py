@@ -98,6 +98,7 @@ def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome], u
         _follow(job, lambda: build(Context(spec, directories, job.directory)))
         return
     where = job.directory
+    # A failing disk is told in words before the log keeps it; the log and the lock may meet one, too.
     with disk_errors(where), writing(where), _logged_in(where), disk_errors(where):
         for partial in job.directory.glob(f".*{PARTIAL}"):  # of an attempt that was killed
             partial.unlink()

@@ -8,8 +8,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,16 @@ import yaml
 
 from kd.config import load_config
 from kd.jobs.job import Job
-from kd.jobs.lock import current_writer
+from kd.jobs.lock import WRITER, current_writer
+from kd.jobs.run import JOB_LOG
 from kd.plan import Plan
 from kd.training.loop import CHECKPOINT
 from tests.conftest import ROOT
+from tests.workflow.running import wait_until
 
 pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm")]
 
 START_SECONDS = 240  # until a job that was submitted trains
-
 
 controllers: list[subprocess.Popen[str]] = []
 
@@ -67,15 +67,8 @@ def plan_of(folder: Path, config: dict[str, Any]) -> Plan:
 
 
 def log_of(job: Job) -> str:
-    path = job.directory / ".job.log"
+    path = job.directory / JOB_LOG
     return path.read_text() if path.is_file() else ""
-
-
-def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.5)
 
 
 def queued() -> list[str]:
@@ -89,7 +82,7 @@ def slurm_job(job: Job) -> str:
     found: list[str] = []
 
     def find() -> bool:
-        claim = job.directory / ".writer"
+        claim = job.directory / WRITER
         found[:] = re.findall(r'"slurm_job": "(\d+)"', claim.read_text()) if claim.is_file() else []
         return bool(found)
 

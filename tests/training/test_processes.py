@@ -111,7 +111,9 @@ def test_two_processes__weights_of_one(undone: dict[str, Job], name: str) -> Non
         assert (after[tensor] - value).norm() <= 1e-5 * value.norm(), tensor
 
 
-def test_two_processes__stop_together(undone: dict[str, Job], tmp_path: Path) -> None:
+@pytest.fixture
+def long_training(undone: dict[str, Job], tmp_path: Path) -> tuple[Job, subprocess.Popen[str]]:
+    """One that would go on for minutes, in its first epochs."""
     job = undone["digits"]
     spec = job.spec | {"recipe": job.spec["recipe"] | {"epochs": 5000}}
     job = job.model_copy(update={"spec": spec, "directory": tmp_path / "long"})
@@ -120,6 +122,11 @@ def test_two_processes__stop_together(undone: dict[str, Job], tmp_path: Path) ->
     for line in process.stdout:
         if "val=" in line:
             break
+    return job, process
+
+
+def test_two_processes__stop_together(long_training: tuple[Job, subprocess.Popen[str]]) -> None:
+    job, process = long_training
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 143, output
@@ -128,15 +135,8 @@ def test_two_processes__stop_together(undone: dict[str, Job], tmp_path: Path) ->
     assert not (job.directory / WRITER).exists()
 
 
-def test_two_processes__followers_do_not_outlive_the_first(undone: dict[str, Job], tmp_path: Path) -> None:
-    job = undone["digits"]
-    spec = job.spec | {"recipe": job.spec["recipe"] | {"epochs": 5000}}
-    job = job.model_copy(update={"spec": spec, "directory": tmp_path / "long"})
-    process = start(job)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "val=" in line:
-            break
+def test_two_processes__followers_do_not_outlive_the_first(long_training: tuple[Job, subprocess.Popen[str]]) -> None:
+    _, process = long_training
     process.kill()
     process.communicate(timeout=60)  # ends when no process has this end of the pipe any more
 

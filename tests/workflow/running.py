@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,14 @@ def started(
         text=True,
         start_new_session=own_group,
     )
+
+
+def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
+    """Look again and again; `what` is said if it is in vain."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.1)
 
 
 def jobs(output: str) -> dict[str, int]:

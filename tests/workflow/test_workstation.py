@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from kd.jobs.lock import WRITER
 from kd.jobs.run import JOB_LOG
 from kd.training.loop import CHECKPOINT
-from tests.workflow.running import snakemake, started
+from tests.workflow.running import snakemake, started, wait_until
 
 START_SECONDS = 60
 
@@ -34,10 +33,11 @@ def test_workstation__gpus_bound_the_jobs_and_ctrl_c_loses_nothing(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
     running = started(tmp_path, "teachers", config=tiny, own_group=True)
     teachers = tmp_path / "results/train_teacher"
-    end = time.monotonic() + START_SECONDS
-    while sum("val=" in path.read_text() for path in teachers.rglob(JOB_LOG)) < 2:
-        assert time.monotonic() < end, "teachers do not start"
-        time.sleep(0.1)
+    wait_until(
+        lambda: sum("val=" in path.read_text() for path in teachers.rglob(JOB_LOG)) == 2,
+        START_SECONDS,
+        "teachers do not start",
+    )
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to Snakemake and to its jobs
     printed, _ = running.communicate(timeout=30)
     assert running.returncode != 0

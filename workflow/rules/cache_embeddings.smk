@@ -14,9 +14,8 @@ rule cache_embeddings:
     params:
         job=job_json("cache_embeddings"),
         devices=devices_of("cache_embeddings"),
-        launcher=launcher_of("cache_embeddings"),
     shell:
-        "exec {params.launcher}python -m kd.stages.cache_embeddings"
+        "exec python -m kd.stages.cache_embeddings"
         " --job {params.job:q} {params.devices} > {log:q} 2>&1"
 
 

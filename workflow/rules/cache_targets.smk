@@ -14,9 +14,8 @@ rule cache_targets:
     params:
         job=job_json("cache_targets"),
         devices=devices_of("cache_targets"),
-        launcher=launcher_of("cache_targets"),
     shell:
-        "exec {params.launcher}python -m kd.stages.cache_targets"
+        "exec python -m kd.stages.cache_targets"
         " --job {params.job:q} {params.devices} > {log:q} 2>&1"
 
 
