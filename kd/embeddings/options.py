@@ -17,6 +17,9 @@ Cells = Annotated[int, Gt(1)]
 STORED_DTYPES: dict[Dtype, str] = {"float32": "float32", "float16": "float16", "bfloat16": "uint16", "int8": "int8"}
 """numpy's type of what is on disk; numpy knows no bfloat16, so that is stored as its 16 bits."""
 
+POSITIVES = "positive_embeddings"
+"""Name of the array of a store that holds label-wise embeddings of positives alone; see `kd.embeddings.positives`."""
+
 
 def stored_dtype(name: str, dtype: Dtype) -> Dtype:
     """Precision of an array: logits are small and decide the loss, so they have float16 at least."""

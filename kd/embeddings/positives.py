@@ -9,9 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-POSITIVES = "positive_embeddings"
-"""Name of such an array in a store."""
-
 
 def pack_positives(embeddings: Tensor, labels: Tensor, most: int) -> Tensor:
     """(B, classes, d) floats and (B, classes) of 0 and 1 to (B, most, d)."""

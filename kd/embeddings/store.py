@@ -23,8 +23,8 @@ from torch import Tensor
 from kd.data.packed import DatasetInfo, Split
 from kd.data.storage import create_group, open_group, open_rows, spans, write_column
 from kd.embeddings.encoding import EncodedArray
-from kd.embeddings.options import CacheOptions, Dtype, stored_dtype
-from kd.embeddings.positives import POSITIVES, pack_positives
+from kd.embeddings.options import POSITIVES, CacheOptions, Dtype, stored_dtype
+from kd.embeddings.positives import pack_positives
 from kd.jobs.errors import UserError
 from kd.jobs.progress import Progress
 

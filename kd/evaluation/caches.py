@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from kd.distillers.registry import parse_distiller
-from kd.embeddings.positives import POSITIVES
+from kd.embeddings.options import POSITIVES
 from kd.evaluation.tables import PLACE, Read, headline, stored_bytes
 from kd.jobs.job import Job
 from kd.plan import Plan

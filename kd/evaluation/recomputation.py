@@ -16,8 +16,7 @@ from kd.data.sources.base import SPLITS
 from kd.data.storage import RowArray
 from kd.data.views import Views, to_float
 from kd.embeddings.encoding import EncodedArray
-from kd.embeddings.options import CacheOptions
-from kd.embeddings.positives import POSITIVES
+from kd.embeddings.options import POSITIVES, CacheOptions
 from kd.embeddings.store import StoreReader, stored_arrays
 from kd.jobs.job import Job
 from kd.models.network import freeze

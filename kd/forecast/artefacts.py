@@ -9,8 +9,7 @@ from kd.data.origin import MADE_FROM, origin_of
 from kd.data.sources.base import SPLITS
 from kd.data.storage import FORMAT, chunk_rows, row_size
 from kd.distillers.registry import parse_distiller
-from kd.embeddings.options import STORED_DTYPES, CacheOptions, Dtype, stored_dtype
-from kd.embeddings.positives import POSITIVES
+from kd.embeddings.options import POSITIVES, STORED_DTYPES, CacheOptions, Dtype, stored_dtype
 from kd.forecast.datasets import DatasetFacts, dataset_facts
 from kd.forecast.memory import Memory
 from kd.forecast.sizes import Size, array_size, file_size, group_size

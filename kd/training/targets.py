@@ -12,7 +12,8 @@ from torch import Tensor
 
 from kd.data.feed import Memory, Piece, Table
 from kd.data.packed import Split
-from kd.embeddings.positives import POSITIVES, unpack_positives
+from kd.embeddings.options import POSITIVES
+from kd.embeddings.positives import unpack_positives
 from kd.embeddings.store import StoreReader
 from kd.models.outputs import Outputs
 from kd.training.devices import send

@@ -18,7 +18,8 @@ from kd.commands.verify import verify
 from kd.config import load_config
 from kd.data.packed import open_split
 from kd.distillers.registry import distiller_names, load_distiller
-from kd.embeddings.positives import POSITIVES, pack_positives, unpack_positives
+from kd.embeddings.options import POSITIVES
+from kd.embeddings.positives import pack_positives, unpack_positives
 from kd.embeddings.store import StoreReader
 from kd.evaluation.prediction import predict_images
 from kd.jobs.errors import UserError

@@ -51,7 +51,7 @@ def test_invalidate__also_what_other_configs_made_from_it(config: Tiny) -> None:
     config["recipes"]["student"] = config["recipes"]["network"] | {"lr": 0.01}
     config["students"]["kd"]["recipe"] = "student"
     other = built(config)
-    del config["students"]["kd"]
+    config["students"]["kd"]["recipe"] = "fusion"
     lines = invalidated(planned(config), "digits_resnet-on-digits-seed0")
     assert sum("distill_student/kd-for-digits-seed0" in line for line in lines) == 2
     assert not find_job(other, "kd-for-digits-seed0").directory.exists()
