@@ -88,11 +88,34 @@ def test_fingerprint__follows_labels_and_pictures(tmp_path: Path, name: str) -> 
     options = SOURCES[name](tmp_path, CONTENT)
     before = source.fingerprint(options)
     assert source.fingerprint(options) == before
-    after = source.fingerprint(SOURCES[name](tmp_path, content_with("000007", ("dog", "person"))))
-    assert after["labels"] != before["labels"]
+    SOURCES[name](tmp_path, content_with("000007", ("dog", "person")))
+    labelled = source.fingerprint(options)
     (picture,) = (path for path in tmp_path.rglob("*000009.*") if path.suffix != ".xml")
     picture.touch()
-    assert source.fingerprint(options)["listing"] != after["listing"]
+    touched = source.fingerprint(options)
+    picture.unlink()
+    gone = source.fingerprint(options.model_copy(update={"missing_images": "skip"}))
+    assert len({str(each) for each in (before, labelled, touched, gone)}) == 4
+
+
+@pytest.mark.parametrize("name", ["voc", "coco", "nus_wide"])
+def test_fingerprint__names_a_folder_that_is_not_there(tmp_path: Path, name: str) -> None:
+    options = SOURCES[name](tmp_path, CONTENT)
+    folder = options.root / {"voc": "Annotations", "coco": "val2014", "nus_wide": "Flickr"}[name]
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=rf"source.root: {folder}: cannot be read \(No such file"):
+        load_source(name).fingerprint(options)
+
+
+@pytest.mark.parametrize("name", ["voc", "coco", "nus_wide"])
+def test_fingerprint__leaves_out_hidden_files_and_follows_links(tmp_path: Path, name: str) -> None:
+    options = SOURCES[name](tmp_path, CONTENT)
+    before = load_source(name).fingerprint(options)
+    folder = options.root / {"voc": "JPEGImages", "coco": "val2014", "nus_wide": "Flickr"}[name]
+    (folder / ".DS_Store").write_text("")
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert load_source(name).fingerprint(options) == before
 
 
 @every_source
@@ -103,19 +126,18 @@ def test_missing_images(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: 
     with pytest.raises(
         UserError, match=r"000007\.\w+: no such image file \(1 of 5 are missing\).*missing_images: skip"
     ):
-        load_source(name).fingerprint(options)
+        load_source(name).samples(options)
     skipping = options.model_copy(update={"missing_images": "skip"})
     samples, line = said(caplog, name, skipping)
     assert line == "missing images skipped: 1"
     assert labels_of(samples, "000007") == []
-    load_source(name).fingerprint(skipping)
 
 
 @every_source
 def test_unknown_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
     options = SOURCES[name](tmp_path, content_with("000007", ("dog", "unicorn")))
     with pytest.raises(UserError, match=r"label '(unicorn|-1130179).*' is not one of the \d+ classes .*: ignore"):
-        load_source(name).fingerprint(options)
+        load_source(name).samples(options)
     samples, line = said(caplog, name, options.model_copy(update={"unknown_labels": "ignore"}))
     assert line == "unknown labels ignored: 1"
     assert labels_of(samples, "000007") == [("dog",)]
@@ -127,7 +149,7 @@ def test_unlabelled(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str)
     defaults = {"voc": "error", "coco": "drop", "nus_wide": "keep", "csv_manifest": "error"}
     assert options.unlabelled == defaults[name]
     with pytest.raises(UserError, match=r"000007.* has no label; .*source.unlabelled: drop"):
-        load_source(name).fingerprint(options.model_copy(update={"unlabelled": "error"}))
+        load_source(name).samples(options.model_copy(update={"unlabelled": "error"}))
     samples, line = said(caplog, name, options.model_copy(update={"unlabelled": "drop"}))
     assert line == "pictures without a label dropped: 1"
     assert labels_of(samples, "000007") == []
@@ -140,7 +162,7 @@ def test_unlabelled(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str)
 def test_duplicates(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
     options = SOURCES[name](tmp_path, content_with("000007", ("dog",), ("cat", "dog")))
     with pytest.raises(UserError, match=r"000007.* is listed twice, first in .*source.duplicates: merge"):
-        load_source(name).fingerprint(options)
+        load_source(name).samples(options)
     samples, line = said(caplog, name, options.model_copy(update={"duplicates": "merge"}))
     assert line == "duplicates merged: 1"
     assert labels_of(samples, "000007") == [("cat", "dog")]
@@ -151,7 +173,7 @@ def test_duplicates__in_train_and_test_are_never_merged(tmp_path: Path, name: st
     """In COCO, each split has a folder of its own."""
     content = {**CONTENT, "test": [*CONTENT["test"], CONTENT["train"][0]]}
     with pytest.raises(UserError, match=r"000005.* is listed for test, and for train in "):
-        load_source(name).fingerprint(SOURCES[name](tmp_path, content, duplicates="merge"))
+        load_source(name).samples(SOURCES[name](tmp_path, content, duplicates="merge"))
 
 
 def test_faults__several_are_said_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -167,7 +189,7 @@ def test_faults__several_are_said_in_one_line(tmp_path: Path, caplog: pytest.Log
     assert [(sample.id, sample.labels) for sample in samples] == [("000005.png", ("cat", "dog"))]
     (tmp_path / "000005.png").unlink()
     with pytest.raises(UserError, match=r"no picture is left of the list: .*missing images skipped: 2"):
-        csv_manifest.fingerprint(options)
+        csv_manifest.samples(options)
 
 
 def test_read_lines__numbers_them_from_1(tmp_path: Path) -> None:

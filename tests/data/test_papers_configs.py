@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 import yaml
 
+from kd.commands.forecast import expect
 from kd.config import load_config
 from kd.data.options import SplitOptions
 from kd.evaluation.papers import PAPERS
+from kd.jobs.errors import UserError
 from kd.plan import Plan
 from tests.conftest import ROOT
 from tests.data.layouts import make_coco, make_nus_wide, make_voc
@@ -19,6 +21,15 @@ from tests.workflow.running import jobs, snakemake
 
 EXPERIMENTS = ROOT / "config/l2d"
 LAYOUTS: dict[str, Callable[[Path], Path]] = {"voc2007": make_voc, "coco2014": make_coco, "nus_wide": make_nus_wide}
+
+
+def test_faulty_list__is_found_by_the_forecast_that_each_run_begins_with(tmp_path: Path) -> None:
+    raw = yaml.safe_load((EXPERIMENTS / "voc2007.yaml").read_text()) | {"results": str(tmp_path / "results")}
+    raw["datasets"]["voc2007"]["source"]["root"] = str(make_voc(tmp_path))
+    (tmp_path / "VOC2007/JPEGImages/000007.jpg").unlink()
+    plan = Plan(load_config(raw))
+    with pytest.raises(UserError, match=r"^datasets.voc2007: .*trainval.txt, line 2: .*000007.jpg: no such image file"):
+        expect(plan)
 
 
 @pytest.mark.parametrize("name", list(LAYOUTS))

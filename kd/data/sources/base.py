@@ -44,10 +44,10 @@ class Source(Protocol):
     """1 if every picture is grey, else 3."""
 
     def fingerprint(self, options: Any) -> dict[str, Any]:
-        """What identifies the content, from a look that decodes nothing: listing digest or package version.
+        """What identifies the content: listing digest or package version. Asked in every planning, so it is quick.
 
         Raises:
-            UserError: the source is missing or its shape is wrong.
+            UserError: the source is missing; and its shape is wrong, where a quick look finds that.
         """
 
     def classes(self, options: Any) -> list[str] | None:

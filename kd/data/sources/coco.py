@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from kd.data.options import Task
 from kd.data.sources.base import Sample
-from kd.data.sources.listed import Listed, ListOptions, Settled, read_list, settle
+from kd.data.sources.listed import Listed, ListOptions, read_list, settle
+from kd.data.sources.listing import tree_digest
 from kd.jobs.errors import UserError
 
 CLASSES = (
@@ -46,8 +46,9 @@ class Options(ListOptions):
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
-    """Digests of the labels, and of path, size and modification time of every picture."""
-    return _settled(options).fingerprint()
+    """Digest of path, size and modification time of both files of instances, and of all pictures."""
+    lists = [_instances(options, folder) for folder in FOLDERS.values()]
+    return {"files": tree_digest(*lists, *(options.root / folder for folder in FOLDERS.values()))}
 
 
 def classes(options: Options) -> list[str] | None:
@@ -57,27 +58,23 @@ def classes(options: Options) -> list[str] | None:
 
 def samples(options: Options) -> list[Sample]:
     """Ids are paths below the root, such as `train2014/COCO_train2014_000000000009.jpg`."""
-    return _settled(options).samples()
-
-
-def _settled(options: Options) -> Settled:
     listed = [each for split in FOLDERS for each in _listed(options, split)]
-    return settle(options.root, listed, options, CLASSES)
+    return settle(options.root, listed, options, CLASSES).samples()
+
+
+def _instances(options: Options, folder: str) -> Path:
+    return options.root / "annotations" / f"instances_{folder}.json"
 
 
 def _listed(options: Options, split: str) -> Iterator[Listed]:
     folder = FOLDERS[split]
-    file = options.root / "annotations" / f"instances_{folder}.json"
-    if not file.is_file():
-        raise UserError(f"source.root: {file}: no such file")
-    status = file.stat()
-    for name, labels in _read(file, status.st_size, status.st_mtime_ns):
+    file = _instances(options, folder)
+    for name, labels in _read(file):
         yield Listed(f"{folder}/{name}", options.root / folder / name, labels, split, f"{file}, image {name}")
 
 
-@lru_cache(maxsize=4)
-def _read(file: Path, size: int, changed: int) -> list[tuple[str, tuple[str, ...]]]:
-    """File name and labels of every image; held as long as the file does not change, since parsing takes seconds."""
+def _read(file: Path) -> list[tuple[str, tuple[str, ...]]]:
+    """File name and labels of every image."""
     try:
         # Outlines of objects, most of the file, are dropped while it is parsed.
         document = json.loads(

@@ -16,7 +16,8 @@ from typing import Any, Literal
 
 from kd.data.options import Task
 from kd.data.sources.base import Sample
-from kd.data.sources.listed import Listed, ListOptions, Settled, read_lines, read_list, settle
+from kd.data.sources.listed import Listed, ListOptions, read_lines, read_list, settle
+from kd.data.sources.listing import tree_digest
 from kd.jobs.errors import UserError
 
 CHANNELS = 3
@@ -35,26 +36,29 @@ class Options(ListOptions):
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
-    """Digests of the labels, and of path, size and modification time of every picture."""
-    return _settled(options).fingerprint()
+    """Digest of path, size and modification time of all lists and pictures."""
+    lists, pictures = options.root / "ImageList", options.root / "Flickr"
+    return {"files": tree_digest(lists, _concepts(options), _labels(options), pictures)}
 
 
 def classes(options: Options) -> list[str] | None:
     """The concepts of Concepts81.txt."""
-    file = _first(options.root / "Concepts81.txt", options.root / "ConceptsList" / "Concepts81.txt")
-    return [line for _, line in read_lines(file)]
+    return [line for _, line in read_lines(_concepts(options))]
 
 
 def samples(options: Options) -> list[Sample]:
     """Ids are paths as in the lists, with slashes: `actor/0001_2124494179.jpg`."""
-    return _settled(options).samples()
-
-
-def _settled(options: Options) -> Settled:
-    concepts = classes(options)
-    assert concepts is not None
+    concepts = classes(options) or []
     listed = [each for split in PARTS for each in _listed(options, concepts, split)]
-    return settle(options.root, listed, options, concepts)
+    return settle(options.root, listed, options, concepts).samples()
+
+
+def _concepts(options: Options) -> Path:
+    return _first(options.root / "Concepts81.txt", options.root / "ConceptsList" / "Concepts81.txt")
+
+
+def _labels(options: Options) -> Path:
+    return _first(options.root / "TrainTestLabels", options.root / "Groundtruth" / "TrainTestLabels")
 
 
 def _listed(options: Options, concepts: list[str], split: str) -> Iterator[Listed]:
@@ -71,8 +75,7 @@ def _listed(options: Options, concepts: list[str], split: str) -> Iterator[Liste
 
 def _column(options: Options, concept: str, part: str, rows: int) -> Iterator[tuple[int, str]]:
     """Rows that a concept's file says something of but 0: the concept for 1, else what stands there."""
-    folder = _first(options.root / "TrainTestLabels", options.root / "Groundtruth" / "TrainTestLabels")
-    file = folder / f"Labels_{concept}_{part}.txt"
+    file = _labels(options) / f"Labels_{concept}_{part}.txt"
     values = read_list(file).split()
     if len(values) != rows:
         raise UserError(f"{file}: has {len(values)} lines, expected {rows}, one for each picture of the list")

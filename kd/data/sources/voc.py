@@ -13,7 +13,8 @@ from xml.etree import ElementTree as ET
 
 from kd.data.options import Task
 from kd.data.sources.base import Sample
-from kd.data.sources.listed import Listed, ListOptions, Settled, read_lines, settle
+from kd.data.sources.listed import Listed, ListOptions, read_lines, settle
+from kd.data.sources.listing import tree_digest
 from kd.jobs.errors import UserError
 
 CLASSES = (
@@ -37,8 +38,8 @@ class Options(ListOptions):
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
-    """Digests of the labels, and of path, size and modification time of every picture."""
-    return _settled(options).fingerprint()
+    """Digest of path, size and modification time of all lists, annotations and pictures."""
+    return {"files": tree_digest(*(options.root / name for name in ("ImageSets/Main", "Annotations", "JPEGImages")))}
 
 
 def classes(options: Options) -> list[str] | None:
@@ -48,11 +49,7 @@ def classes(options: Options) -> list[str] | None:
 
 def samples(options: Options) -> list[Sample]:
     """Ids are the numbers of the pictures, such as `000005`."""
-    return _settled(options).samples()
-
-
-def _settled(options: Options) -> Settled:
-    return settle(options.root, _listed(options), options, CLASSES)
+    return settle(options.root, _listed(options), options, CLASSES).samples()
 
 
 def _listed(options: Options) -> Iterator[Listed]:
