@@ -14,7 +14,8 @@ Samples k are of another class than i. One draw of K samples serves the whole ba
 anew, which takes B K vectors instead of K); those of the class of i are left out for i, and K in P is what remains.
 Classes become known as samples are seen: those not yet seen in this training count as of another class.
 
-Memories and classes are in the state of `parts`, and change in training mode only. Each process has its own.
+Memories and classes are in the state of `parts`, and change in training mode only. Processes that share a batch
+remember the samples of each other, so that they have the same memories.
 
     distiller: {name: crd, weight: 0.8, negatives: 16384, temperature: 0.07, momentum: 0.5}
 """
@@ -84,7 +85,7 @@ class Method(Distiller):
         import torch
         from torch.nn import functional
 
-        from kd.distillers.losses import at, directions, label_loss, products, widened
+        from kd.distillers.losses import at, directions, label_loss, of_all_processes, products, widened
 
         assert isinstance(parts, torch.nn.ModuleDict)
         ours, theirs = parts["student"](at(student, "L1")), parts["teacher"](at(teacher, "L1"))
@@ -99,9 +100,10 @@ class Method(Distiller):
         odds = scores - log_z.view(2, 1, 1) - others.sum(dim=1).clamp_min(1).log().unsqueeze(1)
         contrast = functional.logsigmoid(odds[..., 0]) + (functional.logsigmoid(-odds[..., 1:]) * others).sum(dim=2)
         if parts.training:
-            kept = self.momentum * memory[:, batch.rows] + (1 - self.momentum) * vectors.detach()
-            memory[:, batch.rows] = directions(kept)
-            classes[batch.rows] = batch.labels
+            rows, labels = of_all_processes(torch.stack([batch.rows, batch.labels], dim=1)).unbind(dim=1)
+            moved = of_all_processes(vectors.transpose(0, 1)).transpose(0, 1)
+            memory[:, rows] = directions(self.momentum * memory[:, rows] + (1 - self.momentum) * moved)
+            classes[rows] = labels
         return self.label_weight * label_loss(student, batch.labels) - self.weight * contrast.sum(dim=0).mean()
 
 
@@ -109,11 +111,15 @@ def _log_z(parts: nn.ModuleDict, scores: Tensor, others: Tensor) -> Tensor:
     """Logarithm of Z (2,): that of the first batch in training."""
     import torch
 
-    own = torch.ones_like(others[:, :1])
-    counted = torch.cat([own, others], dim=1)
-    present = scores.masked_fill(~counted, -torch.inf).logsumexp(dim=(1, 2)) - counted.sum().log()
+    from kd.distillers.losses import of_all_processes
+
     log_z, started = parts.get_buffer("log_z"), parts.get_buffer("started")
-    current = torch.where(started, log_z, present)
+    if started:
+        return log_z
+    counted = torch.cat([torch.ones_like(others[:, :1]), others], dim=1)
+    sums = scores.masked_fill(~counted, -torch.inf).logsumexp(dim=(1, 2))
+    *logarithms, counts = of_all_processes(torch.stack([*sums, counted.sum().log()]).unsqueeze(0)).unbind(dim=1)
+    current = torch.stack([each.logsumexp(dim=0) for each in logarithms]) - counts.logsumexp(dim=0)
     if parts.training:
         log_z.copy_(current)
         started.fill_(True)  # noqa: FBT003

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
@@ -75,6 +75,25 @@ def combined(
     if reduction == "paper":
         return size * label + means + sums
     return label + means / REFERENCE_BATCH + sums / size
+
+
+def of_all_processes(values: Tensor) -> Tensor:
+    """Rows (B, ...) of every process that shares a batch, in the order of processes, without gradients.
+
+    Parts of a batch may differ in their number of rows, which torch's gathering does not take.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return values.detach()
+    processes = distributed.get_world_size()
+    count = torch.tensor([len(values)], device=values.device)
+    counts = [torch.empty_like(count) for _ in range(processes)]
+    distributed.all_gather(counts, count)
+    longest = max(each.item() for each in counts)
+    padded = values.new_zeros(int(longest), *values.shape[1:])
+    padded[: len(values)] = values.detach()
+    gathered = [torch.empty_like(padded) for _ in range(processes)]
+    distributed.all_gather(gathered, padded)
+    return torch.cat([each[: int(rows)] for each, rows in zip(gathered, counts, strict=True)])
 
 
 def warm_up(epoch: int, epochs: int) -> float:

@@ -38,7 +38,7 @@ WEIGHTS = {
     "digits": "network.safetensors",
     "joint": "joint.safetensors",
     "mlfd": "network.safetensors",
-    "fitnet": "network.safetensors",  # trains something beside the student
+    "crd": "network.safetensors",  # trains something beside the student, and remembers samples
 }
 TRAININGS = ("train_teacher", "train_joint_teacher", "distill_student")
 
@@ -64,10 +64,10 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "joint_teachers": {"joint": {"level": "L1", "dropout": 0.0, "views": 2, "recipe": "fusion"}},
         "students": {
             "mlfd": {"teacher": "joint", "recipe": "network"},
-            "fitnet": {
+            "crd": {
                 "teacher": "individual",
                 "targets": ["digits"],
-                "distiller": {"name": "fitnet", "weight": 1},
+                "distiller": {"name": "crd"},
                 "recipe": "network",
             },
         },
