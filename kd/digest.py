@@ -1,4 +1,4 @@
-"""Digests of the code that makes an artefact: syntax trees, so that comments and layout do not count.
+"""Digests of the code that makes an artefact: syntax trees, so that comments and layout do not count, and data files.
 
 Those of a stage cover its own module and every module of this package that it imports, directly or not.
 Left out is `kd.jobs`, the frame around the stages, which cannot change what they compute. Members of a
@@ -52,7 +52,17 @@ def _tree(module: str) -> ast.Module:
 
 @cache
 def _module_digest(module: str) -> str:
-    return hashlib.sha256("".join(_dump(_tree(module))).encode()).hexdigest()[:16]
+    digest = hashlib.sha256("".join(_dump(_tree(module))).encode())
+    for path in _data(module):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _data(module: str) -> list[Path]:
+    """Files of data that a module `name.py` keeps in the folder `name` beside it."""
+    path = _path(module)
+    assert path is not None, module
+    return [] if path.stem == "__init__" else sorted(path.with_suffix("").glob("*.csv"))
 
 
 def _dump(node: object) -> Iterator[str]:

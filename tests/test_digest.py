@@ -64,6 +64,13 @@ def test_digest__code_counts_where_it_is_imported(package: Path) -> None:
     assert fresh("kd.stages.train_teacher") != teacher
 
 
+def test_digest__data_of_a_module_count(package: Path) -> None:
+    before = fresh("kd.stages.tabulate")
+    edit(package / "evaluation" / "papers" / "l2d.csv", "resnet101", "resnet102")
+    after = fresh("kd.stages.tabulate")
+    assert {name for name in after if after[name] != before[name]} == {"kd.evaluation.papers"}
+
+
 def test_digest__the_frame_around_stages_does_not_count(package: Path) -> None:
     before = fresh(*STUDENT)
     edit(package / "jobs" / "progress.py", "LINE_EVERY_SECONDS = 5.0", "LINE_EVERY_SECONDS = 9.0")
