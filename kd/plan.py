@@ -204,8 +204,9 @@ class Plan:
             "dataset": self._named["prepare_dataset", wish.dataset],
             "joint_teacher": self._joint_job(wish.joint, wish.dataset, wish.seed),
         }
+        cache = wish.cache.for_levels((joint.level,))
         for teacher in spec.teachers:
-            embeddings = EmbeddingWish(teacher, wish.dataset, wish.seed, wish.augmentation, wish.cache)
+            embeddings = EmbeddingWish(teacher, wish.dataset, wish.seed, wish.augmentation, cache)
             upstream[f"embeddings:{teacher}"] = self._embeddings[embeddings]
         name = f"{wish.joint}-on-{wish.dataset}-seed{wish.seed}"
         self._targets[wish] = self._add(name, spec, upstream, stage="cache_targets")
@@ -379,4 +380,6 @@ def _student_row(method: str, level: Level | None, *, joint: bool) -> str:
 
 def _live(viewing: Viewing) -> CacheOptions | None:
     """Of live teachers only the resolution of maps counts; there is nothing to store."""
-    return viewing.cache.model_copy(update={"dtype": "float32"}) if viewing.count is None else None
+    if viewing.count is not None:
+        return None
+    return viewing.cache.model_copy(update={"dtype": "float32", "label_embeddings": "all"})

@@ -147,7 +147,8 @@ def _joint_teachers(config: Config) -> Iterator[str]:
         yield from _known(f"{key}.student_model", joint.student_model, config.models, "model")
         yield from _known(f"{key}.cache", joint.cache, config.caches, "cache")
         yield from _known(f"{key}.recipe", joint.recipe, config.recipes, "recipe")
-        yield from _mixes_nothing(config, f"{key}.recipe", joint.recipe)
+        why = "a joint teacher is trained on embeddings, not on pictures"
+        yield from _mixes_nothing(config, f"{key}.recipe", joint.recipe, why)
         single = [each for each in config.joint_targets(joint) if _task(config, each) == "single_label"]
         if joint.label_encoder is not None and (single or joint.level == "L1"):
             found = f"target {single[0]!r} is not multi_label" if single else "at level L1 there is no map"
@@ -163,14 +164,11 @@ def _task(config: Config, dataset: str) -> str | None:
     return config.datasets[dataset].task if dataset in config.datasets else None
 
 
-def _mixes_nothing(config: Config, key: str, name: str) -> Iterator[str]:
+def _mixes_nothing(config: Config, key: str, name: str, why: str) -> Iterator[str]:
     recipe = config.recipes.get(name)
     for option in ("mixup", "cutmix"):
         if recipe is not None and (alpha := getattr(recipe, option)) > 0:
-            yield (
-                f"{key}: recipe {name!r} has {option} {alpha:g}, which needs pictures; a joint teacher is trained on"
-                " embeddings; leave it out or take another recipe"
-            )
+            yield f"{key}: recipe {name!r} has {option} {alpha:g}, but {why}; leave it out or take another recipe"
 
 
 def _has_individual(config: Config, key: str, target: str) -> Iterator[str]:
@@ -239,6 +237,9 @@ def _method(config: Config, key: str, student: StudentConfig, joint: JointTeache
         return
     if not method.ASKS_LEVEL and student.level is not None and joint is None:
         yield f"{key}.level: given {student.level}, but {method.name} says itself what it compares; leave it out"
+    if not method.MIXES:
+        why = f"{method.name} remembers each picture"
+        yield from _mixes_nothing(config, f"{key}.recipe", student.recipe, why)
     needs = method.needs(student.level if joint is None else joint.level)
     if joint is not None:
         fused = ("L1", *map_levels(joint.level))

@@ -112,7 +112,8 @@ class Wishes:
         joint, names = self._joint_of(student), self.needs(student).names()
         views, cache = student.views, student.cache
         if joint is not None:
-            return self._viewing(views or joint.views, student.recipe, cache or joint.cache, (joint.level,))
+            decides = (joint.level, *(name for name in names if name == "label_embeddings"))
+            return self._viewing(views or joint.views, student.recipe, cache or joint.cache, decides)
         return self._viewing(views or (1 if names else "live"), student.recipe, cache, names)
 
     def needs(self, student: StudentConfig) -> Needs:
@@ -139,7 +140,9 @@ class Wishes:
         """What a joint teacher reads of a target, by the teachers in its order; of its own views unless given."""
         options = self.config.joint_teachers[joint]
         viewing = viewing or self.of_joint(options)
-        return [self.embedding_wish(teacher, target, seed, viewing) for teacher in self.config.joint_members(options)]
+        cache = viewing.cache.for_levels((options.level,))
+        members = self.config.joint_members(options)
+        return [EmbeddingWish(teacher, target, seed, viewing.augmentation, cache) for teacher in members]
 
     def embedding_wish(self, teacher: str, dataset: str, seed: int, viewing: Viewing) -> EmbeddingWish:
         """Embeddings for somebody's views."""

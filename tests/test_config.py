@@ -79,7 +79,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("joint_teachers.joint_l1.dropout", 1.0, "joint_l1.dropout: .*less than 1; given: 1.0"),
     ("joint_teachers.joint_l2.student_model", "resnet", "joint_l2.student_model: given, but scope is shared"),
     ("joint_teachers.individual", {"level": "L1", "recipe": "fusion"}, "joint_teachers.individual: this name is taken"),
-    ("recipes.fusion.cutmix", 1, "joint_l1.recipe: recipe 'fusion' has cutmix 1, which needs pictures; .*embeddings"),
+    ("recipes.fusion.cutmix", 1, "joint_l1.recipe: recipe 'fusion' has cutmix 1, but .*embeddings, not on pictures"),
     ("recipes.network.mixup", -1, "recipes.network.mixup: .*greater than or equal to 0; given: -1"),
     (
         "augmentations.shake.policy",

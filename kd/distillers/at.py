@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Gt
 
-from kd.distillers.base import Batch, Distiller, MapLevel, Needs
+from kd.distillers.base import Batch, Distiller, MapLevels, Needs
 from kd.models.spec import Level
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ class Method(Distiller):
     """Which maps are compared, and weights."""
 
     name: Literal["at"] = "at"
-    levels: Annotated[tuple[MapLevel, ...], MinLen(1)] = ("L4", "L3", "L2")
+    levels: MapLevels = ("L4", "L3", "L2")
     """Of the maps that are compared."""
-    weight: Annotated[float, Ge(0)] = 1000.0
+    weight: Annotated[float, Gt(0)] = 1000.0
     """a: of the squared difference of attention."""
     label_weight: Annotated[float, Ge(0)] = 1.0
     """w: of the label loss."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
+
+from annotated_types import MinLen
+from pydantic import AfterValidator
 
 from kd.data.options import Task
 from kd.models.spec import Level
@@ -20,6 +23,15 @@ Shapes = Mapping[str, tuple[int, ...]]
 (classes, d)."""
 
 MapLevel = Literal["L2", "L3", "L4"]
+
+
+def _each_once(levels: tuple[MapLevel, ...]) -> tuple[MapLevel, ...]:
+    if len(set(levels)) < len(levels):
+        raise ValueError("each level may stand once")
+    return levels
+
+
+MapLevels = Annotated[tuple[MapLevel, ...], MinLen(1), AfterValidator(_each_once)]
 
 Reduction = Literal["paper", "batch_mean"]
 """How the terms of a multi-label loss are summed; see `kd.distillers.losses.combined`."""
@@ -60,6 +72,10 @@ class Batch(Protocol):
     def epoch(self) -> int:
         """From 0."""
 
+    @property
+    def whole(self) -> int:
+        """How many samples the step of the optimiser has; B of them are here, where it is computed in parts."""
+
 
 class Distiller(BaseOptions):
     """A method: its options and its loss. Subclasses are called `Method`, one in each module of this folder.
@@ -72,6 +88,10 @@ class Distiller(BaseOptions):
 
     TASKS: ClassVar[tuple[Task, ...]] = ("single_label", "multi_label")
     """What the method makes sense for."""
+    COMPARES_SAMPLES: ClassVar[bool] = False
+    """Whether samples are compared with each other, so that processes that share a batch need all of it."""
+    MIXES: ClassVar[bool] = True
+    """Whether the loss of a mixed picture (mixup, cutmix) may be the mean of those with either picture's targets."""
     ASKS_LEVEL: ClassVar[bool] = False
     """Whether the config says how deep maps are compared with an individual teacher."""
 
@@ -94,7 +114,9 @@ class Distiller(BaseOptions):
         return None
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:
-        """Scalar loss of a batch, with that of the labels: float32, finite for all finite input.
+        """Scalar loss of a batch, with that of the labels: float32, finite for all input that fits in float16.
+
+        Of a batch that is computed in parts, the loss is the mean of those of its parts, weighted by their samples.
 
         Args:
             student: with gradients; its maps and vectors as it has them.

@@ -5,7 +5,7 @@ Yang, Xie, Zong, Feng, Niu, Sugiyama, Huang, "Multi-label knowledge distillation
     L = BCE(z_S, y) + a sum_classes (1 / n) sum_ij h(D_S / m_S - D_T / m_T)
 
 For each class: D is the n x n matrix of Euclidean distances between the embeddings that the n > 1 positive samples of
-the batch have for this class, m the mean of its entries above 0, h smooth-L1 (beta 1). Two samples always add 0.
+the batch have for this class, m the mean of its entries above 0, h smooth-L1 (beta 1). Two samples add 0.
 Embeddings of labels that a sample does not have are not read. a = 100 is its weight in L2D; `reduction` is as in `l2d`.
 
     distiller: {name: cd, weight: 100}
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from kd.data.options import Task
 from kd.distillers.base import Batch, Distiller, Needs, Reduction
@@ -31,7 +31,7 @@ class Method(Distiller):
     """Weights of the two terms, and how they are summed."""
 
     name: Literal["cd"] = "cd"
-    weight: Annotated[float, Ge(0)] = 100.0
+    weight: Annotated[float, Gt(0)] = 100.0
     """a: of the differences of distances between samples."""
     label_weight: Annotated[float, Ge(0)] = 1.0
     """Of the binary cross-entropy with the labels."""
@@ -39,6 +39,7 @@ class Method(Distiller):
     """paper: both terms as sums over the batch; batch_mean: both divided by its size, see `l2d`."""
 
     TASKS: ClassVar[tuple[Task, ...]] = ("multi_label",)
+    COMPARES_SAMPLES: ClassVar[bool] = True
 
     def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
         """Label embeddings."""
@@ -51,4 +52,4 @@ class Method(Distiller):
         own, wanted, _, classes = of_positives(student, teacher, batch.labels)
         distance = self.weight * structural_distance(own, wanted, classes)
         label = self.label_weight * label_loss(student, batch.labels)
-        return combined(label, len(batch.labels), self.reduction, sums=distance)
+        return combined(label, batch, self.reduction, sums=distance)

@@ -14,8 +14,7 @@ Samples k are of another class than i. One draw of K samples serves the whole ba
 anew, which takes B K vectors instead of K); those of the class of i are left out for i, and K in P is what remains.
 Classes become known as samples are seen: those not yet seen in this training count as of another class.
 
-Memories and classes are in the state of `parts`, and change in training mode only. Processes that share a batch
-remember the samples of each other, so that they have the same memories.
+Memories and classes are in the state of `parts`, and change in training mode only. Mixed pictures have no place there.
 
     distiller: {name: crd, weight: 0.8, negatives: 16384, temperature: 0.07, momentum: 0.5}
 """
@@ -42,7 +41,7 @@ class Method(Distiller):
     """Weights of the two terms, and how samples are contrasted."""
 
     name: Literal["crd"] = "crd"
-    weight: Annotated[float, Ge(0)] = 0.8
+    weight: Annotated[float, Gt(0)] = 0.8
     """a: of the contrastive loss, of both sides."""
     dimensions: Annotated[int, Gt(0)] = 128
     """Of the space in which student and teacher meet."""
@@ -56,6 +55,8 @@ class Method(Distiller):
     """w: of the cross-entropy with the labels."""
 
     TASKS: ClassVar[tuple[Task, ...]] = ("single_label",)
+    COMPARES_SAMPLES: ClassVar[bool] = True
+    MIXES: ClassVar[bool] = False
 
     def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
         """Vectors before the classifiers."""
@@ -85,7 +86,7 @@ class Method(Distiller):
         import torch
         from torch.nn import functional
 
-        from kd.distillers.losses import at, directions, label_loss, of_all_processes, products, widened
+        from kd.distillers.losses import at, directions, label_loss, products, widened
 
         assert isinstance(parts, torch.nn.ModuleDict)
         ours, theirs = parts["student"](at(student, "L1")), parts["teacher"](at(teacher, "L1"))
@@ -100,10 +101,9 @@ class Method(Distiller):
         odds = scores - log_z.view(2, 1, 1) - others.sum(dim=1).clamp_min(1).log().unsqueeze(1)
         contrast = functional.logsigmoid(odds[..., 0]) + (functional.logsigmoid(-odds[..., 1:]) * others).sum(dim=2)
         if parts.training:
-            rows, labels = of_all_processes(torch.stack([batch.rows, batch.labels], dim=1)).unbind(dim=1)
-            moved = of_all_processes(vectors.transpose(0, 1)).transpose(0, 1)
-            memory[:, rows] = directions(self.momentum * memory[:, rows] + (1 - self.momentum) * moved)
-            classes[rows] = labels
+            kept = self.momentum * memory[:, batch.rows] + (1 - self.momentum) * vectors.detach()
+            memory[:, batch.rows] = directions(kept)
+            classes[batch.rows] = batch.labels
         return self.label_weight * label_loss(student, batch.labels) - self.weight * contrast.sum(dim=0).mean()
 
 
@@ -111,15 +111,11 @@ def _log_z(parts: nn.ModuleDict, scores: Tensor, others: Tensor) -> Tensor:
     """Logarithm of Z (2,): that of the first batch in training."""
     import torch
 
-    from kd.distillers.losses import of_all_processes
-
+    own = torch.ones_like(others[:, :1])
+    counted = torch.cat([own, others], dim=1)
+    present = scores.masked_fill(~counted, -torch.inf).logsumexp(dim=(1, 2)) - counted.sum().log()
     log_z, started = parts.get_buffer("log_z"), parts.get_buffer("started")
-    if started:
-        return log_z
-    counted = torch.cat([torch.ones_like(others[:, :1]), others], dim=1)
-    sums = scores.masked_fill(~counted, -torch.inf).logsumexp(dim=(1, 2))
-    *logarithms, counts = of_all_processes(torch.stack([*sums, counted.sum().log()]).unsqueeze(0)).unbind(dim=1)
-    current = torch.stack([each.logsumexp(dim=0) for each in logarithms]) - counts.logsumexp(dim=0)
+    current = torch.where(started, log_z, present)
     if parts.training:
         log_z.copy_(current)
         started.fill_(True)  # noqa: FBT003

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from kd.distillers.base import Batch, Distiller, MapLevel, Needs, Shapes
 from kd.models.spec import Level
@@ -32,7 +32,7 @@ class Method(Distiller):
     name: Literal["fitnet"] = "fitnet"
     level: MapLevel = "L3"
     """Of the map that is compared."""
-    weight: Annotated[float, Ge(0)] = 100.0
+    weight: Annotated[float, Gt(0)] = 100.0
     """a: of the mean squared error between maps."""
     label_weight: Annotated[float, Ge(0)] = 1.0
     """w: of the label loss."""

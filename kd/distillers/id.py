@@ -5,7 +5,7 @@ Yang, Xie, Zong, Feng, Niu, Sugiyama, Huang, "Multi-label knowledge distillation
     L = BCE(z_S, y) + a sum_samples (1 / n) sum_ij h(D_S / m_S - D_T / m_T)
 
 For each sample: D is the n x n matrix of Euclidean distances between the embeddings of its n > 1 positive labels, m
-the mean of its entries above 0, h smooth-L1 (beta 1). Two labels always add 0. Embeddings of labels that a sample does
+the mean of its entries above 0, h smooth-L1 (beta 1). Two labels add 0. Embeddings of labels that a sample does
 not have are not read. a = 1000 is its weight in L2D; `reduction` is as in `l2d`.
 
     distiller: {name: id, weight: 1000}
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from kd.data.options import Task
 from kd.distillers.base import Batch, Distiller, Needs, Reduction
@@ -31,7 +31,7 @@ class Method(Distiller):
     """Weights of the two terms, and how they are summed."""
 
     name: Literal["id"] = "id"
-    weight: Annotated[float, Ge(0)] = 1000.0
+    weight: Annotated[float, Gt(0)] = 1000.0
     """a: of the differences of distances between labels."""
     label_weight: Annotated[float, Ge(0)] = 1.0
     """Of the binary cross-entropy with the labels."""
@@ -51,4 +51,4 @@ class Method(Distiller):
         own, wanted, instances, _ = of_positives(student, teacher, batch.labels)
         distance = self.weight * structural_distance(own, wanted, instances)
         label = self.label_weight * label_loss(student, batch.labels)
-        return combined(label, len(batch.labels), self.reduction, sums=distance)
+        return combined(label, batch, self.reduction, sums=distance)

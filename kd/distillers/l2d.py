@@ -7,7 +7,7 @@ Yang, Xie, Zong, Feng, Niu, Sugiyama, Huang, "Multi-label knowledge distillation
 MLD is that of `kd.distillers.mld`, a mean over the batch; CD and ID are those of `kd.distillers.cd` and
 `kd.distillers.id`, sums over classes and over samples. Defaults w, a, b, c = 1, 10, 100, 1000 are the authors', with
 batches of 64. The reduction `paper`, as in their code, takes BCE as a sum over the batch, so that the balance depends
-on the batch size. `batch_mean` hardly does:
+on the batch size. In `batch_mean` it does not, but for CD: the rarer a class, the less of it a small batch sees.
 
     L = w BCE / N + (a / 64) MLD + b CD / N + c ID / N,   in batches of 64 equal to `paper` / 64
 
@@ -45,9 +45,10 @@ class Method(Distiller):
     label_weight: Annotated[float, Ge(0)] = 1.0
     """w: of the binary cross-entropy with the labels."""
     reduction: Reduction = "paper"
-    """paper: as the authors' code sums; batch_mean: by sample, so that weights fit batches of any size."""
+    """paper: as the authors' code sums; batch_mean: by sample, so that the loss is no larger in larger batches."""
 
     TASKS: ClassVar[tuple[Task, ...]] = ("multi_label",)
+    COMPARES_SAMPLES: ClassVar[bool] = True
 
     def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
         """What terms with a weight read."""
@@ -70,4 +71,4 @@ class Method(Distiller):
             for weight, sets in ((self.cd_weight, classes), (self.id_weight, instances)):
                 if weight > 0:
                     sums = sums + weight * structural_distance(own, wanted, sets)
-        return combined(label, len(batch.labels), self.reduction, means=means, sums=sums)
+        return combined(label, batch, self.reduction, means=means, sums=sums)

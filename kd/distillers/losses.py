@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from kd.distillers.base import Reduction
+from kd.distillers.base import Batch, Reduction
 from kd.models.outputs import Outputs
 
 REFERENCE_BATCH = 64  # the batch size that L2D's weights belong to
@@ -57,43 +57,22 @@ def label_loss(student: Outputs, labels: Tensor) -> Tensor:
 
 
 def combined(
-    label: Tensor, size: int, reduction: Reduction, *, means: Tensor | float = 0.0, sums: Tensor | float = 0.0
+    label: Tensor, batch: Batch, reduction: Reduction, *, means: Tensor | float = 0.0, sums: Tensor | float = 0.0
 ) -> Tensor:
     """Sum of the terms of a multi-label loss.
 
-    `paper`: the label loss as a sum over the batch, the others as they are, as L2D's authors do; the weights then
-    belong to one batch size. `batch_mean`: all by sample, so scaled that it is `paper` / 64 in batches of 64, and
-    hardly depends on the batch size. The batch is what one process computes in one pass.
+    `paper`: the label loss as a sum over the whole batch, the others as they are, as L2D's authors do; the weights
+    then belong to one batch size. `batch_mean`: all by sample, so scaled that it is `paper` / 64 in batches of 64.
 
     Args:
-        label: weighted label loss, a mean over the batch.
-        size: of the batch.
+        label: weighted label loss, a mean over `batch`.
+        batch: whole or a part of one, with the labels of its samples.
         reduction: which of the two.
-        means: weighted terms that are means over the batch.
-        sums: weighted terms that are sums over the batch or its classes.
+        means: weighted terms that are means over `batch`.
+        sums: weighted terms that are sums over `batch` or its classes.
     """
-    if reduction == "paper":
-        return size * label + means + sums
-    return label + means / REFERENCE_BATCH + sums / size
-
-
-def of_all_processes(values: Tensor) -> Tensor:
-    """Rows (B, ...) of every process that shares a batch, in the order of processes, without gradients.
-
-    Parts of a batch may differ in their number of rows, which torch's gathering does not take.
-    """
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return values.detach()
-    processes = distributed.get_world_size()
-    count = torch.tensor([len(values)], device=values.device)
-    counts = [torch.empty_like(count) for _ in range(processes)]
-    distributed.all_gather(counts, count)
-    longest = max(each.item() for each in counts)
-    padded = values.new_zeros(int(longest), *values.shape[1:])
-    padded[: len(values)] = values.detach()
-    gathered = [torch.empty_like(padded) for _ in range(processes)]
-    distributed.all_gather(gathered, padded)
-    return torch.cat([each[: int(rows)] for each, rows in zip(gathered, counts, strict=True)])
+    by_sample = label + sums / len(batch.labels)
+    return batch.whole * by_sample + means if reduction == "paper" else by_sample + means / REFERENCE_BATCH
 
 
 def warm_up(epoch: int, epochs: int) -> float:
@@ -155,8 +134,8 @@ def structural_distance(student: Tensor, teacher: Tensor, sets: Tensor) -> Tenso
     """How much the relative distances within sets of embeddings differ, summed over sets (L2D's CD and ID).
 
     Of a set of n > 1: its n x n Euclidean distances are divided by the mean of those above 0, once of the student and
-    once of the teacher; smooth-L1 (beta 1) between the two, summed over all entries, divided by n. Sets of two give 0
-    by that definition, so they are left out.
+    once of the teacher; smooth-L1 (beta 1) between the two, summed over all entries, divided by n. Of sets of two that
+    is 0, so they are left out; also where their points coincide in one of the networks, which would give 1/2.
 
     Args:
         student: (M, d) embeddings of all sets, one after another in any order.

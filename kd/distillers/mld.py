@@ -29,7 +29,7 @@ class Method(Distiller):
     """Weights of the two terms, temperature, and how terms are summed."""
 
     name: Literal["mld"] = "mld"
-    weight: Annotated[float, Ge(0)] = 10.0
+    weight: Annotated[float, Gt(0)] = 10.0
     """a: of the divergences."""
     temperature: Annotated[float, Gt(0)] = 1.0
     """T: softens both teacher and student."""
@@ -50,4 +50,4 @@ class Method(Distiller):
 
         label = self.label_weight * label_loss(student, batch.labels)
         divergence = self.weight * logits_divergence(student, teacher, self.temperature)
-        return combined(label, len(batch.labels), self.reduction, means=divergence)
+        return combined(label, batch, self.reduction, means=divergence)

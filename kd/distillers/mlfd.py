@@ -2,9 +2,9 @@
 
     L = a T^2 CE(softmax(z_T / T), log_softmax(z_S / T)) + b mean_levels MSE(map_S, map_T) + c CE(z_S, y)
 
-with a, b, c = 0.6, 0.2, 0.2 and T = 2 in the authors' runs. MSE is the plain element mean. Where the teacher
-has no maps (level L1) they drop out and the label term has weight 1 - a. With `feature_on_vector`
-the vectors are compared too, as one more level, which is what the paper's figure draws.
+with a, b, c = 0.6, 0.2, 0.2 and T = 2 in the authors' runs. MSE is the plain element mean. Where no maps are compared
+(level L1, or b = 0) the label term has weight 1 - a. With `feature_on_vector` the vectors are compared too, as one more
+level, which is what the paper's figure draws.
 
 Where a map of the student differs from the teacher's in channels, a trainable 1x1 conv follows it; where it differs
 in size, it is resampled. A vector of another width gets a trainable linear layer.
@@ -37,7 +37,7 @@ class Method(Distiller):
     feature_weight: Annotated[float, Ge(0)] = 0.2
     """b: of the mean squared error between maps."""
     label_weight: Annotated[float, Ge(0)] = 0.2
-    """c: of the cross-entropy with the labels, where the teacher has maps; at L1 it is 1 - a."""
+    """c: of the cross-entropy with the labels, where maps are compared; else it is 1 - a."""
     temperature: Annotated[float, Gt(0)] = 2.0
     """T: softens both teacher and student."""
     feature_on_vector: bool = False

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from kd.distillers.base import Batch, Distiller, Needs, Reduction
 from kd.models.spec import Level
@@ -29,7 +29,7 @@ class Method(Distiller):
     """Weights of the two terms, and how they are summed."""
 
     name: Literal["mse"] = "mse"
-    weight: Annotated[float, Ge(0)] = 1.0
+    weight: Annotated[float, Gt(0)] = 1.0
     """a: of the squared error."""
     label_weight: Annotated[float, Ge(0)] = 1.0
     """w: of the label loss."""
@@ -48,4 +48,4 @@ class Method(Distiller):
         error = self.weight * (at(student, "logits") - at(teacher, "logits")).square().sum(dim=1).mean()
         if batch.labels.ndim == 1:
             return label + error
-        return combined(label, len(batch.labels), self.reduction, means=error)
+        return combined(label, batch, self.reduction, means=error)

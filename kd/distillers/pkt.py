@@ -12,9 +12,9 @@ a = 30000 is that of CRD's comparisons (ICLR 2020).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from kd.distillers.base import Batch, Distiller, Needs
 from kd.models.spec import Level
@@ -31,10 +31,12 @@ class Method(Distiller):
     """Weights of the two terms."""
 
     name: Literal["pkt"] = "pkt"
-    weight: Annotated[float, Ge(0)] = 30000.0
+    weight: Annotated[float, Gt(0)] = 30000.0
     """a: of the divergence of similarities."""
     label_weight: Annotated[float, Ge(0)] = 1.0
     """w: of the label loss."""
+
+    COMPARES_SAMPLES: ClassVar[bool] = True
 
     def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
         """Vectors before the classifiers."""

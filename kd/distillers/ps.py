@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from kd.data.options import Task
 from kd.distillers.base import Batch, Distiller, Needs, Reduction
@@ -31,7 +31,7 @@ class Method(Distiller):
     """Weights of the two terms, and how they are summed."""
 
     name: Literal["ps"] = "ps"
-    weight: Annotated[float, Ge(0)] = 10.0
+    weight: Annotated[float, Gt(0)] = 10.0
     """a: of the divergences."""
     label_weight: Annotated[float, Ge(0)] = 1.0
     """Of the binary cross-entropy with the labels."""
@@ -62,4 +62,4 @@ class Method(Distiller):
         each = bernoulli_divergence(own, wanted) + (-wanted).sigmoid() * among_negatives
         divergence = self.weight * each[positives].sum() / len(positives)
         label = self.label_weight * label_loss(student, batch.labels)
-        return combined(label, len(positives), self.reduction, means=divergence)
+        return combined(label, batch, self.reduction, means=divergence)

@@ -22,9 +22,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, MinLen
+from annotated_types import Ge, Gt
 
-from kd.distillers.base import Batch, Distiller, MapLevel, Needs, Shapes
+from kd.distillers.base import Batch, Distiller, MapLevel, MapLevels, Needs, Shapes
 from kd.models.spec import Level
 
 if TYPE_CHECKING:
@@ -40,9 +40,9 @@ class Method(Distiller):
     """Which maps are compared, weights and warm-up."""
 
     name: Literal["reviewkd"] = "reviewkd"
-    levels: Annotated[tuple[MapLevel, ...], MinLen(1)] = ("L4", "L3", "L2")
+    levels: MapLevels = ("L4", "L3", "L2")
     """Of the maps that are fused and compared."""
-    weight: Annotated[float, Ge(0)] = 1.0
+    weight: Annotated[float, Gt(0)] = 1.0
     """a: of the errors of fused maps."""
     warmup: Annotated[int, Ge(1)] = 20
     """Epochs over which they gain their weight; 1: they have it at once."""

@@ -13,7 +13,7 @@ cos_ijk is the cosine of the angle at x_i between x_j and x_k. Means are over al
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Method(Distiller):
-    """Weights of the three terms."""
+    """Weights of the three terms; one of weight 0 is not computed."""
 
     name: Literal["rkd"] = "rkd"
     distance_weight: Annotated[float, Ge(0)] = 25.0
@@ -36,6 +36,8 @@ class Method(Distiller):
     """a: of the angles of triples."""
     label_weight: Annotated[float, Ge(0)] = 1.0
     """w: of the label loss."""
+
+    COMPARES_SAMPLES: ClassVar[bool] = True
 
     def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
         """Vectors before the classifiers."""
@@ -48,12 +50,12 @@ class Method(Distiller):
         from kd.distillers.losses import at, label_loss
 
         own, wanted = at(student, "L1"), at(teacher, "L1")
-        angle = functional.smooth_l1_loss(_cosines(own), _cosines(wanted))
-        return (
-            self.label_weight * label_loss(student, batch.labels)
-            + self.distance_weight * _distance_term(own, wanted)
-            + self.angle_weight * angle
-        )
+        loss = self.label_weight * label_loss(student, batch.labels)
+        if self.distance_weight > 0:
+            loss = loss + self.distance_weight * _distance_term(own, wanted)
+        if self.angle_weight > 0:
+            loss = loss + self.angle_weight * functional.smooth_l1_loss(_cosines(own), _cosines(wanted))
+        return loss
 
 
 def _distance_term(own: Tensor, wanted: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ and teacher may differ. The default a = 3000 is that of CRD's comparisons (ICLR 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
 from kd.distillers.base import Batch, Distiller, Needs
 from kd.models.spec import Level
@@ -31,10 +31,12 @@ class Method(Distiller):
     name: Literal["sp"] = "sp"
     level: Level = "L2"
     """Of the maps, or vectors (L1), that are compared."""
-    weight: Annotated[float, Ge(0)] = 3000.0
+    weight: Annotated[float, Gt(0)] = 3000.0
     """a: of the squared difference of similarities."""
     label_weight: Annotated[float, Ge(0)] = 1.0
     """w: of the label loss."""
+
+    COMPARES_SAMPLES: ClassVar[bool] = True
 
     def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
         """Maps or vectors of one level."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import torch
 from lightning_fabric import Fabric
@@ -10,6 +11,7 @@ from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
+from torch.nn import functional
 
 from kd.data.feed import Share
 from kd.jobs.environment import device_count, is_follower, node_count, started_by_srun
@@ -64,6 +66,22 @@ def send(fabric: Fabric, tensor: Tensor) -> Tensor:
 def share_of(fabric: Fabric, recipe: Recipe) -> Share:
     """What this process computes of every batch."""
     return Share(recipe.accumulate, fabric.global_rank, fabric.world_size)
+
+
+def gathering(fabric: Fabric, rows: int) -> Callable[[Tensor], Tensor]:
+    """Of all processes: a function from (rows, ...) to the rows of all of them, in their order.
+
+    Each process has `rows` of its own number. Gradients flow back to where the rows come from.
+    """
+    counts = [int(count) for count in fabric.all_gather(torch.tensor(rows, device=fabric.device))]
+    longest = max(counts)
+
+    def gather(values: Tensor) -> Tensor:
+        padded = functional.pad(values, (0, 0) * (values.ndim - 1) + (0, longest - rows))
+        gathered = fabric.all_gather(padded, sync_grads=padded.requires_grad)
+        return torch.cat([each[:count] for each, count in zip(gathered, counts, strict=True)])
+
+    return gather
 
 
 def share_statistics(module: nn.Module, fabric: Fabric) -> nn.Module:

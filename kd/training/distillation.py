@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from kd.data.feed import Piece, Table, batch_count, shuffled_batches
 from kd.distillers.base import Distiller
+from kd.distillers.losses import widened
 from kd.models.outputs import Outputs
+from kd.models.spec import ARRAYS
 from kd.models.student import Student
 from kd.training.classification import predict
-from kd.training.devices import send, share_of
+from kd.training.devices import gathering, send, share_of
 from kd.training.metrics import PRIMARY, primary
 from kd.training.mixing import Mix, draw_mix, mix_images, mixed_loss
 from kd.training.recipe import Recipe
@@ -31,6 +33,7 @@ class DistillationBatch:
     labels: Tensor
     rows: Tensor
     epoch: int
+    whole: int
     mix: Mix | None
 
     def flip(self) -> DistillationBatch:
@@ -84,9 +87,9 @@ class Distillation:
         )
         for step, pieces in enumerate(shuffled, start):
             for part, (own,) in self.share.of(pieces):
-                yield part, self._batch(own, epoch, step)
+                yield part, self._batch(own, epoch, step, len(pieces[0].rows))
 
-    def _batch(self, piece: Piece, epoch: int, step: int) -> DistillationBatch:
+    def _batch(self, piece: Piece, epoch: int, step: int, whole: int) -> DistillationBatch:
         own = len(self.images.tables)
         seen = self.images.inputs(Piece(piece.rows, piece.values[:own]), epoch)
         targets = self.source.targets(Piece(piece.rows, piece.values[own:]), seen)
@@ -94,16 +97,27 @@ class Distillation:
         rows = send(self.fabric, torch.from_numpy(piece.rows))
         mix = draw_mix(self.recipe.mixup, self.recipe.cutmix, (seen.shape[2], seen.shape[3]), self.seed, epoch, step)
         shown = seen if mix is None else mix_images(seen, seen.flip(0), mix)
-        return DistillationBatch(shown, targets, labels, rows, epoch, mix)
+        return DistillationBatch(shown, targets, labels, rows, epoch, whole, mix)
 
     def loss(self, module: nn.Module, batch: DistillationBatch) -> Tensor:
         """The method's loss."""
         output = module(batch.images)
-        loss = self.method.loss(output, batch.targets, batch, self.module.parts)
-        if batch.mix is None:
-            return loss
-        flipped = batch.flip()
-        return mixed_loss(loss, self.method.loss(output, flipped.targets, flipped, self.module.parts), batch.mix)
+        loss = self._compare(output, batch)
+        return loss if batch.mix is None else mixed_loss(loss, self._compare(output, batch.flip()), batch.mix)
+
+    def _compare(self, output: Outputs, batch: DistillationBatch) -> Tensor:
+        """Of what this process holds; where samples are compared with each other, of what all processes hold."""
+        if self.fabric.world_size == 1 or not self.method.COMPARES_SAMPLES:
+            return self.method.loss(output, batch.targets, batch, self.module.parts)
+        gather = gathering(self.fabric, len(batch.labels))
+        outputs, targets = (
+            Outputs.of({name: gather(widened(value)) for name, value in each.named(ARRAYS).items()})
+            for each in (output, batch.targets)
+        )
+        everything = replace(batch, labels=gather(batch.labels), rows=gather(batch.rows))
+        loss = self.method.loss(outputs, targets, everything, self.module.parts)
+        # All processes have the same loss. The training weights it by the samples that each of them holds.
+        return loss * (len(everything.labels) / (len(batch.labels) * self.fabric.world_size))
 
     @property
     def metric(self) -> str:

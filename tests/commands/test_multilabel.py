@@ -96,6 +96,8 @@ def test_stores__hold_what_methods_need(made: Plan) -> None:
     }
     (targets,) = made.stage("cache_targets")
     assert targets.spec["arrays"] == ["logits", "label_embeddings"]
+    assert targets.spec["cache"]["label_embeddings"] == "positives"
+    assert set(targets.upstream) == {"dataset", "joint_teacher", "embeddings:digits", "embeddings:letters"}
     vanilla, live = (named(made, "distill_student", name)[0] for name in ("vanilla", "live"))
     assert set(vanilla.upstream) == {"dataset"}
     assert set(live.upstream) == {"dataset", "teacher:digits"}

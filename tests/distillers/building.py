@@ -38,6 +38,12 @@ class Batch:
     labels: Tensor
     rows: Tensor
     epoch: int = 0
+    parts: int = 1
+    """As many batches of this size make the whole one."""
+
+    @property
+    def whole(self) -> int:
+        return self.parts * len(self.labels)
 
 
 def batch_of(labels: Tensor, epoch: int = 0) -> Batch:

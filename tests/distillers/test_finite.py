@@ -45,7 +45,13 @@ def check(method: Distiller, own: Values, wanted: Values, batch: Batch, limit: f
 @pytest.mark.parametrize("name", NAMES)
 def test_loss__of_random_values(name: str, dtype: torch.dtype) -> None:
     method = parse_distiller({"name": name})
-    assert check(method, *values(method, dtype), batch_of(labels_of(method, SIZE, 0), epoch=100)) > 0
+    batch = batch_of(labels_of(method, SIZE, 0), epoch=100)
+    assert check(method, *values(method, dtype), batch) > 0
+    own, wanted = ({key: value.requires_grad_() for key, value in each.items()} for each in values(method))
+    torch.autograd.backward(method.loss(Outputs.of(own), Outputs.of(wanted), batch, parts_of(method)))
+    for compared in own.values():
+        assert compared.grad is not None
+        assert compared.grad.any()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -68,11 +74,32 @@ def test_loss__is_computed_in_float32_under_autocast(name: str) -> None:
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-7, 100.0, 6e4])
+@pytest.mark.parametrize("spread", [True, False])
 @pytest.mark.parametrize("name", NAMES)
-def test_loss__of_small_and_large_values(name: str, scale: float) -> None:
+def test_loss__of_small_and_large_values(name: str, spread: bool, scale: float) -> None:
     method = parse_distiller({"name": name})
-    own, wanted = ({key: value.sign() * scale for key, value in each.items()} for each in values(method))
+    own, wanted = (
+        {key: (value / value.abs().max() if spread else value.sign()) * scale for key, value in each.items()}
+        for each in values(method)
+    )
     check(method, own, wanted, batch_of(labels_of(method, SIZE, 0)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("scale", [0.0, 100.0, 6e4])
+@pytest.mark.parametrize("name", NAMES)
+def test_loss__of_large_values_in_half_precision(name: str, scale: float, dtype: torch.dtype) -> None:
+    method = parse_distiller({"name": name})
+    own, wanted = ({key: value.sign() * scale for key, value in each.items()} for each in values(method, dtype))
+    batch = batch_of(labels_of(method, SIZE, 0))
+    check(method, own, wanted, batch)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loss__of_a_single_sample(name: str) -> None:
+    method = parse_distiller({"name": name})
+    own, wanted = ({key: value[:1] for key, value in each.items()} for each in values(method))
+    check(method, own, wanted, batch_of(labels_of(method, 1, 0)))
 
 
 @pytest.mark.parametrize("same", ["student", "teacher", "both"])

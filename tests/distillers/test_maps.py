@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from kd.distillers import at, fitnet, reviewkd, sp
@@ -56,13 +57,45 @@ def slow_pool(maps: Tensor, height: int, width: int) -> Tensor:
     )
 
 
+def interpolated(picture: Picture, height: int, width: int) -> Picture:
+    """Bilinear between the middles of pixels."""
+
+    def neighbours(place: int, old: int, new: int) -> tuple[int, int, float]:
+        middle = max((place + 0.5) * old / new - 0.5, 0)
+        return int(middle), min(int(middle) + 1, old - 1), middle - int(middle)
+
+    grown = []
+    for y in range(height):
+        top, bottom, down = neighbours(y, len(picture), height)
+        row = []
+        for x in range(width):
+            left, right, along = neighbours(x, len(picture[0]), width)
+            upper, lower = (picture[each][left] * (1 - along) + picture[each][right] * along for each in (top, bottom))
+            row.append(upper * (1 - down) + lower * down)
+        grown.append(row)
+    return grown
+
+
+def slow_resample(maps: Tensor, height: int, width: int) -> Tensor:
+    """Averaged where the grid shrinks, interpolated where it grows in a direction."""
+    if height <= maps.shape[2] and width <= maps.shape[3]:
+        return slow_pool(maps, height, width)
+    return torch.tensor(
+        [[interpolated(channel, height, width) for channel in sample] for sample in maps.tolist()], dtype=maps.dtype
+    )
+
+
+both_ways = pytest.mark.parametrize(("student", "teacher"), [(STUDENT, TEACHER), (TEACHER, STUDENT)])
+
+
+@both_ways
 @pytest.mark.parametrize("level", ["L2", "L3", "L4"])
-def test_fitnet__equals_slow_reference(level: str) -> None:
-    own, wanted = draw(STUDENT, SIZE, 0), draw(TEACHER, SIZE, 10)
+def test_fitnet__equals_slow_reference(student: Shapes, teacher: Shapes, level: str) -> None:
+    own, wanted = draw(student, SIZE, 0), draw(teacher, SIZE, 10)
     method = fitnet.Method.model_validate({"level": level, "weight": 7, "label_weight": 2})
-    parts = method.parts(STUDENT, TEACHER, samples=10).double()
+    parts = method.parts(student, teacher, samples=10).double()
     assert isinstance(parts, nn.Conv2d)
-    assert parts.weight.shape == (TEACHER[level][0], STUDENT[level][0], 1, 1)
+    assert parts.weight.shape == (teacher[level][0], student[level][0], 1, 1)
     assert parts.bias is not None
     weights, biases = parts.weight.flatten(1).tolist(), parts.bias.tolist()
     regressed = torch.stack(
@@ -72,7 +105,7 @@ def test_fitnet__equals_slow_reference(level: str) -> None:
         ],
         dim=1,
     )
-    error = squared_error(slow_pool(regressed, *TEACHER[level][1:]), wanted[level])
+    error = squared_error(slow_resample(regressed, *teacher[level][1:]), wanted[level])
     expected = 7 * error + 2 * cross_entropy(own["logits"], LABELS)
     assert loss_of(method, own, wanted, parts).item() == pytest.approx(expected, rel=1e-9)
 
@@ -90,12 +123,13 @@ def slow_attention(maps: Tensor) -> Tensor:
     return torch.tensor(rows, dtype=maps.dtype)
 
 
-def test_at__equals_slow_reference() -> None:
-    own, wanted = draw(STUDENT, SIZE, 0), draw(TEACHER, SIZE, 10)
+@both_ways
+def test_at__equals_slow_reference(student: Shapes, teacher: Shapes) -> None:
+    own, wanted = draw(student, SIZE, 0), draw(teacher, SIZE, 10)
     method = at.Method(levels=("L3", "L4"), weight=7, label_weight=2)
     total = 0.0
     for level in method.levels:
-        maps = slow_pool(own[level], *TEACHER[level][1:])
+        maps = slow_resample(own[level], *teacher[level][1:])
         total += squared_error(slow_attention(maps), slow_attention(wanted[level]))
     expected = 7 * total + 2 * cross_entropy(own["logits"], LABELS)
     assert loss_of(method, own, wanted).item() == pytest.approx(expected, rel=1e-9)
@@ -148,17 +182,20 @@ def slow_review(parts: nn.ModuleDict, own: dict[str, Tensor], wanted: dict[str, 
                 [current[:, c] * shares[:, 0] + grown[:, c] * shares[:, 1] for c in range(current.shape[1])], dim=1
             )
         above = current
-        total += slow_hierarchy(parts[f"{level}_out"](slow_pool(current, *TEACHER[level][1:])), wanted[level])
+        total += slow_hierarchy(parts[f"{level}_out"](slow_resample(current, *wanted[level].shape[2:])), wanted[level])
     return total
 
 
 @pytest.mark.parametrize("levels", [["L2"], ["L3", "L2"], ["L4", "L3", "L2"], ["L3", "L4"]])
 @pytest.mark.parametrize(("epoch", "share"), [(0, 0.25), (5, 1.0)])
+@both_ways
 @torch.no_grad()
-def test_reviewkd__equals_slow_reference(levels: list[str], epoch: int, share: float) -> None:
-    own, wanted = draw(STUDENT, SIZE, 0), draw(TEACHER, SIZE, 10)
+def test_reviewkd__equals_slow_reference(
+    student: Shapes, teacher: Shapes, levels: list[str], epoch: int, share: float
+) -> None:
+    own, wanted = draw(student, SIZE, 0), draw(teacher, SIZE, 10)
     method = reviewkd.Method.model_validate({"levels": levels, "weight": 7, "warmup": 4, "label_weight": 2})
-    parts = method.parts(STUDENT, TEACHER, samples=10).double()
+    parts = method.parts(student, teacher, samples=10).double()
     assert isinstance(parts, nn.ModuleDict)
     expected = 7 * share * slow_review(parts, own, wanted, sorted(levels)) + 2 * cross_entropy(own["logits"], LABELS)
     assert loss_of(method, own, wanted, parts, epoch).item() == pytest.approx(expected, rel=1e-9)
@@ -192,3 +229,9 @@ def test_reviewkd__trains_all_its_parts() -> None:
 def test_hierarchical_error__is_0_for_equal_maps() -> None:
     maps = normal(0, 2, 3, 9, 7)
     assert reviewkd._hierarchical_error(maps, maps).item() == 0
+
+
+@pytest.mark.parametrize("method", [at.Method, reviewkd.Method])
+def test_levels__stand_once(method: type[Distiller]) -> None:
+    with pytest.raises(ValidationError, match="each level may stand once"):
+        method.model_validate({"levels": ["L2", "L2"]})

@@ -7,9 +7,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import yaml
 
 from kd.distillers.registry import distiller_module, distiller_names, load_distiller, parse_distiller
+from kd.models.outputs import Outputs
+from tests.distillers.building import STUDENT, TEACHER, Batch, draw, labels_of, needed
 
 NAMES = distiller_names()
 
@@ -58,3 +61,24 @@ def test_tasks__softmaxes_are_for_single_labels(name: str) -> None:
     tasks = set(load_distiller(name).TASKS)
     expected = {"single_label"} if name in SINGLE_ONLY else {"single_label", "multi_label"}
     assert tasks == ({"multi_label"} if name in MULTI_ONLY else expected)
+
+
+@pytest.mark.parametrize("reduction", ["paper", "batch_mean"])
+@pytest.mark.parametrize("name", [name for name in NAMES if not load_distiller(name).COMPARES_SAMPLES])
+def test_loss__of_a_batch_is_the_mean_of_those_of_its_parts(name: str, reduction: str) -> None:
+    """So it does not matter in how many passes, or by how many processes, it is computed."""
+    options = {"reduction": reduction} if "reduction" in load_distiller(name).model_fields else {}
+    method = parse_distiller({"name": name} | options)
+    own, wanted = (draw(needed(method, shapes), 6, seed) for shapes, seed in ((STUDENT, 1), (TEACHER, 20)))
+    labels = labels_of(method, 6, 0)
+    parts = method.parts(needed(method, STUDENT), needed(method, TEACHER), 6)
+    if parts is not None:
+        parts.double().eval()  # batch norm is another matter
+
+    def loss(rows: slice, count: int) -> float:
+        outputs = [Outputs.of({key: value[rows] for key, value in each.items()}) for each in (own, wanted)]
+        batch = Batch(labels[rows], torch.arange(6)[rows], epoch=3, parts=count)
+        return method.loss(outputs[0], outputs[1], batch, parts).item()
+
+    thirds = [loss(slice(first, first + 2), 3) for first in (0, 2, 4)]
+    assert loss(slice(None), 1) == pytest.approx(sum(thirds) / 3, rel=1e-9)

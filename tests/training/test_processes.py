@@ -38,7 +38,7 @@ WEIGHTS = {
     "digits": "network.safetensors",
     "joint": "joint.safetensors",
     "mlfd": "network.safetensors",
-    "crd": "network.safetensors",  # trains something beside the student, and remembers samples
+    "crd": "network.safetensors",  # compares samples, trains something beside the student, remembers samples
 }
 TRAININGS = ("train_teacher", "train_joint_teacher", "distill_student")
 
@@ -57,7 +57,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         },
         "models": {"convnext": {"architecture": "test_convnext", "latent_dim": 16}},
         "augmentations": {"shake": {"rotation": 10, "translate": 0.1}},
-        "recipes": {"network": NETWORK | {"mixup": 0.5}, "fusion": NETWORK},
+        "recipes": {"network": NETWORK | {"mixup": 0.5}, "unmixed": NETWORK, "fusion": NETWORK},
         "teachers": {
             name: {"dataset": name, "model": "convnext", "recipe": "network"} for name in ("digits", "mnist5k")
         },
@@ -68,7 +68,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
                 "teacher": "individual",
                 "targets": ["digits"],
                 "distiller": {"name": "crd"},
-                "recipe": "network",
+                "recipe": "unmixed",
             },
         },
     }
