@@ -42,6 +42,7 @@ STAGES = (
     "train_baseline",
 )
 UNREAD = {"cache_embeddings": cache_embeddings.UNREAD, "cache_targets": cache_targets.UNREAD}
+VANILLA = "vanilla"
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Plan:
             for name in config.baselines:
                 self._baseline(name, seed)
         self._individual_rows()
+        self._check_rows()
 
     def stage(self, stage: str) -> list[Job]:
         """All jobs of a stage."""
@@ -302,8 +304,9 @@ class Plan:
         joint = self.config.joint_teachers.get(self.config.student_teacher(student, target))
         level = joint.level if joint else student.level
         row = _student_row(student.distiller["name"], level, joint=joint is not None)
+        shown = "" if row == VANILLA else level or ""
         experiment = student.experiment or self.config.experiment
-        self.rows.append(Row(experiment, target, row, level or "", seed, job, variant))
+        self.rows.append(Row(experiment, target, row, shown, seed, job, variant))
 
     def _joint_job(self, joint: str, target: str, seed: int) -> Job:
         return self._named["train_joint_teacher", self._joint_name(joint, target, seed)]
@@ -333,7 +336,7 @@ class Plan:
     def _individual_rows(self) -> None:
         """The individual teacher of a dataset is a row of every experiment that the dataset is in.
 
-        It is the one that students of the experiment name, else the first one trained on the dataset.
+        It is the one that students of the experiment have, else the first one trained on the dataset.
         """
         experiments = dict.fromkeys((row.experiment, row.dataset) for row in self.rows)
         trained = {teacher.dataset for teacher in self.config.teachers.values()}
@@ -345,15 +348,13 @@ class Plan:
                 for seed in self.config.seeds:
                     job = self._named["train_teacher", f"{teacher}-seed{seed}"]
                     self.rows.append(Row(experiment, dataset, "individual", "", seed, job))
-        self._check_rows()
 
     def _named_teachers(self) -> dict[tuple[str, str], str]:
-        """Teachers that students name for their dataset, by experiment and dataset."""
+        """Individual teachers that students have, by experiment and dataset."""
         return {
             (student.experiment or self.config.experiment, dataset): teacher
             for student in self.config.students.values()
-            if isinstance(student.teacher, dict)
-            for dataset, teacher in student.teacher.items()
+            for dataset, teacher in self.config.individual_teachers(student).items()
         }
 
     def _check_rows(self) -> None:
@@ -369,9 +370,12 @@ class Plan:
 
 
 def _student_row(method: str, level: Level | None, *, joint: bool) -> str:
-    """Row of the tables; MLFD's are called as its paper calls them, others by the method."""
+    """Row of the tables; MLFD's are called as its paper calls them, others by the method.
+
+    Whoever its teacher is, vanilla learns from labels alone.
+    """
     if method != "mlfd":
-        return f"joint_{method}" if joint else method
+        return f"joint_{method}" if joint and method != VANILLA else method
     if joint:
         return "student"
     return "single_dataset_kd" if level == "L1" else "single_dataset_kd_features"
