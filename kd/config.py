@@ -213,7 +213,7 @@ class AttentionConfig(BaseOptions):
     dataset: str
     """Whose test pictures."""
     rows: Annotated[list[str], MinLen(1)] = ["vanilla", "reviewkd", "l2d"]
-    """Rows of the tables, one column each."""
+    """Rows of the tables, one column each; where a row has several levels, `student L2`."""
     experiment: str | None = None
     """Experiment in the tables; null: the config's."""
     classes: Annotated[int, Gt(0)] = 8
@@ -225,7 +225,7 @@ class PaperConfig(BaseOptions):
 
     paper: Literal["l2d", "mlfd"]
     """Which."""
-    where: dict[str, str | list[str]]
+    where: Annotated[dict[str, str | int | list[str | int]], MinLen(1)]
     """Columns of the paper's numbers (kd/evaluation/papers) -> value or values, so that one experiment is meant."""
     dataset: str
     """Ours."""

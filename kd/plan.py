@@ -18,6 +18,7 @@ from kd.jobs.errors import UserError
 from kd.jobs.job import Job
 from kd.models.spec import ARRAYS, Checkpoint, Level, ModelSpec
 from kd.options import BaseOptions
+from kd.reports import check_reports
 from kd.stages import (
     cache_embeddings,
     cache_targets,
@@ -66,7 +67,8 @@ class Plan:
         config: validated.
 
     Raises:
-        UserError: a dataset's source is missing or malformed.
+        UserError: a dataset's source is missing or malformed, two networks would be one row, or reports ask for what
+            the run does not have.
     """
 
     def __init__(self, config: Config) -> None:
@@ -94,6 +96,7 @@ class Plan:
                 self._baseline(name, seed)
         self._individual_rows()
         self._check_rows()
+        check_reports(config, self.rows)
 
     def stage(self, stage: str) -> list[Job]:
         """All jobs of a stage."""
