@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from kd.jobs.job import Job
 from kd.jobs.manifest import load_manifest
 from kd.plan import Plan
 from kd.reports import attended_rows
+from kd.stages import cache_embeddings
 from kd.stages.plot import draw_figures
 from kd.stages.tabulate import write_tables
 from tests.conftest import ROOT, make
@@ -158,8 +160,24 @@ def test_forecast__names_the_cheaper_choice_where_label_embeddings_do_not_fit(
     assert expected["digits-on-digits-seed0"].savings > 0
     assert expected["letters-on-digits-seed0"].savings == 0
     monkeypatch.setattr(forecast, "free_space", lambda results: forecast.Free(results, 1, None, 4096))
-    with pytest.raises(UserError, match=r"label_embeddings: positives, which saves \d"):
+    with pytest.raises(UserError, match=r"label_embeddings: positives, which saves \d") as refused:
         list(forecast.check_fit(planned, set(planned.jobs)))
+    *_, warning = forecast.forecast_table(planned)
+    assert warning.startswith("warning: results: ")
+    assert str(refused.value).startswith(warning.removeprefix("warning: "))
+    document = json.loads("\n".join(forecast.forecast_json(planned)))
+    saved = {each["name"]: each["savings_bytes"] for each in document["artefacts"] if each["savings_bytes"]}
+    assert saved["digits-on-digits-seed0"] == expected["digits-on-digits-seed0"].savings
+
+
+def test_forecast__what_a_growing_store_of_positives_takes_over_is_not_counted(made: Plan, config: Config) -> None:
+    config["students"]["l2d"]["views"] = 3
+    grown = Plan(load_config(config | {"results": str(made.config.results)}))
+    (store,) = (each for each in expect(grown) if each.job.stage == "cache_embeddings" and not each.there)
+    (smaller,) = store.job.kin(cache_embeddings.UNREAD)
+    chunks = [path for name in ("logits", POSITIVES) for path in smaller.rglob(f"{name}/c/**/*") if path.is_file()]
+    assert store.job.spec["arrays"] == ["logits", "label_embeddings"]
+    assert store.size.bytes - store.missing.bytes == sum(path.stat().st_size for path in chunks)
 
 
 def test_predict__a_student_with_a_label_encoder(made: Plan, tmp_path: Path) -> None:
