@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from annotated_types import Ge, Gt, Lt, MinLen
-from pydantic import BaseModel, StringConstraints, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, StringConstraints, ValidationError, ValidationInfo, field_validator
 
 from kd.data.options import Augmentation, Resize, SplitOptions, Task
 from kd.data.sources.registry import load_source, source_names
@@ -80,7 +80,8 @@ class TeacherConfig(BaseOptions):
     """An individual teacher: one network trained on one dataset, per seed."""
 
     dataset: str
-    """What it is trained on. The first teacher of a dataset is its individual row in the tables."""
+    """What it is trained on. The individual row of a dataset is the teacher that the experiment's students have for it,
+    else the first one trained on it."""
     model: str
     """Name of a model."""
     recipe: str | None
@@ -120,7 +121,7 @@ class JointTeacherConfig(BaseOptions):
 class StudentConfig(BaseOptions):
     """Students: one distilled for each target dataset, per seed."""
 
-    teacher: str | dict[str, str]
+    teacher: Annotated[str | dict[str, str], MinLen(1)]
     """A joint teacher; or `individual`: each target's own individual teacher; or a teacher per target."""
     level: Level | None = None
     """Of mlfd with an individual teacher, L1: logits alone, L2 to L4: maps too. A joint teacher has its own level."""
@@ -131,7 +132,7 @@ class StudentConfig(BaseOptions):
     distiller: dict[str, Any] = {"name": "mlfd"}
     """`name` of a method (see kd/distillers) and its options."""
     sweep: dict[str, Annotated[list[float], MinLen(1)]] = {}
-    """Options of the method -> values: for each value a further student with this one option changed."""
+    """Options of the method that are numbers -> values: for each a further student with this one option changed."""
     views: Views | None = None
     """As for joint teachers; null: as the joint teacher has them, or 1; vanilla: live."""
     cache: str | None = None
@@ -149,21 +150,39 @@ class StudentConfig(BaseOptions):
             raise ValueError(f"name is {value.get('name')!r}, expected one of {distiller_names()}")
         return _complete(load_distiller(value["name"]), value)
 
-    @model_validator(mode="after")
-    def _swept_options(self) -> Self:
-        """What is swept are options of the method, and values that it takes."""
-        self.variants()
-        return self
+    @field_validator("sweep")
+    @classmethod
+    def _swept_options(cls, value: dict[str, list[float]], info: ValidationInfo) -> dict[str, list[float]]:
+        """What is swept are options of the method, each with values that it takes."""
+        distiller = info.data.get("distiller")
+        if distiller is None:  # it is a mistake itself
+            return value
+        method = load_distiller(distiller["name"])
+        known = [option for option in method.model_fields if option != "name"]
+        for option, values in value.items():
+            if option not in known:
+                raise ValueError(f"unknown key {option!r}, expected some of {known}")
+            if len(set(values)) < len(values):
+                raise ValueError(f"{option}: each value may stand once")
+            for each in values:
+                method.model_validate(distiller | {option: each})
+        return value
 
     def variants(self) -> dict[str, dict[str, Any]]:
         """Distiller sections by what is swept: `option=value`; that of the student itself by an empty name."""
         method = load_distiller(self.distiller["name"])
         swept = {
-            f"{option}={value:g}": _complete(method, self.distiller | {option: value})
+            f"{option}={_exactly(value)}": _complete(method, self.distiller | {option: value})
             for option, values in self.sweep.items()
             for value in values
         }
         return {"": self.distiller} | swept
+
+
+def _exactly(value: float) -> str:
+    """As short as can be, and the same number when it is read: 0.1, 10, 1e+06, 1000001.0."""
+    short = f"{value:g}"
+    return short if float(short) == value else repr(value)
 
 
 class BaselineConfig(BaseOptions):
@@ -194,7 +213,7 @@ class AttentionConfig(BaseOptions):
     dataset: str
     """Whose test pictures."""
     rows: Annotated[list[str], MinLen(1)] = ["vanilla", "reviewkd", "l2d"]
-    """Rows of the tables, one column each."""
+    """Rows of the tables, one column each; where a row has several levels, `student L2`."""
     experiment: str | None = None
     """Experiment in the tables; null: the config's."""
     classes: Annotated[int, Gt(0)] = 8
@@ -206,7 +225,7 @@ class PaperConfig(BaseOptions):
 
     paper: Literal["l2d", "mlfd"]
     """Which."""
-    where: dict[str, str | list[str]]
+    where: Annotated[dict[str, str | int | list[str | int]], MinLen(1)]
     """Columns of the paper's numbers (kd/evaluation/papers) -> value or values, so that one experiment is meant."""
     dataset: str
     """Ours."""
@@ -269,7 +288,7 @@ class Config(BaseOptions):
         return Recipe(**options, augmentation=None if augmentation is None else self.augmentations[augmentation])
 
     def individual(self, dataset: str) -> str:
-        """The teacher that is the individual row of a dataset: the first one trained on it."""
+        """The teacher of a dataset where nobody names one: the first one trained on it."""
         return next(name for name, teacher in self.teachers.items() if teacher.dataset == dataset)
 
     def joint_targets(self, joint: JointTeacherConfig) -> list[str]:
@@ -295,6 +314,12 @@ class Config(BaseOptions):
         if isinstance(student.teacher, dict):
             return student.teacher[target]
         return self.individual(target) if student.teacher == "individual" else student.teacher
+
+    def individual_teachers(self, student: StudentConfig) -> dict[str, str]:
+        """The individual teachers of students, by dataset; none where they have a joint teacher."""
+        if isinstance(student.teacher, str) and student.teacher in self.joint_teachers:
+            return {}
+        return {target: self.student_teacher(student, target) for target in self.student_targets(student)}
 
 
 def load_config(raw: dict[str, Any]) -> Config:

@@ -18,6 +18,7 @@ from kd.jobs.errors import UserError
 from kd.jobs.job import Job
 from kd.models.spec import ARRAYS, Checkpoint, Level, ModelSpec
 from kd.options import BaseOptions
+from kd.reports import check_reports
 from kd.stages import (
     cache_embeddings,
     cache_targets,
@@ -42,6 +43,7 @@ STAGES = (
     "train_baseline",
 )
 UNREAD = {"cache_embeddings": cache_embeddings.UNREAD, "cache_targets": cache_targets.UNREAD}
+VANILLA = "vanilla"
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class Plan:
         config: validated.
 
     Raises:
-        UserError: a dataset's source is missing or malformed.
+        UserError: a dataset's source is missing or malformed, two networks would be one row, or reports ask for what
+            the run does not have.
     """
 
     def __init__(self, config: Config) -> None:
@@ -92,6 +95,8 @@ class Plan:
             for name in config.baselines:
                 self._baseline(name, seed)
         self._individual_rows()
+        self._check_rows()
+        check_reports(config, self.rows)
 
     def stage(self, stage: str) -> list[Job]:
         """All jobs of a stage."""
@@ -303,8 +308,9 @@ class Plan:
         joint = self.config.joint_teachers.get(self.config.student_teacher(student, target))
         level = joint.level if joint else student.level
         row = _student_row(student.distiller["name"], level, joint=joint is not None)
+        shown = "" if row == VANILLA else level or ""
         experiment = student.experiment or self.config.experiment
-        self.rows.append(Row(experiment, target, row, level or "", seed, job, variant))
+        self.rows.append(Row(experiment, target, row, shown, seed, job, variant))
 
     def _joint_job(self, joint: str, target: str, seed: int) -> Job:
         return self._named["train_joint_teacher", self._joint_name(joint, target, seed)]
@@ -334,7 +340,7 @@ class Plan:
     def _individual_rows(self) -> None:
         """The individual teacher of a dataset is a row of every experiment that the dataset is in.
 
-        It is the one that students of the experiment name, else the first one trained on the dataset.
+        It is the one that students of the experiment have, else the first one trained on the dataset.
         """
         experiments = dict.fromkeys((row.experiment, row.dataset) for row in self.rows)
         trained = {teacher.dataset for teacher in self.config.teachers.values()}
@@ -346,15 +352,13 @@ class Plan:
                 for seed in self.config.seeds:
                     job = self._named["train_teacher", f"{teacher}-seed{seed}"]
                     self.rows.append(Row(experiment, dataset, "individual", "", seed, job))
-        self._check_rows()
 
     def _named_teachers(self) -> dict[tuple[str, str], str]:
-        """Teachers that students name for their dataset, by experiment and dataset."""
+        """Individual teachers that students have, by experiment and dataset."""
         return {
             (student.experiment or self.config.experiment, dataset): teacher
             for student in self.config.students.values()
-            if isinstance(student.teacher, dict)
-            for dataset, teacher in student.teacher.items()
+            for dataset, teacher in self.config.individual_teachers(student).items()
         }
 
     def _check_rows(self) -> None:
@@ -370,9 +374,12 @@ class Plan:
 
 
 def _student_row(method: str, level: Level | None, *, joint: bool) -> str:
-    """Row of the tables; MLFD's are called as its paper calls them, others by the method."""
+    """Row of the tables; MLFD's are called as its paper calls them, others by the method.
+
+    Whoever its teacher is, vanilla learns from labels alone.
+    """
     if method != "mlfd":
-        return f"joint_{method}" if joint else method
+        return f"joint_{method}" if joint and method != VANILLA else method
     if joint:
         return "student"
     return "single_dataset_kd" if level == "L1" else "single_dataset_kd_features"

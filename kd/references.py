@@ -32,8 +32,8 @@ def find_problems(config: Config) -> Iterator[str]:
     yield from _reports(config)
     # The checks below follow references, which must hold first.
     if not problems:
-        for name, student in config.students.items():
-            yield from _student(config, f"students.{name}", student)
+        students = [_student(config, f"students.{name}", student) for name, student in config.students.items()]
+        yield from [each for mistakes in students for each in mistakes] or _one_teacher_each(config)
         for name, baseline in config.baselines.items():
             yield from _known(f"baselines.{name}.model", baseline.model, config.models, "model")
             yield from _known(f"baselines.{name}.recipe", baseline.recipe, config.recipes, "recipe")
@@ -177,6 +177,22 @@ def _has_individual(config: Config, key: str, target: str) -> Iterator[str]:
 
 
 def _student(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
+    # What its method needs is asked of networks that must be there.
+    yield from list(_named_by(config, key, student)) or _methods(config, key, student)
+
+
+def _methods(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
+    """Mistakes of the first variant that has any."""
+    joint = config.joint_teachers.get(student.teacher) if isinstance(student.teacher, str) else None
+    for distiller in student.variants().values():
+        problems = list(_method(config, key, student.model_copy(update={"distiller": distiller}), joint))
+        yield from problems
+        if problems:
+            return
+
+
+def _named_by(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
+    """What a student names is there, and each of its targets has a teacher and a model."""
     yield from _known(f"{key}.model", student.model, config.models, "model")
     yield from _known(f"{key}.cache", student.cache, config.caches, "cache")
     yield from _known(f"{key}.recipe", student.recipe, config.recipes, "recipe")
@@ -190,11 +206,6 @@ def _student(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
     joint = config.joint_teachers.get(student.teacher) if isinstance(student.teacher, str) else None
     if joint is not None:
         yield from _student_of_joint(config, key, student, joint)
-    for distiller in student.variants().values():
-        problems = list(_method(config, key, student.model_copy(update={"distiller": distiller}), joint))
-        yield from problems
-        if problems:
-            break
     for target in config.student_targets(student):
         if student.model is None:
             yield from _has_individual(config, f"{key}.model", target)
@@ -202,6 +213,21 @@ def _student(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
             yield from _has_individual(config, f"{key}.teacher", target)
         if isinstance(student.teacher, dict):
             yield from _teaches(config, key, student.teacher, target)
+
+
+def _one_teacher_each(config: Config) -> Iterator[str]:
+    """Students of one experiment have the same individual teacher for a dataset: it is a row of their table."""
+    first: dict[tuple[str, str], tuple[str, str]] = {}
+    for name, student in config.students.items():
+        experiment = student.experiment or config.experiment
+        for dataset, teacher in config.individual_teachers(student).items():
+            other, theirs = first.setdefault((experiment, dataset), (name, teacher))
+            if theirs != teacher:
+                yield (
+                    f"students.{name}.teacher: {teacher!r} for {dataset!r}, but {theirs!r} for students.{other} of the"
+                    f" same experiment {experiment!r}, whose tables have one individual row; give one of them an"
+                    " `experiment` of its own"
+                )
 
 
 def _teaches(config: Config, key: str, teachers: dict[str, str], target: str) -> Iterator[str]:

@@ -185,6 +185,51 @@ def test_plan__one_row_of_the_tables_for_two_students_is_a_mistake(tiny: Tiny) -
     assert {("hot", "student"), ("hot", "individual"), ("tiny", "student")} <= experiments
 
 
+def test_plan__the_individual_row_is_the_teacher_that_students_of_the_experiment_have(tiny: Tiny) -> None:
+    tiny["teachers"]["second"] = tiny["teachers"]["digits_resnet"] | {"model": "byobnet"}
+    tiny["joint_teachers"] = {name: each | {"teachers": ["second"]} for name, each in tiny["joint_teachers"].items()}
+    tiny["students"]["vanilla"] = tiny["students"]["kd"] | {"level": None, "distiller": {"name": "vanilla"}}
+    named = {"teacher": {"digits": "second"}}
+
+    def individual() -> dict[str, str]:
+        rows = Plan(load_config(tiny)).rows
+        return {row.experiment: row.job.name for row in rows if (row.row, row.dataset) == ("individual", "digits")}
+
+    assert individual() == {"tiny": "digits_resnet-seed0"}
+    tiny["students"]["kd"] |= named
+    with pytest.raises(UserError, match=r"students\.vanilla\.teacher: .*'digits_resnet'.*'second' for students\.kd of"):
+        individual()
+    tiny["students"] = dict(reversed(tiny["students"].items()))
+    with pytest.raises(UserError, match=r"students\.kd\.teacher: .*'second'.*'digits_resnet' for students\.vanilla of"):
+        individual()
+    tiny["students"]["kd"]["experiment"] = "of_the_second"
+    assert individual() == {"tiny": "digits_resnet-seed0", "of_the_second": "second-seed0"}
+    del tiny["students"]["kd"]["experiment"]
+    tiny["students"]["vanilla"] |= named
+    assert individual() == {"tiny": "second-seed0"}
+
+
+def test_plan__vanilla_is_one_row_whoever_its_teacher_is(tiny: Tiny) -> None:
+    tiny["students"]["plain"] = tiny["students"]["mlfd_l2"] | {"distiller": {"name": "vanilla"}}
+    (row,) = (row for row in Plan(load_config(tiny)).rows if row.job.name.startswith("plain"))
+    assert (row.row, row.level) == ("vanilla", "")
+
+
+def test_plan__values_of_a_sweep_are_told_exactly(tiny: Tiny) -> None:
+    values = [0.1, 10, 1000, 1000000, 1000001, 1 / 3]
+    tiny["students"]["kd"] |= {"level": None, "distiller": {"name": "kd"}, "sweep": {"temperature": values}}
+    variants = [row.variant for row in Plan(load_config(tiny)).rows if row.row == "kd"]
+    assert variants == [
+        "",
+        "temperature=0.1",
+        "temperature=10",
+        "temperature=1000",
+        "temperature=1e+06",
+        "temperature=1000001.0",
+        "temperature=0.3333333333333333",
+    ]
+
+
 def test_plan__timms_version_counts_for_its_weights_only(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny["models"]["resnet"]["weights"] = "pretrained"
     before = Plan(load_config(tiny))

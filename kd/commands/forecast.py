@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kd.commands.stored import BINARY, readable_size
+from kd.embeddings.options import CacheOptions
 from kd.forecast.artefacts import Forecaster
 from kd.forecast.memory import Memory
 from kd.forecast.sizes import Size
@@ -29,7 +30,7 @@ class Expected:
         there: whether it is.
         missing: what is still to be written: nothing, or all but what an unfinished directory holds.
         transient: bytes besides, while it is made.
-        savings: bytes less, if label-wise embeddings were those of positives alone.
+        savings: bytes less, if it is still to be made, with the label-wise embeddings of positives alone.
     """
 
     job: Job
@@ -79,7 +80,8 @@ def _expected(forecaster: Forecaster, job: Job) -> Expected:
 
 def _taken(job: Job) -> Size:
     """Chunks that a store takes from those that it grows out of, as further names of the same files."""
-    arrays = job.spec.get("levels", job.spec.get("arrays", ()))
+    options = CacheOptions.model_validate(job.spec.get("cache", {}))
+    arrays = [options.stored_name(name) for name in job.spec.get("arrays", ())]
     found: dict[str, int] = {}
     for directory in job.kin(UNREAD.get(job.stage, ())):
         for record in (whole_manifest(directory) or {"files": []})["files"]:
@@ -126,7 +128,11 @@ def forecast_table(plan: Plan) -> Iterator[str]:
             yield _line(stage, width, _total(each.size for each in members), _state(members))
     yield _line("all", width, _total(each.size for each in expected), _state(expected))
     yield ""
-    yield from demand_lines(expected, free_space(plan.config.results))
+    free = free_space(plan.config.results)
+    yield from demand_lines(expected, free)
+    lacking = shortage(expected, free)
+    if lacking is not None:
+        yield f"warning: {lacking}"
 
 
 def _line(name: str, width: int, size: Size, state: str) -> str:
@@ -174,6 +180,24 @@ def demand_lines(expected: list[Expected], free: Free) -> Iterator[str]:
     yield f"free in {free.folder}: {readable(free.bytes)}{inodes}"
 
 
+def shortage(expected: list[Expected], free: Free) -> str | None:
+    """What there is too little of for all that is still to be made, and what to do about it; None: it fits."""
+    needed = demand(expected, free.block)
+    lacks = []
+    if needed.bytes + needed.transient > free.bytes:
+        lacks.append(f"lacks {readable(needed.bytes + needed.transient - free.bytes)} of space")
+    if free.inodes is not None and needed.inodes > free.inodes:
+        lacks.append(f"lacks {needed.inodes - free.inodes:,} inodes")
+    if not lacks:
+        return None
+    saved = sum(each.savings for each in expected)
+    less = f", such as label_embeddings: positives, which saves {readable(saved)}" if saved else ""
+    return (
+        f"results: {free.folder} {' and '.join(lacks)}: free some space, set `results` to another folder, or store less"
+        f" (caches{less}; views)"
+    )
+
+
 def forecast_json(plan: Plan) -> Iterator[str]:
     """All of the table for machines, in bytes."""
     expected = expect(plan)
@@ -188,6 +212,7 @@ def forecast_json(plan: Plan) -> Iterator[str]:
             "there": each.there,
             "missing_bytes": each.missing.bytes,
             "transient_bytes": each.transient,
+            "savings_bytes": each.savings,
         }
         for each in expected
     ]
@@ -208,21 +233,9 @@ def check_fit(plan: Plan, directories: Collection[Path]) -> Iterator[str]:
     """
     expected = [each for each in expect(plan) if each.job.directory in directories]
     free = free_space(plan.config.results)
-    needed = demand(expected, free.block)
-    lines = list(demand_lines(expected, free))
-    problems = []
-    if needed.bytes + needed.transient > free.bytes:
-        problems.append(f"lacks {readable(needed.bytes + needed.transient - free.bytes)} of space")
-    if free.inodes is not None and needed.inodes > free.inodes:
-        problems.append(f"lacks {needed.inodes - free.inodes:,} inodes")
-    if problems:
-        saved = sum(each.savings for each in expected if not each.there)
-        less = f", such as label_embeddings: positives, which saves {readable(saved)}" if saved else ""
-        raise UserError(
-            f"results: {free.folder} {' and '.join(problems)}; {'; '.join(lines)}; nothing was started: free some"
-            f" space, set `results` to another folder, or store less (caches{less}; views); `python -m kd forecast`"
-            " lists it"
-        )
+    lines, lacking = list(demand_lines(expected, free)), shortage(expected, free)
+    if lacking is not None:
+        raise UserError(f"{lacking}; {'; '.join(lines)}; nothing was started, `python -m kd forecast` lists it")
     yield from lines
     yield from _memory_warning(plan)
 

@@ -26,7 +26,7 @@ from kd.data.origin import MADE_FROM, begun_origin, check_origin
 from kd.jobs.errors import UserError
 from kd.jobs.files import CHECKSUM_BYTES, link_or_copy
 
-FORMAT = 2  # of packed datasets and stores of embeddings and targets, as config/README.md describes it
+FORMAT = 3  # of packed datasets and stores of embeddings and targets, as config/README.md describes it
 CHUNK_BYTES = 8 << 20
 CHUNK_ROWS = 512
 PIECE_BYTES = 512 << 10
@@ -274,7 +274,7 @@ def open_group(path: Path) -> zarr.Group:
     """Open a store for reading.
 
     Raises:
-        UserError: there is none, it was written by a newer version of this program, or it is another
+        UserError: there is none, it was written by another version of this program, or it is another
             artefact's than the manifest beside it says.
     """
     try:
@@ -284,6 +284,7 @@ def open_group(path: Path) -> zarr.Group:
     attributes: dict[str, Any] = root.attrs.asdict()
     found = attributes.get("format")
     if found != FORMAT:
-        raise UserError(f"{path}: has format {found!r}, this version of kd reads format {FORMAT}")
+        remedy = "update kd" if isinstance(found, int) and found > FORMAT else f"delete {path.parent} and run again"
+        raise UserError(f"{path}: has format {found!r}, this version of kd reads format {FORMAT}; {remedy}")
     check_origin(attributes.get(MADE_FROM), path)
     return root

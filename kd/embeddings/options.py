@@ -59,6 +59,10 @@ class CacheOptions(BaseOptions):
             grid = [-(-size // cells) for size in grid]
         return (channels, *grid)
 
+    def stored_name(self, name: str) -> str:
+        """What an array is called in a store."""
+        return POSITIVES if name == "label_embeddings" and self.label_embeddings == "positives" else name
+
     def cells(self, name: str) -> tuple[int, int]:
         """How maps of a level are pooled, and then strided."""
         level = cast("MapLevel", name)

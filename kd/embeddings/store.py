@@ -47,9 +47,11 @@ def stored_layouts(
     shapes: Mapping[str, tuple[int, ...]], options: CacheOptions, info: DatasetInfo
 ) -> dict[str, Layout]:
     """How arrays of these shapes of a row are stored, by the names that they have in the store."""
-    layouts = {name: Layout(shape, stored_dtype(name, options.dtype)) for name, shape in shapes.items()}
-    if options.label_embeddings == "positives" and "label_embeddings" in layouts:
-        whole = layouts.pop("label_embeddings")
+    layouts = {
+        options.stored_name(name): Layout(shape, stored_dtype(name, options.dtype)) for name, shape in shapes.items()
+    }
+    if POSITIVES in layouts:
+        whole = layouts[POSITIVES]
         layouts[POSITIVES] = Layout((info.most_labels, whole.shape[1]), whole.dtype)
     return layouts
 

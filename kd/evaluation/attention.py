@@ -19,6 +19,7 @@ from kd.data.packed import open_split
 from kd.jobs.errors import UserError
 from kd.models.weights import load_network
 from kd.plan import Plan
+from kd.reports import attended_rows
 
 
 class _Watched(nn.Module):
@@ -81,18 +82,9 @@ def students_attention(plan: Plan, options: AttentionConfig) -> Figure:
     Pictures are chosen by their labels alone: the first one that has the class and, if there is one, others too.
 
     Raises:
-        UserError: a row is not there, or not that of a network on pictures.
+        UserError: as `class_maps`.
     """
-    experiment, seed = options.experiment or plan.config.experiment, plan.config.seeds[0]
-    rows = {
-        row.row: row.job
-        for row in plan.rows
-        if (row.experiment, row.dataset, row.seed, row.variant) == (experiment, options.dataset, seed, "")
-        and row.row != "joint_teacher"
-    }
-    for row in options.rows:
-        if row not in rows:
-            raise UserError(f"reports.attention.rows: {row!r}, expected some of {', '.join(rows)}")
+    rows = attended_rows(plan.config, options, plan.rows)
     job = next(job for job in plan.stage("prepare_dataset") if job.name == options.dataset)
     split = open_split(job.directory, "test")
     labels = split.labels if split.labels.ndim == 2 else np.eye(len(split.info.classes), dtype=int)[split.labels]
@@ -102,8 +94,8 @@ def students_attention(plan: Plan, options: AttentionConfig) -> Figure:
     pixels = np.concatenate([split.images.read(slice(row, row + 1)) for row in shown])
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).expand(-1, 3, -1, -1).float() / 255
     maps = {}
-    for row in options.rows:
-        found = class_maps(load_network(rows[row].directory), options.dataset, images, chosen)
+    for row, student in rows.items():
+        found = class_maps(load_network(student.directory), options.dataset, images, chosen)
         maps[row] = torch.stack([found[place, place] for place in range(len(chosen))]).numpy()
     names = [split.info.classes[number] for number in chosen]
     return attention_figure(images.permute(0, 2, 3, 1).numpy(), maps, names, plan.config.reports.title)

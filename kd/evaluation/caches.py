@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from kd.distillers.registry import parse_distiller
-from kd.embeddings.options import POSITIVES
+from kd.embeddings.options import CacheOptions
 from kd.evaluation.tables import PLACE, Read, headline, stored_bytes
 from kd.jobs.job import Job
 from kd.plan import Plan
@@ -69,7 +69,6 @@ def _bytes_per_image(plan: Plan, job: Job, views: int, read: Read) -> float:
     images = read(plan.jobs[job.upstream["dataset"].directory])["result"]["sizes"]["train"]
     total = 0.0
     for store, arrays in _stores(plan, job):
-        stored = stored_bytes(read(store))
-        packed = {"label_embeddings": POSITIVES} if POSITIVES in stored else {}
-        total += sum(stored[packed.get(name, name)]["train"] for name in arrays) * views / store.spec["views"]
+        stored, options = stored_bytes(read(store)), CacheOptions.model_validate(store.spec["cache"])
+        total += sum(stored[options.stored_name(name)]["train"] for name in arrays) * views / store.spec["views"]
     return float(total / images)

@@ -82,9 +82,13 @@ def _labels(table: pd.DataFrame) -> list[str]:
 def curves_figure(rows: Sequence[Row], title: str) -> Figure:
     """acc@1 or mAP on val after each epoch, mean over seeds, a panel per dataset.
 
-    Left out are sweeps, and the joint baseline: it has one curve for all datasets.
+    Left out are sweeps, and what is trained for several datasets, which has one curve for all of them: joint
+    baselines, and joint teachers of scope shared.
     """
-    shown = [row for row in rows if row.row != "joint_baseline" and not row.variant]
+    trained_for: dict[Path, set[str]] = {}
+    for row in rows:
+        trained_for.setdefault(row.job.directory, set()).add(row.dataset)
+    shown = [row for row in rows if len(trained_for[row.job.directory]) == 1 and not row.variant]
     datasets = list(dict.fromkeys(row.dataset for row in shown))
     several = len({row.experiment for row in shown}) > 1
     figure, axes = plt.subplots(1, len(datasets), figsize=(3.4 * len(datasets) + 1.5, 3.8), squeeze=False)
@@ -114,8 +118,8 @@ def _curve(history: Path) -> pd.Series:
 def sensitivity_figure(table: pd.DataFrame, title: str, selection: str) -> Figure:
     """Test acc@1 or mAP against the value of each option that was swept: a panel per option and dataset.
 
-    Bands are one standard deviation over seeds; the dashed line is the student's network trained with labels alone,
-    where there is one. Options whose values are not numbers are left out.
+    Bands are one standard deviation over seeds; dashed lines are the student's network trained with labels alone, where
+    an experiment whose students are swept has one.
 
     Args:
         table: as from `kd.evaluation.tables.summary`, with at least one option that was swept.
@@ -124,9 +128,9 @@ def sensitivity_figure(table: pd.DataFrame, title: str, selection: str) -> Figur
     """
     metrics = primary_metrics(table)
     chosen = table[(table["metric"] == table["dataset"].map(metrics)) & (table["selection"] == selection)]
-    options, values, _ = zip(*map(option_and_value, chosen["variant"]), strict=True)
+    options, values = zip(*map(option_and_value, chosen["variant"]), strict=True)
     chosen = chosen.assign(option=options, value=values, label=_labels(chosen))
-    swept = chosen[chosen["value"] < float("inf")]
+    swept = chosen[chosen["option"] != ""]
     panels = swept[["dataset", "option"]].drop_duplicates().to_numpy().tolist()
     columns = max(1, min(len(panels), PANELS_ABREAST))
     rows = max(1, -(-len(panels) // columns))
@@ -136,7 +140,9 @@ def sensitivity_figure(table: pd.DataFrame, title: str, selection: str) -> Figur
         axis.set_visible(False)
     for (dataset, option), axis in zip(panels, axes.flat, strict=False):
         here = chosen[chosen["dataset"] == dataset]
-        _sensitivity_panel(axis, here[here["option"] == option], here[here["row"] == "vanilla"])
+        lines = here[here["option"] == option]
+        plain = here[(here["row"] == "vanilla") & (here["option"] == "")]
+        _sensitivity_panel(axis, lines, plain[plain["experiment"].isin(lines["experiment"])])
         axis.set(title=dataset, xlabel=option.replace("_", " "), ylabel=f"test {metrics[dataset]} (%)")
     return _with_legend(figure, title, room=0.3 / size[1])
 

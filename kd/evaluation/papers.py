@@ -1,4 +1,4 @@
-"""Our results beside those that papers print: `papers/NAME.csv` has the numbers, from their supplements.
+"""Numbers that papers print, from their supplements: `papers/NAME.csv`. Imports no pandas, since the plan reads them.
 
 `mlfd`: multi-level feature distillation of joint teachers trained on distinct image datasets; columns table,
 experiment, level, n_datasets, row, dataset, metric, value. `l2d`: multi-label knowledge distillation (Yang et al.,
@@ -7,16 +7,13 @@ ICCV 2023); columns table, setting, dataset, teacher, student, method, metric, v
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pandas as pd
-
-from kd.evaluation.tables import mean_and_std, row_order
 from kd.jobs.errors import UserError
 
 PAPERS = Path(__file__).with_suffix("")
-COLUMNS = ("row", "level", "metric", "paper", "ours", "std", "n_seeds", "differs")
 OUR_NAMES = {
     "l2d": {"teacher": "individual", "student": "vanilla"},
     "mlfd": {
@@ -29,79 +26,42 @@ OUR_NAMES = {
 }
 """What papers call rows, where we call them otherwise."""
 
+Where = Mapping[str, str | int | Sequence[str | int]]
 
-def beside_paper(
-    table: pd.DataFrame,
-    paper: str,
-    where: Mapping[str, str | Sequence[str]],
-    *,
-    experiment: str,
-    dataset: str,
-    selection: str,
-    differs: str,
-) -> pd.DataFrame:
-    """Each row and metric of an experiment of ours with what the paper has for it: `COLUMNS`.
 
-    `paper` and `ours` are in percent, `std` is that of ours over seeds. Where the paper has nothing, or we have
-    nothing, there is NaN. A line of the paper without a level stands for any level of ours.
+def printed_numbers(paper: str, where: Where) -> dict[tuple[str, str, str], float]:
+    """What a paper prints, in percent, by row (as we call it), level (empty: none is said) and metric.
 
     Args:
-        table: as from `kd.evaluation.tables.summary`.
         paper: `l2d` or `mlfd`.
-        where: column of the paper's numbers -> value or values; what picks out one experiment on one dataset, such
-            as {"table": "S3", "dataset": "voc2007", "teacher": "resnet50", "student": "resnet18"}.
-        experiment: ours.
-        dataset: ours, whatever the paper's is.
-        selection: weights that are meant.
-        differs: what is not as in the paper, in words; repeated in each line.
+        where: column -> value or values; what picks out one experiment on one dataset, such as
+            {"table": "S3", "dataset": "voc2007", "teacher": "resnet50", "student": "resnet18"}.
 
     Raises:
-        UserError: there is no such paper or column, nothing in the paper is as `where` says, or several numbers
-            are for one row and metric.
+        UserError: there is no such paper, column or value, or several numbers are for one row and metric. The text
+            begins with the option that is wrong.
     """
-    numbers = _numbers(paper, where)
-    place = {"experiment": experiment, "dataset": dataset, "selection": selection, "variant": ""}
-    chosen = table[(table[list(place)] == pd.Series(place)).all(axis=1)]
-    lines, compared = [], set()
-    for ours in chosen.to_dict("records"):
-        exact, any_level = ((ours["row"], level, ours["metric"]) for level in (ours["level"], ""))
-        key = exact if exact in numbers else any_level
-        compared.add(key)
-        lines.append((*exact, numbers.get(key), ours["mean"], ours["std"], ours["n_seeds"], differs))
-    lines += [(*key, value, None, None, 0, differs) for key, value in numbers.items() if key not in compared]
-    lines.sort(key=lambda line: (row_order(line[0]), line[1]))
-    return pd.DataFrame(lines, columns=list(COLUMNS)).astype({"paper": float, "ours": float, "std": float})
-
-
-def readable_beside_paper(compared: pd.DataFrame) -> pd.DataFrame:
-    """For people: `beside_paper` with ours as mean ± std, and nothing where there is nothing."""
-    ours = [
-        "" if pd.isna(mean) else mean_and_std(mean, std, digits=2)
-        for mean, std in zip(compared["ours"], compared["std"], strict=True)
-    ]
-    paper = ["" if pd.isna(value) else f"{value:.2f}" for value in compared["paper"]]
-    return compared.assign(paper=paper, ours=ours).drop(columns=["std", "n_seeds"])
-
-
-def _numbers(paper: str, where: Mapping[str, str | Sequence[str]]) -> dict[tuple[str, str, str], float]:
-    """What a paper prints, by row (as we call it), level and metric."""
     if paper not in OUR_NAMES:
-        raise UserError(f"paper: found {paper!r}, expected one of {', '.join(OUR_NAMES)}")
-    printed = pd.read_csv(PAPERS / f"{paper}.csv", dtype=str, keep_default_na=False)
+        raise UserError(f"paper: {paper!r}, expected one of {', '.join(OUR_NAMES)}")
+    with (PAPERS / f"{paper}.csv").open(newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        columns, lines = list(reader.fieldnames or []), list(reader)
     for column, wanted in where.items():
-        if column not in printed:
-            raise UserError(f"paper {paper}: {column}: no such column, expected some of {', '.join(printed.columns)}")
-        values = [wanted] if isinstance(wanted, str) else list(wanted)
-        found = printed[printed[column].isin(values)]
-        if found.empty:
-            known = ", ".join(dict.fromkeys(printed[column]))
-            raise UserError(f"paper {paper}: {column}: found {wanted!r}, expected one of {known}")
-        printed = found
-    printed = printed.rename(columns={"method": "row"})
-    printed["row"] = printed["row"].replace(OUR_NAMES[paper])
-    printed["level"] = printed.get("level", "")
-    keys = list(printed[["row", "level", "metric"]].itertuples(index=False, name=None))
-    if len(set(keys)) < len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise UserError(f"paper {paper}: several numbers for {' '.join(filter(None, twice))}; pick out one experiment")
-    return dict(zip(keys, printed["value"].astype(float), strict=True))
+        if column not in columns:
+            raise UserError(f"where: {paper}.csv has no column {column!r}, expected some of {', '.join(columns)}")
+        values = [str(each) for each in ([wanted] if isinstance(wanted, str | int) else wanted)]
+        known = dict.fromkeys(line[column] for line in lines)
+        unknown = [value for value in values if value not in known]
+        if unknown:
+            raise UserError(f"where.{column}: {unknown[0]!r}, expected some of {', '.join(map(repr, known))}")
+        lines = [line for line in lines if line[column] in values]
+    found: dict[tuple[str, str, str], dict[str, str]] = {}
+    for line in lines:
+        name = line["row"] if "row" in line else line["method"]
+        place = (OUR_NAMES[paper].get(name, name), line.get("level", ""), line["metric"])
+        other = found.setdefault(place, line)
+        if other is not line:
+            told = " ".join(filter(None, place))
+            differing = [column for column in columns if column != "value" and line[column] != other[column]]
+            raise UserError(f"where: several numbers for {told}; pick out one experiment by {', '.join(differing)}")
+    return {place: float(line["value"]) for place, line in found.items()}

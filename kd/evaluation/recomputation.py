@@ -16,7 +16,6 @@ from kd.data.sources.base import SPLITS
 from kd.data.storage import RowArray
 from kd.data.views import Views, to_float
 from kd.embeddings.encoding import EncodedArray
-from kd.embeddings.options import POSITIVES, CacheOptions
 from kd.embeddings.store import StoreReader, stored_arrays
 from kd.jobs.job import Job
 from kd.models.network import freeze
@@ -68,7 +67,7 @@ def embedding_differences(job: Job, upstream: Mapping[str, Path], device: str, r
             return stored_arrays(teacher.embed(seen)[0], spec.cache, split, picked)  # noqa: B023
 
         count = spec.views if name == "train" else 1
-        names = _stored_names(spec.arrays, spec.cache)
+        names = [spec.cache.stored_name(array) for array in spec.arrays]
         yield from _differences(job.directory, split, names, count, compute, noise(device, fabric), rows)
 
 
@@ -92,13 +91,8 @@ def target_differences(job: Job, upstream: Mapping[str, Path], device: str, rows
             made = joint.make_targets(embeddings, spec.dataset).named(spec.arrays)
         return stored_arrays(made, spec.cache, split, picked)
 
-    names = _stored_names(spec.arrays, spec.cache)
+    names = [spec.cache.stored_name(array) for array in spec.arrays]
     yield from _differences(job.directory, split, names, spec.views, compute, noise(device, fabric), rows)
-
-
-def _stored_names(arrays: Sequence[str], options: CacheOptions) -> list[str]:
-    packed = options.label_embeddings == "positives"
-    return [POSITIVES if packed and name == "label_embeddings" else name for name in arrays]
 
 
 def noise(device: str, fabric: Fabric) -> float:

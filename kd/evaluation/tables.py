@@ -39,13 +39,10 @@ def row_order(row: str) -> tuple[int, str]:
     return (ROW_ORDER.index(row), "") if row in ROW_ORDER else (len(ROW_ORDER), row)
 
 
-def option_and_value(variant: str) -> tuple[str, float, str]:
-    """An `option=value` taken apart; the value as a number, infinite if it is none, and as text. Sorts variants."""
-    option, _, text = variant.partition("=")
-    try:
-        return option, float(text), text
-    except ValueError:
-        return option, float("inf"), text
+def option_and_value(variant: str) -> tuple[str, float]:
+    """An `option=value` of a sweep taken apart; ("", 0) for what is not of one. Sorts variants."""
+    option, _, value = variant.partition("=")
+    return option, float(value or 0)
 
 
 def measurements(rows: list[Row], read: Read) -> pd.DataFrame:

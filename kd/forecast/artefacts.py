@@ -246,10 +246,12 @@ class Forecaster:
 
     def _arrays(self, job: Job, shapes: dict[str, Shape], options: CacheOptions) -> Arrays:
         """As they are in a store."""
-        arrays: Arrays = {name: (shape, stored_dtype(name, options.dtype)) for name, shape in shapes.items()}
-        if options.label_embeddings == "positives" and "label_embeddings" in arrays:
+        arrays: Arrays = {
+            options.stored_name(name): (shape, stored_dtype(name, options.dtype)) for name, shape in shapes.items()
+        }
+        if POSITIVES in arrays:
             (facts,) = self._datasets(job)
-            (_, width), dtype = arrays.pop("label_embeddings")
+            (_, width), dtype = arrays[POSITIVES]
             arrays[POSITIVES] = ((facts.most_labels, width), dtype)
         return arrays
 

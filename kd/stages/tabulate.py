@@ -16,10 +16,10 @@ import pandas as pd
 import yaml
 
 from kd.config import load_config
+from kd.evaluation.beside import beside_paper, readable_beside_paper
 from kd.evaluation.caches import cache_table
 from kd.evaluation.contents import OPTIONAL_TABLES, is_multi_label
 from kd.evaluation.multilabel import metrics_side_by_side, per_class, readable_per_class, readable_side_by_side
-from kd.evaluation.papers import beside_paper, readable_beside_paper
 from kd.evaluation.tables import cost, markdown, measurements, primary_metrics, readable, summary
 from kd.jobs.files import write_text
 from kd.jobs.job import Job

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from kd.jobs.errors import UserError
 from kd.jobs.job import Job
 from kd.jobs.manifest import load_manifest
 from kd.plan import Plan
+from kd.reports import attended_rows
+from kd.stages import cache_embeddings
 from kd.stages.plot import draw_figures
 from kd.stages.tabulate import write_tables
 from tests.conftest import ROOT, make
@@ -159,8 +162,24 @@ def test_forecast__names_the_cheaper_choice_where_label_embeddings_do_not_fit(
     assert expected["digits-on-digits-seed0"].savings > 0
     assert expected["letters-on-digits-seed0"].savings == 0
     monkeypatch.setattr(forecast, "free_space", lambda results: forecast.Free(results, 1, None, 4096))
-    with pytest.raises(UserError, match=r"label_embeddings: positives, which saves \d"):
+    with pytest.raises(UserError, match=r"label_embeddings: positives, which saves \d") as refused:
         list(forecast.check_fit(planned, set(planned.jobs)))
+    *_, warning = forecast.forecast_table(planned)
+    assert warning.startswith("warning: results: ")
+    assert str(refused.value).startswith(warning.removeprefix("warning: "))
+    document = json.loads("\n".join(forecast.forecast_json(planned)))
+    saved = {each["name"]: each["savings_bytes"] for each in document["artefacts"] if each["savings_bytes"]}
+    assert saved["digits-on-digits-seed0"] == expected["digits-on-digits-seed0"].savings
+
+
+def test_forecast__what_a_growing_store_of_positives_takes_over_is_not_counted(made: Plan, config: Config) -> None:
+    config["students"]["l2d"]["views"] = 3
+    grown = Plan(load_config(config | {"results": str(made.config.results)}))
+    (store,) = (each for each in expect(grown) if each.job.stage == "cache_embeddings" and not each.there)
+    (smaller,) = store.job.kin(cache_embeddings.UNREAD)
+    chunks = [path for name in ("logits", POSITIVES) for path in smaller.rglob(f"{name}/c/**/*") if path.is_file()]
+    assert store.job.spec["arrays"] == ["logits", "label_embeddings"]
+    assert store.size.bytes - store.missing.bytes == sum(path.stat().st_size for path in chunks)
 
 
 def test_predict__a_student_with_a_label_encoder(made: Plan, tmp_path: Path) -> None:
@@ -173,6 +192,12 @@ def test_predict__a_student_with_a_label_encoder(made: Plan, tmp_path: Path) -> 
     assert all(0 <= probability <= 1 for _, probability in found)
 
 
+PAPER: Config = {
+    "paper": "l2d",
+    "where": {"table": "S3", "teacher": "resnet50", "student": "resnet18"},
+    "dataset": "digits",
+    "differs": "everything",
+}
 MISTAKES: list[tuple[str, Any, str]] = [
     (
         "students.mld.distiller",
@@ -184,7 +209,14 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("models.resnet.latent_dim", 8, "latent_dim: 8, expected null, since there is a label_encoder"),
     ("models.resnet.label_encoder", {"width": 16, "heads": 3}, "heads: 3, expected a divisor of width"),
     ("students.rkd.level", "L2", "students.rkd.level: given L2, but rkd says itself what it compares"),
-    ("students.l2d.sweep", {"mldweight": [1]}, "unknown key 'mldweight', expected some of"),
+    ("students.l2d.sweep", {"mldweight": [1]}, "students.l2d.sweep: unknown key 'mldweight', expected some of"),
+    ("students.l2d.sweep", {"name": [1]}, "students.l2d.sweep: unknown key 'name', expected some of ['mld_weight'"),
+    (
+        "students.l2d.sweep",
+        {"mld_weight": [-1]},
+        "students.l2d.sweep.mld_weight: input should be greater than or equal",
+    ),
+    ("students.l2d.sweep", {"mld_weight": [10, 10.0]}, "students.l2d.sweep: mld_weight: each value may stand once"),
     (
         "students.joint_l2d.distiller",
         {"name": "reviewkd"},
@@ -193,6 +225,49 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("datasets.letters.task", "single_label", "datasets.letters.source"),
     ("joint_teachers.joint.level", "L1", "joint_teachers.joint.label_encoder: given, but at level L1 there is no map"),
     ("reports.attention.dataset", "dogs", "reports.attention.dataset: 'dogs' is not the name of a known dataset"),
+    (
+        "reports.attention",
+        {"dataset": "letters"},
+        "reports.attention.rows: 'vanilla' is no row of a network that sees pictures; expected some of individual",
+    ),
+    (
+        "reports.attention.rows",
+        ["joint_teacher"],
+        "reports.attention.rows: 'joint_teacher' is no row of a network that sees pictures; expected some of vanilla, ",
+    ),
+    (
+        "reports.attention.experiment",
+        "lives",
+        "reports.attention.experiment: 'lives' has no row for dataset 'digits'; those that have one: tiny_multilabel,",
+    ),
+    ("reports.papers", [PAPER | {"experiment": "no"}], "reports.papers.0.experiment: 'no' has no row for dataset"),
+    (
+        "reports.papers",
+        [PAPER, PAPER | {"where": {"tables": 3}}],
+        "reports.papers.1.where: l2d.csv has no column 'tables', expected some of table, setting",
+    ),
+    (
+        "reports.papers",
+        [PAPER | {"where": {"table": "S9"}}],
+        "reports.papers.0.where.table: 'S9', expected some of 'S1', 'S2', 'S3', 'S4'",
+    ),
+    (
+        "reports.papers",
+        [PAPER | {"where": {"table": "S3"}}],
+        "reports.papers.0.where: several numbers for individual mAP; pick out one experiment by teacher, student",
+    ),
+    ("reports.papers", [PAPER | {"where": {}}], "reports.papers.0.where: dictionary should have at least 1 item"),
+    (
+        "students.l2d",
+        {
+            "teacher": {"digits": "digits"},
+            "targets": ["digits", "letters"],
+            "recipe": "network",
+            "distiller": {"name": "l2d"},
+        },
+        "students.l2d.teacher: names no teacher for target 'letters'; given: {'digits': 'digits'}",
+    ),
+    ("students.l2d.teacher", {}, "students.l2d.teacher: value should have at least 1 item"),
 ]
 
 
@@ -205,5 +280,46 @@ def test_mistakes(config: Config, key: str, value: Any, said: str) -> None:
         place = place[parent]
     place[last] = value
     with pytest.raises(UserError) as error:
-        load_config(changed)
+        Plan(load_config(changed))
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("student", "said"),
+    [
+        (
+            {"teacher": "individual"},
+            "students.l2d.teacher: must be given, as dataset 'digits' has no individual teacher",
+        ),
+        (
+            {"teacher": "joint", "model": None},
+            "students.l2d.model: must be given, as dataset 'digits' has no individual",
+        ),
+    ],
+)
+def test_mistakes__a_target_without_an_individual_teacher(config: Config, student: Config, said: str) -> None:
+    del config["teachers"]["digits"]
+    config["joint_teachers"]["joint"]["student_model"] = "byobnet"
+    config["students"] = {"l2d": config["students"]["l2d"] | student}
+    with pytest.raises(UserError) as error:
+        load_config(config)
+    assert said in str(error.value)
+
+
+def test_attention__of_a_row_with_several_levels_names_one(config: Config) -> None:
+    config["joint_teachers"]["deep"] = config["joint_teachers"]["joint"] | {"level": "L3"}
+    config["students"]["deep_l2d"] = config["students"]["joint_l2d"] | {"teacher": "deep"}
+    config["reports"]["attention"]["rows"] = ["joint_l2d"]
+    with pytest.raises(UserError) as error:
+        Plan(load_config(config))
+    assert "rows: 'joint_l2d' is a row of several levels; expected some of joint_l2d L2, joint_l2d L3" in str(
+        error.value
+    )
+    config["reports"]["attention"]["rows"] = ["joint_l2d L3", "l2d"]
+    plan = Plan(load_config(config))
+    assert plan.config.reports.attention is not None
+    found = attended_rows(plan.config, plan.config.reports.attention, plan.rows)
+    assert {name: job.name for name, job in found.items()} == {
+        "joint_l2d L3": "deep_l2d-for-digits-seed0",
+        "l2d": "l2d-for-digits-seed0",
+    }

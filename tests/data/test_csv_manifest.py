@@ -85,6 +85,10 @@ def test_csv_manifest__columns_of_a_single_label_dataset_hold_one_1(folder: Path
         ("path,label,split\ncat/0.png,a,training\n", "line 2: split is 'training', expected one of"),
         ("path,label,split\ncat/0.png,a\n", "line 2: split is None, expected one of"),
         ("path,label\ncat/0.png,a\ncat/0.png,b\n", "line 3: cat/0.png is listed twice"),
+        ("path,label\ncat/0.png,a\n./cat/0.png,b\n", "line 3: ./cat/0.png is listed twice, first in .*2 as cat/0.png"),
+        ("path,label\ncat/0.png,a\ndog/../cat//0.png,b\n", "line 3: dog/../cat//0.png is listed twice"),
+        ("path,label,label\ncat/0.png,a,b\n", "list.csv: has 2 columns 'label', expected one"),
+        ("path,label,split,split\ncat/0.png,a,train,test\n", "list.csv: has 2 columns 'split', expected one"),
         ("path,label\ncat/9.png,a\n", r"cat/9.png: no such image file \(1 of 1 are missing\)"),
         ("path,label\ncat/\udcff.png,a\n", "is not a CSV file in UTF-8"),
     ],
@@ -99,6 +103,7 @@ def test_csv_manifest__mistakes(folder: Path, text: str, message: str) -> None:
     [
         ("path,label\ncat/0.png,a||b\n", {}, r"line 2: column 'label' is 'a\|\|b', expected names joined by '\|'"),
         ("path,cat\ncat/0.png,2\n", {"label_columns": "all"}, "line 2: column 'cat' is '2', expected 0 or 1"),
+        ("path,cat,cat\ncat/0.png,1,0\n", {"label_columns": "all"}, "list.csv: has 2 columns 'cat', expected one"),
         ("path,cat\ncat/0.png,1\n", {"label_columns": ["fox"]}, "has no column 'fox'; its columns are"),
     ],
 )
@@ -118,6 +123,20 @@ def test_csv_manifest__duplicates_of_another_class_are_no_single_label(folder: P
     assert [each.labels for each in csv_manifest.samples(same)] == [("a",)]
     with pytest.raises(UserError, match=r"line 2: labels are \['a', 'b'\], expected exactly one"):
         csv_manifest.samples(manifest(folder / "list.csv", text.format("b"), duplicates="merge"))
+
+
+def test_csv_manifest__a_picture_is_the_same_however_its_path_is_written(folder: Path) -> None:
+    rows = f"cat/0.png,a,train\n{folder}/cat/0.png,a,{{}}\n"
+    text = f"path,label,split\n{rows}"
+    merged = manifest(folder / "list.csv", text.format("train"), duplicates="merge")
+    assert [each.id for each in csv_manifest.samples(merged)] == ["cat/0.png"]
+    with pytest.raises(UserError, match=r"cat/0.png is listed for test, and for train in .* as cat/0.png"):
+        csv_manifest.samples(manifest(folder / "list.csv", text.format("test"), duplicates="merge"))
+
+
+def test_csv_manifest__columns_that_are_not_read_may_have_any_names(folder: Path) -> None:
+    options = manifest(folder / "list.csv", "path,label,note,note\ncat/0.png,a,x,y\n")
+    assert [each.labels for each in csv_manifest.samples(options)] == [("a",)]
 
 
 @pytest.mark.parametrize(

@@ -143,3 +143,11 @@ def test_nus_wide__labels_without_pictures(tmp_path: Path) -> None:
     (tmp_path / "TrainTestLabels" / "Labels_dog_Test.txt").unlink()
     with pytest.raises(UserError, match=r"source.root: .*Labels_dog_Test.txt: cannot be read"):
         nus_wide.samples(options)
+
+
+def test_nus_wide__a_concept_stands_once(tmp_path: Path) -> None:
+    options = nus_wide.Options(root=make_nus_wide(tmp_path))
+    with (tmp_path / "Concepts81.txt").open("a") as stream:
+        stream.write(f"{CONCEPTS[1]}\n")
+    with pytest.raises(UserError, match=r"Concepts81.txt, line 5: 'person' stands in line 2, too; expected once"):
+        nus_wide.classes(options)

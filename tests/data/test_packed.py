@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 from PIL import Image
 
 from kd.data.packed import DatasetInfo, check_classes, encode_labels, open_split, pack, read_info
 from kd.data.sources.base import Sample
+from kd.data.storage import FORMAT, open_group
 from kd.jobs.errors import UserError
 
 
@@ -120,3 +122,10 @@ def test_check_classes__only_listed_classes_may_lack_positives(caplog: pytest.Lo
     assert "1 of 2 classes have no training image, such as ['b']" in caplog.text
     with pytest.raises(UserError, match=r"class 'b\|c' holds '\|'"):
         check_classes(labels, codes, ["a", "b|c"], listed=True)
+
+
+@pytest.mark.parametrize(("found", "remedy"), [(FORMAT - 1, "delete .* and run again"), (FORMAT + 1, "update kd")])
+def test_open_group__refuses_other_formats(tmp_path: Path, found: int, remedy: str) -> None:
+    zarr.open_group(tmp_path / "images.zarr", mode="w").attrs.update({"format": found})
+    with pytest.raises(UserError, match=f"images.zarr: has format {found}, .* reads format {FORMAT}; {remedy}"):
+        open_group(tmp_path / "images.zarr")

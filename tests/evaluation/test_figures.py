@@ -34,7 +34,7 @@ def _close() -> None:
 
 @pytest.fixture
 def table() -> pd.DataFrame:
-    """digits: single-label; scenes: multi-label, with a sweep of a weight and of a mode."""
+    """digits: single-label; scenes: multi-label, with sweeps of a weight and of the temperature."""
     results = Results()
     for seed in (0, 1):
         for row, value in (("individual", 80.0), ("student", 82.0)):
@@ -43,7 +43,6 @@ def table() -> pd.DataFrame:
         scenes = [("vanilla", "", 60.0), ("l2d", "", 65.0), ("joint_l2d", "", 67.0)]
         scenes += [("l2d", f"mld_weight={weight}", 60 + np.log1p(weight)) for weight in (0, 1, 10, 100)]
         scenes += [("l2d", f"temperature={weight}", 60 + weight) for weight in (0.5, 1, 2)]
-        scenes += [("l2d", "reduction=batch_mean", 64.0)]
         for row, variant, value in scenes:
             results.add(row, multi_label("scenes", value + seed), dataset="scenes", variant=variant, seed=seed)
     return summary(measurements(results.rows, results.read), ["digits", "scenes"])
@@ -87,6 +86,26 @@ def test_curves_figure__of_the_metric_that_the_history_has(tmp_path: Path) -> No
         assert np.asarray(line.get_ydata()).tolist() == [10.5, 20.5]
 
 
+def test_curves_figure__leaves_out_what_is_trained_for_several_datasets(tmp_path: Path) -> None:
+    """A joint teacher of digits, single-label, and scenes, multi-label, has one curve, of the mean of both metrics."""
+    rows = []
+    for name, datasets, metric in (
+        ("individual", ("digits",), "acc@1"),
+        ("vanilla", ("scenes",), "mAP"),
+        ("joint_teacher", ("digits", "scenes"), "score"),
+        ("joint_baseline", ("digits", "scenes"), "score"),
+    ):
+        made = Job.make(tmp_path, "s", name, spec={}, code={}, upstream={})
+        made.directory.mkdir(parents=True)
+        pd.DataFrame({"epoch": [0], "loss": [1], f"val_{metric}": [10.0]}).to_csv(
+            made.directory / "history.csv", index=False
+        )
+        rows += [Row("e", dataset, name, "", 0, made) for dataset in datasets]
+    figure = curves_figure(rows, "title")
+    assert [axis.get_title() for axis in figure.axes] == ["digits", "scenes"]
+    assert legend(figure) == ["individual", "vanilla"]
+
+
 def test_sensitivity_figure__a_panel_per_option(table: pd.DataFrame, tmp_path: Path) -> None:
     figure = sensitivity_figure(table, "title", "last")
     weight, temperature = figure.axes
@@ -118,11 +137,20 @@ def test_sensitivity_figure__only_of_options_that_a_dataset_was_swept_over() -> 
     assert legend(figure) == ["digits kd", "letters kd"]
 
 
-def test_sensitivity_figure__of_no_numbers_is_empty() -> None:
+def test_sensitivity_figure__vanilla_is_that_of_the_experiment_and_not_swept_itself() -> None:
     results = Results()
-    results.add("kd", single_label("d", 50.0), variant="reduction=sum")
+    for experiment, value in (("swept", 50.0), ("other", 40.0)):
+        results.add("vanilla", single_label("d", value), experiment=experiment)
+        results.add("vanilla", single_label("d", 1.0), experiment=experiment, variant="label_weight=2")
+    for weight in (1, 2):
+        results.add("kd", single_label("d", 50.0 + weight), experiment="swept", variant=f"alpha={weight}")
     figure = sensitivity_figure(summary(measurements(results.rows, results.read), ["d"]), "title", "last")
-    assert not any(axis.get_visible() for axis in figure.axes)
+    panels = {axis.get_xlabel(): axis for axis in figure.axes if axis.get_visible()}
+    curve, vanilla = panels["alpha"].lines
+    assert np.asarray(curve.get_ydata()).tolist() == [51, 52]
+    assert np.asarray(vanilla.get_ydata()).tolist() == [50, 50]
+    curves = [np.asarray(line.get_ydata()).tolist() for line in panels["label weight"].lines]
+    assert sorted(curves) == [[1], [1], [40, 40], [50, 50]]
 
 
 def test_cost_figure__is_drawn(tmp_path: Path) -> None:

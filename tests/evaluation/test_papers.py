@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from functools import partial
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from kd.evaluation.papers import COLUMNS, beside_paper, readable_beside_paper
+from kd.evaluation.beside import COLUMNS, beside_paper, readable_beside_paper
 from kd.evaluation.tables import measurements, summary
 from kd.jobs.errors import UserError
+from tests.conftest import ROOT
 from tests.evaluation.results import Results, multi_label, single_label
 
 nan = math.nan
@@ -59,7 +62,7 @@ def test_beside_paper__l2d(table: pd.DataFrame) -> None:
 
 
 def test_beside_paper__mlfd_compares_rows_of_the_same_level(table: pd.DataFrame) -> None:
-    where = {"table": "S1", "dataset": "caltech101", "n_datasets": ["1", "4"]}
+    where = {"table": "S1", "dataset": "caltech101", "n_datasets": [1, "4"]}
     both = pairs(compared(table, "mlfd", where, experiment="mlfd", dataset="caltech"))
     assert both["individual", "", "acc@1"] == approx([74.79, 70])
     assert both["student", "L2", "acc@1"] == approx([80.04, 75])
@@ -74,6 +77,12 @@ def test_beside_paper__a_line_without_a_level_stands_for_any(table: pd.DataFrame
     assert both["single_dataset_kd", "L1", "acc@1"][0] > 0
 
 
+def test_printed_numbers__imports_no_pandas() -> None:
+    """The plan reads them."""
+    code = "import kd.evaluation.papers, sys; sys.exit('pandas' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 def test_readable_beside_paper__nothing_where_there_is_nothing(table: pd.DataFrame) -> None:
     both = pairs(readable_beside_paper(compared(table, "l2d", RESNETS, experiment="e", dataset="scenes")))
     assert both["vanilla", "", "mAP"] == ["84.01", "60.50 ± 0.71"]
@@ -84,10 +93,11 @@ def test_readable_beside_paper__nothing_where_there_is_nothing(table: pd.DataFra
 @pytest.mark.parametrize(
     ("paper", "where", "message"),
     [
-        ("l2e", {}, "paper: found 'l2e', expected one of l2d, mlfd"),
-        ("l2d", {"tables": "S3"}, "paper l2d: tables: no such column, expected some of table, setting"),
-        ("l2d", {"table": "S9"}, "paper l2d: table: found 'S9', expected one of S1, S2, S3, S4"),
-        ("l2d", {"table": "S3"}, "paper l2d: several numbers for individual mAP; pick out one experiment"),
+        ("l2e", {}, "^paper: 'l2e', expected one of l2d, mlfd"),
+        ("l2d", {"tables": "S3"}, "^where: l2d.csv has no column 'tables', expected some of table, setting"),
+        ("l2d", {"table": "S9"}, "^where.table: 'S9', expected some of 'S1', 'S2', 'S3', 'S4'"),
+        ("l2d", {"table": ["S3", "S9"]}, "^where.table: 'S9', expected"),
+        ("l2d", {"table": "S3"}, "^where: several numbers for individual mAP; .* experiment by teacher, student$"),
         ("mlfd", {"table": "S1", "dataset": "caltech101"}, "several numbers for student L2 acc@1"),
     ],
 )

@@ -51,7 +51,8 @@ def test_preflight__what_does_not_fit_is_not_started(tmp_path: Path, tiny: dict[
     finally:
         os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
     assert done.returncode != 0
-    assert "of space; still to be made: 4 of 4" in done.stdout
-    assert "nothing was started: free some space" in done.stdout
+    assert "of space: free some space, set `results`" in done.stdout
+    assert "still to be made: 4 of 4" in done.stdout
+    assert "nothing was started" in done.stdout
     assert "rule " not in done.stdout
     assert not (tmp_path / "results/prepare_dataset").exists()

@@ -26,7 +26,7 @@ except UserError as error:
     raise WorkflowError(str(error)) from None
 
 RESULTS = PLAN.config.results
-# Keeps the order of the config: the first teacher of a dataset is its individual row.
+# Keeps the order of the config: where nobody names a teacher, it is the first one of the dataset.
 CONFIG_JSON = json.dumps(PLAN.config.model_dump(mode="json"))
 # Jobs run in the environment of this Snakemake, activated or not, and find the kd package from any directory.
 prefer_this_python()

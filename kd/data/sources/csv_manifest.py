@@ -96,7 +96,7 @@ def _classes(options: Options, columns: list[str]) -> list[str] | None:
 
 
 def _table(options: Options) -> tuple[list[str], list[tuple[int, Row]]]:
-    """Columns, and all rows with the numbers of their lines; needed columns are there."""
+    """Columns, and all rows with the numbers of their lines; needed columns are there, once each."""
     if not options.csv.is_file():
         raise UserError(f"source.csv: {options.csv} is not a file")
     try:
@@ -106,9 +106,13 @@ def _table(options: Options) -> tuple[list[str], list[tuple[int, Row]]]:
         rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{options.csv}: is not a CSV file in UTF-8 ({error})") from error
-    for column in [options.path_column, *(_label_columns(options, columns) or [options.label_column])]:
+    needed = [options.path_column, *(_label_columns(options, columns) or [options.label_column])]
+    for column in needed:
         if column not in columns:
             raise UserError(f"{options.csv}: has no column {column!r}; its columns are {columns}")
+    for column in [*needed, options.split_column]:
+        if columns.count(column) > 1:
+            raise UserError(f"{options.csv}: has {columns.count(column)} columns {column!r}, expected one")
     if not rows:
         raise UserError(f"{options.csv}: has a header but no rows")
     return columns, rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
@@ -158,23 +159,23 @@ def _some(names: list[str]) -> str:
 
 
 def _merged(listed: Iterable[Listed], options: ListOptions, counts: Counter[str]) -> list[Listed]:
-    """Each picture once."""
+    """Each file once, however its path is written; ids are those that stand first."""
     found: dict[str, Listed] = {}
     for each in listed:
-        first = found.setdefault(each.id, each)
+        path = os.path.abspath(each.path)  # noqa: PTH100 (pathlib keeps `..`)
+        first = found.setdefault(path, each)
         if first is each:
             continue
+        other = first.place if first.id == each.id else f"{first.place} as {first.id}"
         if options.duplicates == "error":
             raise UserError(
-                f"{each.place}: {each.id} is listed twice, first in {first.place}; remove one, or say"
+                f"{each.place}: {each.id} is listed twice, first in {other}; remove one, or say"
                 " source.duplicates: merge"
             )
         if first.split != each.split:
-            raise UserError(
-                f"{each.place}: {each.id} is listed for {each.split}, and for {first.split} in {first.place}"
-            )
+            raise UserError(f"{each.place}: {each.id} is listed for {each.split}, and for {first.split} in {other}")
         counts["duplicates merged"] += 1
-        found[each.id] = replace(first, labels=tuple(sorted({*first.labels, *each.labels})))
+        found[path] = replace(first, labels=tuple(sorted({*first.labels, *each.labels})))
     return list(found.values())
 
 

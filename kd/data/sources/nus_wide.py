@@ -43,7 +43,13 @@ def fingerprint(options: Options) -> dict[str, Any]:
 
 def classes(options: Options) -> list[str] | None:
     """The concepts of Concepts81.txt."""
-    return [line for _, line in read_lines(_concepts(options))]
+    file = _concepts(options)
+    found: dict[str, int] = {}
+    for number, concept in read_lines(file):
+        if concept in found:
+            raise UserError(f"{file}, line {number}: {concept!r} stands in line {found[concept]}, too; expected once")
+        found[concept] = number
+    return list(found)
 
 
 def samples(options: Options) -> list[Sample]:
