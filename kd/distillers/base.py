@@ -19,8 +19,6 @@ Shapes = Mapping[str, tuple[int, ...]]
 """Of one sample, by what it is: `logits` (classes,), `L1` (D,), `L2` to `L4` (C, h, w), `label_embeddings`
 (classes, d)."""
 
-MapLevel = Literal["L2", "L3", "L4"]
-
 Reduction = Literal["paper", "batch_mean"]
 """How the terms of a multi-label loss are summed; see `kd.distillers.losses.combined`."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from kd.models.spec import ARRAYS
+from kd.models.spec import ARRAYS, MAP_LEVELS
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Outputs:
     @classmethod
     def of(cls, values: Mapping[str, Tensor]) -> Outputs:
         """Of arrays by name: `logits`, `L1` to `L4`, `label_embeddings`."""
-        maps = {name: value for name, value in values.items() if name in ("L2", "L3", "L4")}
+        maps: dict[str, Tensor] = {name: value for name, value in values.items() if name in MAP_LEVELS}
         return cls(values.get("logits"), values.get("L1"), maps, values.get("label_embeddings"))
 
     def named(self, names: Iterable[str]) -> dict[str, Tensor]:
