@@ -156,7 +156,7 @@ def _taps(network: Network) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]
             taps[level] = tap_shapes(network, [level])[level]
         except UserError as error:
             problems[level] = str(error)
-        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        except (RuntimeError, AssertionError, ValueError, IndexError, AttributeError, TypeError) as error:
             if network.mean.is_meta:
                 raise
             rows, columns = network.config.input_size
