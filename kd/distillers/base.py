@@ -28,7 +28,7 @@ class Needs:
     """What a method compares, and therefore what is kept of the teacher for it; of the student nothing is kept.
 
     Attributes:
-        levels: L1: vectors before the classifier; L2, L3, L4: maps of the last three stages.
+        levels: L1: vectors of pooled features; L2, L3, L4: maps of the last three stages.
         logits: of the teacher; those of the student are always there.
         label_embeddings: an embedding for each label, which networks with a `label_encoder` have.
     """

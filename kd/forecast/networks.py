@@ -107,7 +107,7 @@ def measure_joint(
         datasets: targets.
         student: model whose map shapes the distilled maps take, or None.
         width: of the adaptors.
-        dropout: before the heads.
+        dropout: before the heads, or before the label encoder.
         label_encoder: its options, or None.
 
     Returns:

@@ -16,7 +16,7 @@ class Outputs:
 
     Attributes:
         logits: (B, classes); of a teacher None where nobody asked for them.
-        vector: (B, D), level L1; None: nobody asked for it.
+        vector: (B, D), level L1, pooled features; None: nobody asked for it.
         maps: level L2, L3 or L4 -> (B, C, h, w).
         label_embeddings: (B, classes, d); of a teacher those of labels that a sample does not have may be
             missing, and are 0 then. None: nobody asked for them.
