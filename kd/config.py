@@ -102,7 +102,7 @@ class JointTeacherConfig(BaseOptions):
     width: Annotated[int, Gt(0)] = 512
     """Channels of each adaptor (not used at L1)."""
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.5
-    """Before the classifier."""
+    """Before the classifier; of the last fused map, element by element, before a label_encoder."""
     label_encoder: LabelEncoderOptions | None = None
     """Multi-label targets: an embedding for each label, from the last fused map; null: one linear classifier."""
     student_model: str | None = None

@@ -10,7 +10,7 @@ from annotated_types import MinLen
 from pydantic import AfterValidator
 
 from kd.data.options import Task
-from kd.models.spec import Level
+from kd.models.spec import Level, MapLevel
 from kd.options import BaseOptions
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 Shapes = Mapping[str, tuple[int, ...]]
 """Of one sample, by what it is: `logits` (classes,), `L1` (D,), `L2` to `L4` (C, h, w), `label_embeddings`
 (classes, d)."""
-
-MapLevel = Literal["L2", "L3", "L4"]
 
 
 def _each_once(levels: tuple[MapLevel, ...]) -> tuple[MapLevel, ...]:
@@ -42,7 +40,7 @@ class Needs:
     """What a method compares, and therefore what is kept of the teacher for it; of the student nothing is kept.
 
     Attributes:
-        levels: L1: vectors before the classifier; L2, L3, L4: maps of the last three stages.
+        levels: L1: vectors of pooled features; L2, L3, L4: maps of the last three stages.
         logits: of the teacher; those of the student are always there.
         label_embeddings: an embedding for each label, which networks with a `label_encoder` have.
     """

@@ -39,7 +39,7 @@ class Method(Distiller):
     COMPARES_SAMPLES: ClassVar[bool] = True
 
     def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
-        """Vectors before the classifiers."""
+        """Vectors of pooled features."""
         return Needs(("L1",))
 
     def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:  # noqa: ARG002

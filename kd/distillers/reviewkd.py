@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt
 
-from kd.distillers.base import Batch, Distiller, MapLevel, MapLevels, Needs, Shapes
-from kd.models.spec import Level
+from kd.distillers.base import Batch, Distiller, MapLevels, Needs, Shapes
+from kd.models.spec import Level, MapLevel
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from kd.data.storage import RowArray, create_rows, open_rows
-from kd.embeddings.options import MAPS, STORED_DTYPES, CacheOptions, Dtype
+from kd.embeddings.options import STORED_DTYPES, CacheOptions, Dtype
 from kd.jobs.errors import UserError
+from kd.models.spec import MAP_LEVELS
 
 IN_MEMORY = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.float16}
 INT8_RANGE = 127
@@ -22,7 +23,7 @@ INT8_RANGE = 127
 
 def reduce_map(values: Tensor, name: str, options: CacheOptions) -> Tensor:
     """(B, C, h, w) at the resolution that is stored, see `CacheOptions.shape`; what is no map stays as it is."""
-    if name not in MAPS:
+    if name not in MAP_LEVELS:
         return values
     cells, stride = options.cells(name)
     if cells > 1:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Annotated, Literal, cast, get_args
+from typing import Annotated, Literal, cast
 
 from annotated_types import Gt
 
+from kd.models.spec import MAP_LEVELS, MapLevel
 from kd.options import BaseOptions
 
 Dtype = Literal["float32", "float16", "bfloat16", "int8"]
-MapLevel = Literal["L2", "L3", "L4"]
-MAPS = get_args(MapLevel)
 Cells = Annotated[int, Gt(1)]
 
 STORED_DTYPES: dict[Dtype, str] = {"float32": "float32", "float16": "float16", "bfloat16": "uint16", "int8": "int8"}
@@ -52,7 +51,7 @@ class CacheOptions(BaseOptions):
 
     def shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape that one sample is stored with: maps (C, h, w) are smaller where they are pooled or strided."""
-        if name not in MAPS:
+        if name not in MAP_LEVELS:
             return shape
         channels, *grid = shape
         for cells in self.cells(name):

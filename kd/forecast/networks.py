@@ -107,7 +107,7 @@ def measure_joint(
         datasets: targets.
         student: model whose map shapes the distilled maps take, or None.
         width: of the adaptors.
-        dropout: before the heads.
+        dropout: before the heads, or before the label encoder.
         label_encoder: its options, or None.
 
     Returns:
@@ -156,7 +156,7 @@ def _taps(network: Network) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]
             taps[level] = tap_shapes(network, [level])[level]
         except UserError as error:
             problems[level] = str(error)
-        except (RuntimeError, AssertionError, ValueError, IndexError) as error:
+        except (RuntimeError, AssertionError, ValueError, IndexError, AttributeError, TypeError) as error:
             if network.mean.is_meta:
                 raise
             rows, columns = network.config.input_size

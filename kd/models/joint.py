@@ -7,8 +7,9 @@
         of its own; then the 1x1 conv and the rest of L2
     L4  two convs of stride 2, two distilled maps, then the rest of L2
 
-Fused at level Lk it gives k - 1 distilled maps. The individual teachers are no part of it: it is trained on
-their cached embeddings.
+Fused at level Lk it gives k - 1 distilled maps. With a label-wise encoder (L2 to L4, multi-label) the last of them
+goes through dropout, element by element, and the encoder instead of average pool, dropout and linear; it then gives an
+embedding for each label, too. The individual teachers are no part of it: it is trained on their cached embeddings.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class JointConfig(BaseOptions):
     heads: dict[str, int]
     """Classes of each target dataset."""
     label_encoder: LabelEncoderOptions | None = None
-    """An embedding for each label from the last map, instead of a linear classifier on its mean."""
+    """An embedding for each label from the last map, instead of a linear classifier on its mean; not at L1."""
 
 
 class JointTeacher(nn.Module):
@@ -77,8 +78,8 @@ class JointTeacher(nn.Module):
             embeddings: one dict per teacher, in the order of `config.channels`, holding `config.level`.
 
         Returns:
-            The vector (B, D) that the heads classify, the distilled maps by level of the student, and the
-            logits of every head.
+            The vector (B, D), which is the mean of the last map, or at L1 all vectors side by side; the distilled
+            maps by level of the student; the logits of every head, and its label embeddings if there is an encoder.
         """
         inputs = [each[self.config.level] for each in embeddings]
         if self.config.level == "L1":
@@ -98,7 +99,7 @@ class JointTeacher(nn.Module):
         return Features(vector, maps, self.heads(self.dropout(vector)))
 
     def make_targets(self, embeddings: Embeddings, dataset: str) -> Outputs:
-        """Targets for a student of `dataset`."""
+        """Targets for a student of `dataset`; label embeddings are among them if there is an encoder."""
         features = self(embeddings)
         embeddings_of_labels = features.label_embeddings.get(dataset)
         return Outputs(features.logits[dataset], features.vector, features.maps, embeddings_of_labels)

@@ -86,10 +86,6 @@ class LabelClassifier(nn.Module):
 
     def forward(self, maps: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """(B, C, h, w) to logits (B, classes) and embeddings (B, classes, width), by dataset."""
-        embeddings = {name: self.encoder(maps, head.queries) for name, head in self.by_dataset.items()}
-        logits = {name: head(embeddings[name]) for name, head in self.by_dataset.items()}
-        plain = {name: name.removeprefix("on_") for name in embeddings}
-        return (
-            {plain[name]: each for name, each in logits.items()},
-            {plain[name]: e for name, e in embeddings.items()},
-        )
+        heads = {name.removeprefix("on_"): head for name, head in self.by_dataset.items()}
+        embeddings = {name: self.encoder(maps, head.queries) for name, head in heads.items()}
+        return {name: head(embeddings[name]) for name, head in heads.items()}, embeddings

@@ -24,7 +24,8 @@ class Features:
     """What a network says of a batch.
 
     Attributes:
-        vector: (B, D), the input of the classifier; level L1.
+        vector: (B, D), pooled features behind the latent layer; level L1. Classifiers see it, but for those of a
+            label-wise encoder, which see the map L2.
         maps: (B, C, h, w) for each tapped level L2, L3, L4.
         logits: (B, classes) for each dataset that the network has a head for.
         label_embeddings: (B, classes, d) for each of them, where there is a label-wise encoder.
@@ -88,7 +89,10 @@ class Network(nn.Module):
         vector = self.latent(pooled)
         if self.labels is None:
             return Features(vector, maps, self.heads(vector))
-        return Features(vector, maps, *self.labels(maps["L2"]))
+        logits, embeddings = self.labels(maps["L2"])
+        # What only the vector comes from has a gradient of zero, not none: other processes wait for one.
+        zero = vector[:0].sum()
+        return Features(vector, maps, {name: each + zero for name, each in logits.items()}, embeddings)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Resize to the network's input size and normalise with its statistics."""
@@ -97,13 +101,11 @@ class Network(nn.Module):
     def _backbone(self, inputs: Tensor, levels: list[Level]) -> tuple[Tensor, dict[str, Tensor]]:
         if not levels:
             return self.backbone(inputs), {}
-        indices = [tap_index(self.backbone, level) for level in levels if level != "L2"]
-        final, taps = self.backbone.forward_intermediates(inputs, indices=sorted(indices) or 1, output_fmt="NCHW")
-        by_index = dict(zip(sorted(indices), taps, strict=False))
-        maps: dict[str, Tensor] = {
-            level: as_map(self.backbone, final) if level == "L2" else by_index[tap_index(self.backbone, level)]
-            for level in levels
-        }
+        indices = {tap_index(self.backbone, level): level for level in levels}
+        final, taps = self.backbone.forward_intermediates(inputs, indices=sorted(indices), output_fmt="NCHW")
+        maps: dict[str, Tensor] = {indices[index]: each for index, each in zip(sorted(indices), taps, strict=True)}
+        if "L2" in maps:
+            maps["L2"] = as_map(self.backbone, final, maps["L2"])
         return self.backbone.forward_head(final, pre_logits=True), maps
 
 
@@ -163,22 +165,29 @@ def tap_index(backbone: Any, level: Level) -> int:
     return stages[-depth]
 
 
-def as_map(backbone: Any, final: Tensor) -> Tensor:
-    """Final features as (B, C, h, w): token grids are reshaped, channels-last maps permuted.
+def as_map(backbone: Any, final: Any, last: Tensor) -> Tensor:
+    """Final features as (B, C, h, w): tokens are put on the grid of the last stage, channels-last maps permuted.
+
+    Args:
+        backbone: of timm.
+        final: what its `forward_intermediates` ends with: a map, tokens (B, N, C), or several of them.
+        last: map of the last stage, (B, C, h, w); it is taken itself where `final` has no token for each place.
 
     Raises:
-        UserError: the network has tokens but no grid to put them on.
+        UserError: the map holds only some of the features, in networks of several branches.
     """
-    if final.ndim == 3:
-        grid = getattr(getattr(backbone, "patch_embed", None), "grid_size", None)
-        if grid is None or grid[0] * grid[1] > final.shape[1]:
-            raise UserError(f"level L2: the tokens of timm's {type(backbone).__name__} have no known grid")
-        rows, columns = grid
+    rows, columns = last.shape[-2:]
+    if isinstance(final, Tensor) and final.ndim == 3 and final.shape[1] >= rows * columns:
         tokens = final[:, final.shape[1] - rows * columns :]  # class and register tokens come first
         return tokens.transpose(1, 2).reshape(len(final), -1, rows, columns)
-    if getattr(backbone, "output_fmt", "NCHW") == "NHWC":
-        return final.permute(0, 3, 1, 2)
-    return final
+    if isinstance(final, Tensor) and final.ndim == 4:
+        return final.permute(0, 3, 1, 2) if getattr(backbone, "output_fmt", "NCHW") == "NHWC" else final
+    if last.shape[1] != backbone.num_features:
+        raise UserError(
+            f"level L2: the last map of timm's {type(backbone).__name__} holds only {last.shape[1]} of its"
+            f" {backbone.num_features} features"
+        )
+    return last
 
 
 def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:

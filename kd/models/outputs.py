@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from kd.models.spec import ARRAYS
+from kd.models.spec import ARRAYS, MAP_LEVELS
 
 
 @dataclass
@@ -16,7 +16,7 @@ class Outputs:
 
     Attributes:
         logits: (B, classes); of a teacher None where nobody asked for them.
-        vector: (B, D), level L1; None: nobody asked for it.
+        vector: (B, D), level L1, pooled features; None: nobody asked for it.
         maps: level L2, L3 or L4 -> (B, C, h, w).
         label_embeddings: (B, classes, d); of a teacher those of labels that a sample does not have may be
             missing, and are 0 then. None: nobody asked for them.
@@ -30,7 +30,7 @@ class Outputs:
     @classmethod
     def of(cls, values: Mapping[str, Tensor]) -> Outputs:
         """Of arrays by name: `logits`, `L1` to `L4`, `label_embeddings`."""
-        maps = {name: value for name, value in values.items() if name in ("L2", "L3", "L4")}
+        maps: dict[str, Tensor] = {name: value for name, value in values.items() if name in MAP_LEVELS}
         return cls(values.get("logits"), values.get("L1"), maps, values.get("label_embeddings"))
 
     def named(self, names: Iterable[str]) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from annotated_types import Ge, Gt, Lt
 from pydantic import model_validator
@@ -11,7 +11,9 @@ from pydantic import model_validator
 from kd.options import BaseOptions
 
 Level = Literal["L1", "L2", "L3", "L4"]
-LEVELS: tuple[Level, ...] = ("L1", "L2", "L3", "L4")
+LEVELS: tuple[Level, ...] = get_args(Level)
+MapLevel = Literal["L2", "L3", "L4"]
+MAP_LEVELS: tuple[MapLevel, ...] = get_args(MapLevel)
 ARRAYS = ("logits", *LEVELS, "label_embeddings")
 """What networks say of a picture, in the order that lists of it have."""
 

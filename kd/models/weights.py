@@ -69,9 +69,10 @@ def new_network(
     elif isinstance(model.weights, Checkpoint):
         complete = load_checkpoint(network, model.weights)
     if not trains and not complete:
+        behind = "this label_encoder" if model.label_encoder else f"a latent layer of width {model.latent_dim}"
         raise UserError(
             f"models: the weights of {model.architecture} hold no classifier for {config.heads} (dataset: classes)"
-            f" behind a latent layer of width {model.latent_dim}; give the teacher a recipe, to train it"
+            f" behind {behind}; give the teacher a recipe, to train it"
         )
     return network
 
@@ -90,10 +91,16 @@ def _input_statistics(model: ModelSpec, statistics: DatasetInfo) -> tuple[tuple[
     pretrained_cfg = _pretrained_cfg(model.architecture)
     if model.weights != "scratch" and pretrained_cfg is not None:
         mean, std = pretrained_cfg.mean, pretrained_cfg.std
-    if isinstance(model.weights, Checkpoint) and (model.weights.path.parent / CONFIG).is_file():
-        stored = NetworkConfig.model_validate_json((model.weights.path.parent / CONFIG).read_text())
+    stored = _stored_config(model.weights.path) if isinstance(model.weights, Checkpoint) else None
+    if stored is not None:
         mean, std = stored.mean, stored.std
     return model.mean or mean, model.std or std
+
+
+def _stored_config(path: Path) -> NetworkConfig | None:
+    """What stands beside the weights of a network that this project stored."""
+    config = path.parent / CONFIG
+    return NetworkConfig.model_validate_json(config.read_text()) if config.is_file() else None
 
 
 def fetch_pretrained(architecture: str, directory: Path) -> None:
@@ -141,13 +148,13 @@ def load_checkpoint(network: Network, checkpoint: Checkpoint) -> bool:
     """Load brought weights into the backbone; a classifier in the file is used if its classes fit.
 
     Returns:
-        Whether every head of the network came along.
+        Whether all came along: every head, and the latent layer or label encoder before it.
 
     Raises:
         UserError: the file is missing, is not a file of tensors, or does not fit the architecture.
     """
     tensors = read_tensors(checkpoint.path)
-    if tensors and all(name.split(".")[0] in ("backbone", "latent", "heads") for name in tensors):
+    if tensors and all(name.split(".")[0] in ("backbone", "latent", "heads", "labels") for name in tensors):
         return _take_own(tensors, network, checkpoint.path)
     classes = _classes_in(tensors, network.config.architecture, checkpoint.match)
     whole = create_backbone(network.config, classes=classes)
@@ -158,13 +165,30 @@ def load_checkpoint(network: Network, checkpoint: Checkpoint) -> bool:
 
 
 def _take_own(tensors: dict[str, Tensor], network: Network, path: Path) -> bool:
-    """Take a network that this project stored: backbone and latent layer, and the heads of the same datasets."""
-    wanted = network.state_dict()
-    heads = {name: value for name, value in wanted.items() if name.startswith("heads.")}
-    brought = {name for name in heads if name in tensors and tensors[name].shape == heads[name].shape}
-    kept = {name: value for name, value in tensors.items() if not name.startswith("heads.") or name in brought}
-    _load_strictly(network, {name: value for name, value in heads.items() if name not in brought} | kept, path)
-    return brought == heads.keys()
+    """Take a network that this project stored: all before the heads, and the heads of the same datasets.
+
+    The backbone alone where the label encoders differ: then heads do not mean the same.
+    """
+    wanted, stored = network.state_dict(), _stored_config(path)
+
+    def fits(part: str) -> bool:
+        theirs, own = (
+            {name: each.shape for name, each in of.items() if name.startswith(part)} for of in (tensors, wanted)
+        )
+        return theirs == own
+
+    heads = [f"{kind}.by_dataset.on_{dataset}." for kind in ("heads", "labels") for dataset in network.config.heads]
+    # Shapes do not tell how many heads attention has.
+    alike = fits("labels.encoder.") and (stored is None or _attention_heads(stored) == _attention_heads(network.config))
+    taken = ("backbone.", *(("latent.", "labels.encoder.", *filter(fits, heads)) if alike else ()))
+    brought = {name: value for name, value in tensors.items() if name.startswith(taken)}
+    kept = {name: value for name, value in wanted.items() if not name.startswith(taken)}
+    _load_strictly(network, kept | brought, path)
+    return alike and all(map(fits, heads))
+
+
+def _attention_heads(config: NetworkConfig) -> int | None:
+    return config.label_encoder.heads if config.label_encoder else None
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

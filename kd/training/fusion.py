@@ -68,7 +68,7 @@ def train_joint_teacher(
         level: where the teachers are tapped.
         student: whose map shapes the distilled maps take; None: `width` channels, the teachers' own grid.
         width: channels of the adaptors.
-        dropout: before the heads.
+        dropout: before the heads, or before the label encoder.
         label_encoder: for multi-label targets, or None.
         recipe: how it is trained.
         seed: of initial weights, order and dropout.

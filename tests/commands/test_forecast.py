@@ -119,17 +119,17 @@ def test_forecast__remembers_shapes_and_loads_no_torch(results: Path, tiny: Conf
 
 def level_that_is_not_there(config: Config) -> None:
     config["models"]["resnet"] = {"architecture": "vit_tiny_patch16_224", "kwargs": {"no_embed_class": True}}
-    config["models"]["byobnet"]["architecture"] = "levit_128s"
+    config["models"]["byobnet"] |= {"architecture": "crossvit_tiny_240", "input_size": [240, 240]}
     config["datasets"]["mnist5k"]["image_size"] = 224
 
 
 def level_of_the_student(config: Config) -> None:
-    config["models"]["flat"] = {"architecture": "levit_128s", "input_size": [224, 224]}
+    config["models"]["flat"] = {"architecture": "crossvit_tiny_240", "input_size": [240, 240]}
     config["students"]["mlfd_l2"]["model"] = "flat"
 
 
 def level_of_single_dataset_distillation(config: Config) -> None:
-    config["models"]["byobnet"] = {"architecture": "levit_128s", "input_size": [224, 224]}
+    config["models"]["byobnet"] = {"architecture": "crossvit_tiny_240", "input_size": [240, 240]}
     config["joint_teachers"]["joint_l2"]["teachers"] = ["digits_resnet"]
     config["students"]["kd"] |= {"level": "L2", "targets": ["mnist5k"]}
 
@@ -154,10 +154,10 @@ def too_few_pictures(config: Config) -> None:
 IMPOSSIBLE: list[tuple[Callable[[Config], None], str]] = [
     (
         level_that_is_not_there,
-        r"joint_teachers\.joint_l2\.level: models\.byobnet: level L2: the tokens of timm's Levit",
+        r"joint_teachers\.joint_l2\.level: models\.byobnet: level L2: the last map of timm's CrossVit",
     ),
-    (level_of_the_student, r"joint_teachers\.joint_l2\.level: models\.flat: level L2: the tokens of timm's Levit"),
-    (level_of_single_dataset_distillation, r"students\.kd\.level: models\.byobnet: level L2: the tokens"),
+    (level_of_the_student, r"joint_teachers\.joint_l2\.level: models\.flat: level L2: the last map of timm's CrossVit"),
+    (level_of_single_dataset_distillation, r"students\.kd\.level: models\.byobnet: level L2: the last map"),
     (wrong_argument, r"^models\.byobnet: timm cannot build test_byobnet with \{'depth': 3\}"),
     (no_export, r"^models\.folded: levit_128s has no single linear classifier, cannot be exported"),
     (wrong_size, r"^models\.byobnet: test_vit: level L1: fails on a picture of 40 x 40 pixels: Input height"),

@@ -95,6 +95,43 @@ def test_forward__token_maps_keep_their_place() -> None:
     assert divmod(int(difference.argmax()), 4) == (0, 3)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "shape"),
+    [("mixer_s32_224", (512, 2, 2)), ("mvitv2_tiny", (768, 2, 2)), ("xcit_nano_12_p16_224", (128, 4, 4))],
+)
+def test_forward__tokens_lie_on_the_grid_of_the_last_stage(architecture: str, shape: tuple[int, ...]) -> None:
+    """Each token is the last norm of what the last block says of its place; a class token comes first in XCiT."""
+    kwargs = {} if architecture.startswith("xcit") else {"img_size": 64}
+    model = network(architecture, 64, **kwargs)
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        tokens = model(images, ("L2",)).maps["L2"]
+        _, (last,) = model.backbone.forward_intermediates(model.normalise(images), indices=1, output_fmt="NCHW")
+        expected = model.backbone.norm(last.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    assert tokens.shape[1:] == shape
+    torch.testing.assert_close(tokens, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_forward__without_tokens_for_the_grid_the_last_map_is_taken() -> None:
+    """PiT ends with its class token alone, CoaT with the tokens of several branches."""
+    with torch.no_grad():
+        for architecture, shape in (("pit_ti_224", (256, 2, 2)), ("coat_tiny", (152, 2, 2))):
+            model = network(architecture, 64, img_size=64)
+            images = torch.rand(1, 3, 64, 64)
+            found = model(images, ("L2",)).maps["L2"]
+            _, (last,) = model.backbone.forward_intermediates(model.normalise(images), indices=1, output_fmt="NCHW")
+            assert found.shape[1:] == shape
+            assert torch.equal(found, last)
+
+
+def test_forward__branches_of_their_own_widths_are_no_map() -> None:
+    with torch.device("meta"):
+        model = network("crossvit_tiny_240", 240)
+        assert tap_shapes(model, ("L1", "L3")) == {"L1": (288,), "L3": (192, 14, 14)}
+        with pytest.raises(UserError, match="level L2: the last map of timm's CrossVit holds only 192 of its 288"):
+            tap_shapes(model, ("L2",))
+
+
 def test_network__normalises_and_resizes_itself() -> None:
     model = network("test_resnet")
     images = torch.rand(2, 3, 32, 32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,6 +121,86 @@ def test_new_network__a_stored_network_starts_one_for_another_dataset(tmp_path: 
     assert network(IMAGES).logits["type"].shape == (4, 2)
     with pytest.raises(UserError, match="hold no classifier"):
         new_network(spec, [other], statistics=other, trains=False)
+
+
+ENCODER = {"width": 16, "heads": 2, "hidden": 12}
+
+
+def brought(source: Network, directory: Path, **options: object) -> ModelSpec:
+    """A model that starts from a stored network."""
+    save_network(source, directory)
+    weights = {"path": str(directory / "network.safetensors")}
+    return ModelSpec.model_validate({"architecture": "test_resnet", "weights": weights} | options)
+
+
+def same_parts(network: Network, source: Network) -> set[str]:
+    """What two networks have in common, by the beginnings of names."""
+    theirs, parts = source.state_dict(), dict[str, bool]()
+    for name, value in network.state_dict().items():
+        part = re.sub(r"(by_dataset\.on_\w+|encoder|backbone)\..*", r"\1", name)
+        parts[part] = parts.get(part, True) and name in theirs and torch.equal(value, theirs[name])
+    return {part for part, same in parts.items() if same}
+
+
+def test_new_network__a_stored_label_encoder_is_a_teacher_as_it_is(tmp_path: Path) -> None:
+    source = new(label_encoder=ENCODER)
+    spec = brought(source, tmp_path, label_encoder=ENCODER)
+    network = new_network(spec, [INFO], statistics=INFO, trains=False).eval()
+    with torch.no_grad():
+        expected, found = source(IMAGES), network(IMAGES)
+    assert torch.equal(found.logits["toy"], expected.logits["toy"])
+    assert torch.equal(found.label_embeddings["toy"], expected.label_embeddings["toy"])
+
+
+def test_new_network__a_stored_label_encoder_starts_one_for_other_datasets(tmp_path: Path) -> None:
+    source = new(label_encoder=ENCODER)
+    spec = brought(source, tmp_path, label_encoder=ENCODER)
+    other = replace(INFO, name="type", classes=("a", "b"))
+    assert same_parts(new_network(spec, [other, INFO], statistics=INFO), source) == {
+        "backbone",
+        "labels.encoder",
+        "labels.by_dataset.on_toy",
+    }
+    more = replace(INFO, classes=("v", "w", "x", "y", "z"))
+    for infos in ([other], [other, INFO], [more]):
+        with pytest.raises(UserError, match=r"hold no classifier for .* behind this label_encoder; give the"):
+            new_network(spec, infos, statistics=INFO, trains=False)
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted"),
+    [
+        ({}, {"label_encoder": ENCODER}),
+        ({"latent_dim": 7}, {"label_encoder": ENCODER}),
+        ({"label_encoder": ENCODER}, {}),
+        ({"label_encoder": ENCODER}, {"latent_dim": 7}),
+        ({"label_encoder": ENCODER}, {"label_encoder": ENCODER | {"width": 32}}),
+        ({"label_encoder": ENCODER}, {"label_encoder": ENCODER | {"hidden": 8}}),
+        ({"label_encoder": ENCODER}, {"label_encoder": ENCODER | {"heads": 4}}),  # of the same shapes
+    ],
+)
+def test_new_network__of_another_label_encoder_the_backbone_is_taken(
+    tmp_path: Path, stored: dict[str, object], wanted: dict[str, object]
+) -> None:
+    source = new(**stored)
+    spec = brought(source, tmp_path, **wanted)
+    torch.manual_seed(3)
+    network = new_network(spec, [INFO], statistics=INFO)
+    assert same_parts(network, source) == {"backbone"}
+    assert network(IMAGES).logits["toy"].shape == (4, 3)
+    with pytest.raises(UserError, match="hold no classifier"):
+        new_network(spec, [INFO], statistics=INFO, trains=False)
+
+
+def test_new_network__weights_of_timm_hold_no_label_encoder(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(timm.create_model("test_resnet", num_classes=3).state_dict(), path)
+    weights = {"path": str(path)}
+    spec = ModelSpec.model_validate({"architecture": "test_resnet", "label_encoder": ENCODER, "weights": weights})
+    network = new_network(spec, [INFO], statistics=INFO)
+    assert torch.equal(network.backbone.conv1[0].weight, read_tensors(path)["conv1.0.weight"])
+    with pytest.raises(UserError, match=r"hold no classifier for \{'toy': 3\} .* behind this label_encoder"):
+        new_network(spec, [INFO], statistics=INFO, trains=False)
 
 
 def test_new_network__untrained_classifiers_are_no_teachers(tmp_path: Path) -> None:

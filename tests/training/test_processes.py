@@ -39,6 +39,7 @@ WEIGHTS = {
     "joint": "joint.safetensors",
     "mlfd": "network.safetensors",
     "crd": "network.safetensors",  # compares samples, trains something beside the student, remembers samples
+    "scenes": "network.safetensors",  # multi-label: no logit sees the norm of the pooled features
 }
 TRAININGS = ("train_teacher", "train_joint_teacher", "distill_student")
 
@@ -54,14 +55,38 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "datasets": {
             name: {"source": {"type": name}, "image_size": 32, "split": {"train": 61, "val": 20, "test": 20}}
             for name in ("digits", "mnist5k")
+        }
+        | {
+            "scenes": {
+                "source": {"type": "scenes", "size": 32, "train": 40, "val": 8, "test": 8},
+                "task": "multi_label",
+                "image_size": 32,
+            }
         },
-        "models": {"convnext": {"architecture": "test_convnext", "latent_dim": 16}},
+        "models": {
+            "convnext": {"architecture": "test_convnext", "latent_dim": 16},
+            "label_wise": {
+                "architecture": "test_convnext",
+                "label_encoder": {"width": 16, "heads": 2, "hidden": 16, "dropout": 0},
+            },
+        },
         "augmentations": {"shake": {"rotation": 10, "translate": 0.1}},
         "recipes": {"network": NETWORK | {"mixup": 0.5}, "unmixed": NETWORK, "fusion": NETWORK},
         "teachers": {
-            name: {"dataset": name, "model": "convnext", "recipe": "network"} for name in ("digits", "mnist5k")
+            "digits": {"dataset": "digits", "model": "convnext", "recipe": "network"},
+            "mnist5k": {"dataset": "mnist5k", "model": "convnext", "recipe": "network"},
+            "scenes": {"dataset": "scenes", "model": "label_wise", "recipe": "network"},
         },
-        "joint_teachers": {"joint": {"level": "L1", "dropout": 0.0, "views": 2, "recipe": "fusion"}},
+        "joint_teachers": {
+            "joint": {
+                "level": "L1",
+                "teachers": ["digits", "mnist5k"],
+                "targets": ["digits", "mnist5k"],
+                "dropout": 0.0,
+                "views": 2,
+                "recipe": "fusion",
+            }
+        },
         "students": {
             "mlfd": {"teacher": "joint", "recipe": "network"},
             "crd": {

@@ -31,11 +31,11 @@ def test_preflight__says_what_this_run_makes_and_only_before_real_work(tmp_path:
 
 
 def test_preflight__a_level_that_is_not_there_stops_the_run(tmp_path: Path, tiny: dict[str, Any]) -> None:
-    tiny["models"]["byobnet"] = {"architecture": "levit_128s", "input_size": [224, 224]}
+    tiny["models"]["byobnet"] = {"architecture": "crossvit_tiny_240", "input_size": [240, 240]}
     assert snakemake(tmp_path, "datasets", "-n", config=tiny).returncode == 0
     done = snakemake(tmp_path, "datasets", config=tiny)
     assert done.returncode != 0
-    assert "joint_teachers.joint_l2.level: models.byobnet: level L2: the tokens of timm's Levit" in done.stdout
+    assert "joint_teachers.joint_l2.level: models.byobnet: level L2: the last map of timm's CrossVit" in done.stdout
     assert "Traceback" not in done.stdout
     assert "rule " not in done.stdout
     assert not (tmp_path / "results/prepare_dataset").exists()
