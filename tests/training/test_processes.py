@@ -40,6 +40,7 @@ WEIGHTS = {
     "mlfd": "network.safetensors",
     "crd": "network.safetensors",  # compares samples, trains something beside the student, remembers samples
     "scenes": "network.safetensors",  # multi-label: no logit sees the norm of the pooled features
+    "l2d": "network.safetensors",  # sums over the whole batch
 }
 TRAININGS = ("train_teacher", "train_joint_teacher", "distill_student")
 
@@ -71,7 +72,12 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             },
         },
         "augmentations": {"shake": {"rotation": 10, "translate": 0.1}},
-        "recipes": {"network": NETWORK | {"mixup": 0.5}, "unmixed": NETWORK, "fusion": NETWORK},
+        "recipes": {
+            "network": NETWORK | {"mixup": 0.5},
+            "unmixed": NETWORK,
+            "summed": NETWORK | {"lr": 0.002, "mixup": 0.5},
+            "fusion": NETWORK,
+        },
         "teachers": {
             "digits": {"dataset": "digits", "model": "convnext", "recipe": "network"},
             "mnist5k": {"dataset": "mnist5k", "model": "convnext", "recipe": "network"},
@@ -94,6 +100,12 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
                 "targets": ["digits"],
                 "distiller": {"name": "crd"},
                 "recipe": "unmixed",
+            },
+            "l2d": {
+                "teacher": "individual",
+                "targets": ["scenes"],
+                "distiller": {"name": "l2d", "cd_weight": 10, "id_weight": 10},
+                "recipe": "summed",
             },
         },
     }
@@ -133,7 +145,7 @@ def test_two_processes__weights_of_one(undone: dict[str, Job], name: str) -> Non
     assert output.count("done in") == 1  # one of them writes
     after = load_file(job.directory / WEIGHTS[name])
     for tensor, value in before.items():
-        assert (after[tensor] - value).norm() <= 1e-5 * value.norm(), tensor
+        assert (after[tensor] - value).norm() <= 1e-5 * value.norm() + 1e-9, tensor  # some are as good as 0
 
 
 @pytest.fixture
