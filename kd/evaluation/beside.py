@@ -52,10 +52,21 @@ def beside_paper(
 
 
 def readable_beside_paper(compared: pd.DataFrame) -> pd.DataFrame:
-    """For people: `beside_paper` with ours as mean ± std, and nothing where there is nothing."""
-    ours = [
-        "" if pd.isna(mean) else mean_and_std(mean, std, digits=2)
-        for mean, std in zip(compared["ours"], compared["std"], strict=True)
-    ]
-    paper = ["" if pd.isna(value) else f"{value:.2f}" for value in compared["paper"]]
-    return compared.assign(paper=paper, ours=ours).drop(columns=["std", "n_seeds"])
+    """For people, as papers lay it out: rows by metrics, each of the paper and ours as mean ± std, then what differs.
+
+    Args:
+        compared: as from `beside_paper`. Metrics that the paper does not print are left out; where there is nothing,
+            there is nothing.
+    """
+    metrics = compared.loc[compared["paper"].notna(), "metric"].drop_duplicates()
+    lines = compared.drop_duplicates(["row", "level"])[["row", "level", "differs"]].set_index(["row", "level"])
+    by_metric = compared.set_index(["row", "level", "metric"])
+    table = lines.drop(columns="differs")
+    for metric in metrics:
+        found = by_metric.xs(metric, level="metric").reindex(lines.index)
+        table[f"{metric} paper"] = ["" if pd.isna(value) else f"{value:.2f}" for value in found["paper"]]
+        table[f"{metric} ours"] = [
+            "" if pd.isna(mean) else mean_and_std(mean, std, digits=2)
+            for mean, std in zip(found["ours"], found["std"], strict=True)
+        ]
+    return table.assign(differs=lines["differs"]).reset_index()

@@ -100,7 +100,7 @@ def _multi_label_texts(table: pd.DataFrame, classes: pd.DataFrame, selection: st
 
 def _paper_texts(plan: Plan, table: pd.DataFrame) -> dict[str, str]:
     """What papers print beside ours, experiment by experiment."""
-    whole, short = [], ""
+    whole, short, page = [], "", STYLE
     for wanted in plan.config.reports.papers:
         experiment = wanted.experiment or plan.config.experiment
         compared = beside_paper(
@@ -114,14 +114,11 @@ def _paper_texts(plan: Plan, table: pd.DataFrame) -> dict[str, str]:
         )
         where = ", ".join(str(value) for value in wanted.where.values())
         whole.append(compared.assign(paper_experiment=f"{wanted.paper}: {where}", experiment=experiment))
-        short += f"## {experiment} on {wanted.dataset} beside {wanted.paper} ({where})\n\n"
-        short += markdown(readable_beside_paper(compared)) + "\n"
-    joined = pd.concat(whole)
-    return {
-        "papers.csv": joined.to_csv(index=False),
-        "papers.md": short,
-        "papers.html": STYLE + joined.to_html(index=False, na_rep=""),
-    }
+        title = f"{experiment} on {wanted.dataset} beside {wanted.paper} ({where})"
+        table_of_both = readable_beside_paper(compared)
+        short += f"## {title}\n\n{markdown(table_of_both)}\n"
+        page += f"<h3>{html.escape(title)}</h3>{table_of_both.to_html(index=False)}"
+    return {"papers.csv": pd.concat(whole).to_csv(index=False), "papers.md": short, "papers.html": page}
 
 
 @contextmanager

@@ -75,6 +75,9 @@ def test_tables__every_method_is_a_row(made: Plan) -> None:
     assert set(classes.loc[classes["dataset"] == "letters", "class"]) == set("ABEGHKMRTX")
     variants = pd.read_csv(made.config.results / "tables/summary.csv")["variant"].dropna()
     assert set(variants) == {"mld_weight=0", "mld_weight=10"}
+    beside = (made.config.results / "tables/papers.md").read_text()
+    assert "| mAP paper | mAP ours |" in beside
+    assert len([line for line in beside.splitlines() if line.endswith("| everything |")]) == len(set(own["row"]))
     for name in ("attention", "sensitivity", "accuracy"):
         assert "<svg" in (made.config.results / f"figures/{name}.svg").read_text()
 

@@ -83,11 +83,18 @@ def test_printed_numbers__imports_no_pandas() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_readable_beside_paper__nothing_where_there_is_nothing(table: pd.DataFrame) -> None:
-    both = pairs(readable_beside_paper(compared(table, "l2d", RESNETS, experiment="e", dataset="scenes")))
-    assert both["vanilla", "", "mAP"] == ["84.01", "60.50 ± 0.71"]
-    assert both["joint_l2d", "L2", "mAP"] == ["", "63.50 ± 0.71"]
-    assert both["rkd", "", "mAP"] == ["84.48", ""]
+def test_readable_beside_paper__rows_by_metrics_and_nothing_where_there_is_nothing(table: pd.DataFrame) -> None:
+    both = readable_beside_paper(compared(table, "l2d", RESNETS, experiment="e", dataset="scenes"))
+    metrics = ["mAP", "OF1@k", "CF1@k"]
+    sides = [f"{metric} {side}" for metric in metrics for side in ("paper", "ours")]
+    assert sorted(both.columns) == sorted(["row", "level", *sides, "differs"])
+    assert both.columns[0] == "row"
+    assert both.columns[-1] == "differs"
+    found = {row: list(pair) for row, *pair in both[["row", "mAP paper", "mAP ours"]].itertuples(index=False)}
+    assert found["vanilla"] == ["84.01", "60.50 ± 0.71"]
+    assert found["joint_l2d"] == ["", "63.50 ± 0.71"]
+    assert found["rkd"] == ["84.48", ""]
+    assert not both["row"].duplicated().any()
 
 
 @pytest.mark.parametrize(
