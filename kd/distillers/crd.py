@@ -8,7 +8,7 @@ Tian, Krishnan, Isola, "Contrastive representation distillation", ICLR 2020.
 s and t are the vectors of student and teacher after a trained linear layer each, at unit length. The memories M_S and
 M_T hold such vectors of all training samples, as moving averages: M <- m M + (1 - m) u, at unit length. Z is the mean
 of exp(u.v / tau) over the first batch, a constant for each side. Defaults a = 0.8, K = 16384, tau = 0.07, m = 0.5 and
-128 dimensions are the paper's.
+128 dimensions are those of the authors' code.
 
 Samples k are of another class than i. One draw of K samples serves the whole batch (the authors draw for each sample
 anew, which takes B K vectors instead of K); those of the class of i are left out for i, and K in P is what remains.

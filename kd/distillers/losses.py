@@ -33,7 +33,8 @@ def of_positives(student: Outputs, teacher: Outputs, labels: Tensor) -> tuple[Te
         Embeddings of the student (M, d) and of the teacher; instances and classes that they belong to, (M,) int64.
     """
     instances, classes = labels.nonzero(as_tuple=True)
-    own, wanted = (at(each, "label_embeddings")[instances, classes] for each in (student, teacher))
+    both = (each.named(("label_embeddings",))["label_embeddings"] for each in (student, teacher))
+    own, wanted = (widened(each[instances, classes]) for each in both)
     return own, wanted, instances, classes
 
 
