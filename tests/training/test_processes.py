@@ -75,7 +75,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "recipes": {
             "network": NETWORK | {"mixup": 0.5},
             "unmixed": NETWORK,
-            "summed": NETWORK | {"lr": 0.002, "mixup": 0.5},
+            "summed": NETWORK | {"lr": 0.0002, "mixup": 0.5},
             "fusion": NETWORK,
         },
         "teachers": {
