@@ -225,7 +225,7 @@ class PaperConfig(BaseOptions):
 
     paper: Literal["l2d", "mlfd"]
     """Which."""
-    where: Annotated[dict[str, str | int | list[str | int]], MinLen(1)]
+    where: Annotated[dict[str, str | int | Annotated[list[str | int], MinLen(1)]], MinLen(1)]
     """Columns of the paper's numbers (kd/evaluation/papers) -> value or values, so that one experiment is meant."""
     dataset: str
     """Ours."""

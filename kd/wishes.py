@@ -112,8 +112,7 @@ class Wishes:
         joint, names = self._joint_of(student), self.needs(student).names()
         views, cache = student.views, student.cache
         if joint is not None:
-            decides = (joint.level, *(name for name in names if name == "label_embeddings"))
-            return self._viewing(views or joint.views, student.recipe, cache or joint.cache, decides)
+            return self._viewing(views or joint.views, student.recipe, cache or joint.cache, (joint.level,))
         return self._viewing(views or (1 if names else "live"), student.recipe, cache, names)
 
     def needs(self, student: StudentConfig) -> Needs:
@@ -128,7 +127,9 @@ class Wishes:
         recipe = self.config.recipe(recipe_name)
         if views == "none":  # everybody sees the pictures themselves
             recipe = recipe.model_copy(update={"augmentation": None})
-        options = CacheOptions() if cache is None else self.config.caches[cache].for_levels(levels)
+        options = (
+            CacheOptions() if cache is None else self.config.caches[cache].for_levels((*levels, "label_embeddings"))
+        )
         if views == "live":
             return Viewing(None, recipe, options)
         # Without augmentation all views are the same, and one is enough.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from lightning_fabric import Fabric
@@ -82,6 +83,14 @@ def gathering(fabric: Fabric, rows: int) -> Callable[[Tensor], Tensor]:
         return torch.cat([each[:count] for each, count in zip(gathered, counts, strict=True)])
 
     return gather
+
+
+@contextmanager
+def drawing_alike(fabric: Fabric) -> Iterator[None]:
+    """Within it all processes draw the same random numbers: those of the first one's seed, whatever it drew before."""
+    with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
+        torch.manual_seed(fabric.broadcast(torch.initial_seed()))
+        yield
 
 
 def share_statistics(module: nn.Module, fabric: Fabric) -> nn.Module:

@@ -16,7 +16,7 @@ from kd.models.outputs import Outputs
 from kd.models.spec import ARRAYS
 from kd.models.student import Student
 from kd.training.classification import predict
-from kd.training.devices import gathering, send, share_of
+from kd.training.devices import drawing_alike, gathering, send, share_of
 from kd.training.metrics import PRIMARY, primary
 from kd.training.mixing import Mix, draw_mix, mix_images, mixed_loss
 from kd.training.recipe import Recipe
@@ -107,17 +107,20 @@ class Distillation:
 
     def _compare(self, output: Outputs, batch: DistillationBatch) -> Tensor:
         """Of what this process holds; where samples are compared with each other, of what all processes hold."""
-        if self.fabric.world_size == 1 or not self.method.COMPARES_SAMPLES:
+        if not self.method.COMPARES_SAMPLES:
             return self.method.loss(output, batch.targets, batch, self.module.parts)
-        gather = gathering(self.fabric, len(batch.labels))
-        outputs, targets = (
-            Outputs.of({name: gather(widened(value)) for name, value in each.named(ARRAYS).items()})
-            for each in (output, batch.targets)
-        )
-        everything = replace(batch, labels=gather(batch.labels), rows=gather(batch.rows))
-        loss = self.method.loss(outputs, targets, everything, self.module.parts)
+        whole = batch
+        if self.fabric.world_size > 1:
+            gather = gathering(self.fabric, len(batch.labels))
+            output, targets = (
+                Outputs.of({name: gather(widened(value)) for name, value in each.named(ARRAYS).items()})
+                for each in (output, batch.targets)
+            )
+            whole = replace(batch, targets=targets, labels=gather(batch.labels), rows=gather(batch.rows))
+        with drawing_alike(self.fabric):
+            loss = self.method.loss(output, whole.targets, whole, self.module.parts)
         # All processes have the same loss. The training weights it by the samples that each of them holds.
-        return loss * (len(everything.labels) / (len(batch.labels) * self.fabric.world_size))
+        return loss * (len(whole.labels) / (len(batch.labels) * self.fabric.world_size))
 
     @property
     def metric(self) -> str:

@@ -113,6 +113,9 @@ def test_fingerprint__leaves_out_hidden_files_and_follows_links(tmp_path: Path, 
     before = load_source(name).fingerprint(options)
     folder = options.root / {"voc": "JPEGImages", "coco": "val2014", "nus_wide": "Flickr"}[name]
     (folder / ".DS_Store").write_text("")
+    (folder / ".thumbnails").mkdir()
+    (folder / ".thumbnails" / "1.jpg").write_text("")
+    (folder / "nowhere.jpg").symlink_to(tmp_path / "nowhere.jpg")
     folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(tmp_path / "elsewhere")
     assert load_source(name).fingerprint(options) == before

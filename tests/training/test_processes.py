@@ -98,7 +98,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
             "crd": {
                 "teacher": "individual",
                 "targets": ["digits"],
-                "distiller": {"name": "crd"},
+                "distiller": {"name": "crd", "negatives": 20},
                 "recipe": "unmixed",
             },
             "l2d": {
