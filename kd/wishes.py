@@ -127,9 +127,9 @@ class Wishes:
         recipe = self.config.recipe(recipe_name)
         if views == "none":  # everybody sees the pictures themselves
             recipe = recipe.model_copy(update={"augmentation": None})
-        options = (
-            CacheOptions() if cache is None else self.config.caches[cache].for_levels((*levels, "label_embeddings"))
-        )
+        options = CacheOptions()
+        if cache is not None:  # who reads no label embeddings shares a store with who does
+            options = self.config.caches[cache].for_levels((*levels, "label_embeddings"))
         if views == "live":
             return Viewing(None, recipe, options)
         # Without augmentation all views are the same, and one is enough.
