@@ -107,18 +107,16 @@ class Distillation:
 
     def _compare(self, output: Outputs, batch: DistillationBatch) -> Tensor:
         """Of what this process holds; where samples are compared with each other, of what all processes hold."""
-        if not self.method.COMPARES_SAMPLES:
+        if self.fabric.world_size == 1 or not self.method.COMPARES_SAMPLES:
             return self.method.loss(output, batch.targets, batch, self.module.parts)
-        whole = batch
-        if self.fabric.world_size > 1:
-            gather = gathering(self.fabric, len(batch.labels))
-            output, targets = (
-                Outputs.of({name: gather(widened(value)) for name, value in each.named(ARRAYS).items()})
-                for each in (output, batch.targets)
-            )
-            whole = replace(batch, targets=targets, labels=gather(batch.labels), rows=gather(batch.rows))
+        gather = gathering(self.fabric, len(batch.labels))
+        outputs, targets = (
+            Outputs.of({name: gather(widened(value)) for name, value in each.named(ARRAYS).items()})
+            for each in (output, batch.targets)
+        )
+        whole = replace(batch, targets=targets, labels=gather(batch.labels), rows=gather(batch.rows))
         with drawing_alike(self.fabric):
-            loss = self.method.loss(output, whole.targets, whole, self.module.parts)
+            loss = self.method.loss(outputs, targets, whole, self.module.parts)
         # All processes have the same loss. The training weights it by the samples that each of them holds.
         return loss * (len(whole.labels) / (len(batch.labels) * self.fabric.world_size))
 
