@@ -315,9 +315,13 @@ class Config(BaseOptions):
             return student.teacher[target]
         return self.individual(target) if student.teacher == "individual" else student.teacher
 
+    def joint_teacher(self, student: StudentConfig) -> JointTeacherConfig | None:
+        """The joint teacher of students; None: they have individual ones."""
+        return self.joint_teachers.get(student.teacher) if isinstance(student.teacher, str) else None
+
     def individual_teachers(self, student: StudentConfig) -> dict[str, str]:
         """The individual teachers of students, by dataset; none where they have a joint teacher."""
-        if isinstance(student.teacher, str) and student.teacher in self.joint_teachers:
+        if self.joint_teacher(student) is not None:
             return {}
         return {target: self.student_teacher(student, target) for target in self.student_targets(student)}
 

@@ -273,7 +273,7 @@ class Plan:
         config = self.config
         viewing = self._wishes.of_student(student)
         teacher = config.student_teacher(student, target)
-        joint = config.joint_teachers.get(teacher)
+        joint = config.joint_teacher(student)
         level = joint.level if joint else student.level
         taught = bool(self._wishes.needs(student).names())  # else it learns from labels alone
         live = taught and viewing.count is None
@@ -305,7 +305,7 @@ class Plan:
         return self._add(label, spec, upstream, stage="distill_student", modules=modules)
 
     def _student_row(self, student: StudentConfig, target: str, variant: str, seed: int, job: Job) -> None:
-        joint = self.config.joint_teachers.get(self.config.student_teacher(student, target))
+        joint = self.config.joint_teacher(student)
         level = joint.level if joint else student.level
         row = _student_row(student.distiller["name"], level, joint=joint is not None)
         shown = "" if row == VANILLA else level or ""

@@ -183,7 +183,7 @@ def _student(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
 
 def _methods(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
     """Mistakes of the first variant that has any."""
-    joint = config.joint_teachers.get(student.teacher) if isinstance(student.teacher, str) else None
+    joint = config.joint_teacher(student)
     for distiller in student.variants().values():
         problems = list(_method(config, key, student.model_copy(update={"distiller": distiller}), joint))
         yield from problems
@@ -203,7 +203,7 @@ def _named_by(config: Config, key: str, student: StudentConfig) -> Iterator[str]
     elif student.teacher != "individual":
         known = ["individual", *config.joint_teachers]
         yield from _known(f"{key}.teacher", student.teacher, known, "joint teacher")
-    joint = config.joint_teachers.get(student.teacher) if isinstance(student.teacher, str) else None
+    joint = config.joint_teacher(student)
     if joint is not None:
         yield from _student_of_joint(config, key, student, joint)
     for target in config.student_targets(student):

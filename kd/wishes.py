@@ -88,7 +88,7 @@ class Wishes:
         if viewing.count is None or not names:
             return
         teacher = self.config.student_teacher(student, target)
-        joint = self.config.joint_teachers.get(teacher)
+        joint = self.config.joint_teacher(student)
         if joint is None:
             self._embeddings([self.embedding_wish(teacher, target, seed, viewing)], names, viewing)
         else:
@@ -109,7 +109,7 @@ class Wishes:
 
     def of_student(self, student: StudentConfig) -> Viewing:
         """What a student is trained on; by default views and precision are those of its joint teacher."""
-        joint, names = self._joint_of(student), self.needs(student).names()
+        joint, names = self.config.joint_teacher(student), self.needs(student).names()
         views, cache = student.views, student.cache
         if joint is not None:
             return self._viewing(views or joint.views, student.recipe, cache or joint.cache, (joint.level,))
@@ -117,11 +117,8 @@ class Wishes:
 
     def needs(self, student: StudentConfig) -> Needs:
         """What of its teacher a student is compared with."""
-        joint = self._joint_of(student)
+        joint = self.config.joint_teacher(student)
         return parse_distiller(student.distiller).needs(student.level if joint is None else joint.level)
-
-    def _joint_of(self, student: StudentConfig) -> JointTeacherConfig | None:
-        return self.config.joint_teachers.get(student.teacher) if isinstance(student.teacher, str) else None
 
     def _viewing(self, views: Views, recipe_name: str, cache: str | None, levels: Sequence[str]) -> Viewing:
         recipe = self.config.recipe(recipe_name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Literal, cast
 
 from annotated_types import Gt
@@ -61,6 +61,21 @@ class CacheOptions(BaseOptions):
     def stored_name(self, name: str) -> str:
         """What an array is called in a store."""
         return POSITIVES if name == "label_embeddings" and self.label_embeddings == "positives" else name
+
+    def stored(
+        self, shapes: Mapping[str, tuple[int, ...]], most_labels: int
+    ) -> dict[str, tuple[tuple[int, ...], Dtype]]:
+        """How arrays of these shapes of a row are stored: shape and precision, by the names that they have in a store.
+
+        Args:
+            shapes: as `shape` gives them.
+            most_labels: of one sample of the dataset.
+        """
+        found = {self.stored_name(name): (shape, stored_dtype(name, self.dtype)) for name, shape in shapes.items()}
+        if POSITIVES in found:
+            (_, width), dtype = found[POSITIVES]
+            found[POSITIVES] = ((most_labels, width), dtype)
+        return found
 
     def cells(self, name: str) -> tuple[int, int]:
         """How maps of a level are pooled, and then strided."""

@@ -23,7 +23,7 @@ from torch import Tensor
 from kd.data.packed import DatasetInfo, Split
 from kd.data.storage import create_group, open_group, open_rows, spans, write_column
 from kd.embeddings.encoding import EncodedArray
-from kd.embeddings.options import POSITIVES, CacheOptions, Dtype, stored_dtype
+from kd.embeddings.options import POSITIVES, CacheOptions, Dtype
 from kd.embeddings.positives import pack_positives
 from kd.jobs.errors import UserError
 from kd.jobs.progress import Progress
@@ -47,13 +47,7 @@ def stored_layouts(
     shapes: Mapping[str, tuple[int, ...]], options: CacheOptions, info: DatasetInfo
 ) -> dict[str, Layout]:
     """How arrays of these shapes of a row are stored, by the names that they have in the store."""
-    layouts = {
-        options.stored_name(name): Layout(shape, stored_dtype(name, options.dtype)) for name, shape in shapes.items()
-    }
-    if POSITIVES in layouts:
-        whole = layouts[POSITIVES]
-        layouts[POSITIVES] = Layout((info.most_labels, whole.shape[1]), whole.dtype)
-    return layouts
+    return {name: Layout(*how) for name, how in options.stored(shapes, info.most_labels).items()}
 
 
 def stored_arrays(

@@ -9,7 +9,7 @@ from kd.data.origin import MADE_FROM, origin_of
 from kd.data.sources.base import SPLITS
 from kd.data.storage import FORMAT, chunk_rows, row_size
 from kd.distillers.registry import parse_distiller
-from kd.embeddings.options import POSITIVES, STORED_DTYPES, CacheOptions, Dtype, stored_dtype
+from kd.embeddings.options import STORED_DTYPES, CacheOptions, Dtype
 from kd.forecast.datasets import DatasetFacts, dataset_facts
 from kd.forecast.memory import Memory
 from kd.forecast.sizes import Size, array_size, file_size, group_size
@@ -246,14 +246,8 @@ class Forecaster:
 
     def _arrays(self, job: Job, shapes: dict[str, Shape], options: CacheOptions) -> Arrays:
         """As they are in a store."""
-        arrays: Arrays = {
-            options.stored_name(name): (shape, stored_dtype(name, options.dtype)) for name, shape in shapes.items()
-        }
-        if POSITIVES in arrays:
-            (facts,) = self._datasets(job)
-            (_, width), dtype = arrays[POSITIVES]
-            arrays[POSITIVES] = ((facts.most_labels, width), dtype)
-        return arrays
+        (facts,) = self._datasets(job)
+        return options.stored(shapes, facts.most_labels)
 
     def _outputs(self, network: Job, job: Job, names: Collection[str], key: str = "") -> dict[str, Shape]:
         """Shapes of one sample's outputs by a network, on the dataset of a job."""
