@@ -53,7 +53,7 @@ def pack_digits(
     directory: Path, name: str, split: SplitOptions, image_size: tuple[int, int] = (32, 32), channels: int = 1
 ) -> Path:
     """Pack real digits; also for benchmarks."""
-    samples = digits.samples(digits.Options())
+    samples = digits.read(digits.Options()).samples
     labels = np.array([int(sample.labels[0]) for sample in samples])
     codes = assign_splits(labels, [None] * len(samples), split)
     classes = [str(digit) for digit in range(10)]

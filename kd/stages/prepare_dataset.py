@@ -40,12 +40,14 @@ class Selection:
         codes: (len(samples),) index into SPLITS; negative: left out.
         classes: sorted names.
         channels: of the pictures.
+        notes: what the source left out or changed, in words, and how often.
     """
 
     samples: list[Sample]
     codes: np.ndarray
     classes: list[str]
     channels: int
+    notes: dict[str, int]
 
 
 def select(spec: Spec) -> Selection:
@@ -61,7 +63,8 @@ def select(spec: Spec) -> Selection:
     try:
         if source.fingerprint(options) != spec.fingerprint:
             raise UserError("its files have changed since this run was planned; start it again")
-        samples = sorted(source.samples(options), key=lambda sample: sample.id)
+        listing = source.read(options)
+        samples = sorted(listing.samples, key=lambda sample: sample.id)
         listed = source.classes(options)
         classes = sorted({label for sample in samples for label in sample.labels} if listed is None else listed)
         labels = encode_labels(samples, classes, spec.task)
@@ -69,7 +72,7 @@ def select(spec: Spec) -> Selection:
         check_classes(labels, codes, classes, listed=listed is not None)
     except UserError as error:
         raise UserError(f"datasets.{spec.name}: {error}") from error
-    return Selection(samples, codes, classes, source.CHANNELS)
+    return Selection(samples, codes, classes, source.CHANNELS, listing.notes)
 
 
 def build(context: Context[Spec]) -> Outcome:
@@ -93,7 +96,16 @@ def build(context: Context[Spec]) -> Outcome:
     except UserError as error:
         raise UserError(f"datasets.{spec.name}: {error}") from error
     log.info("%s: %d classes, %s", spec.name, len(selection.classes), info.sizes)
-    return Outcome({"classes": len(selection.classes), "sizes": info.sizes, "most_labels": info.most_labels})
+    for what, count in selection.notes.items():
+        log.info("%s: %s: %d", spec.name, what, count)
+    return Outcome(
+        {
+            "classes": len(selection.classes),
+            "sizes": info.sizes,
+            "most_labels": info.most_labels,
+            "notes": selection.notes,
+        }
+    )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def multi(path: Path, text: str, **options: Any) -> csv_manifest.Options:
 
 def test_csv_manifest__rows_are_samples(folder: Path) -> None:
     options = manifest(folder / "list.csv", "path,label,split\ncat/0.png,feline,train\ndog/1.png,canine|x,test\n")
-    samples = csv_manifest.samples(options)
+    samples = csv_manifest.read(options).samples
     assert [(each.id, each.labels, each.split) for each in samples] == [
         ("cat/0.png", ("feline",), "train"),
         ("dog/1.png", ("canine|x",), "test"),
@@ -39,13 +39,13 @@ def test_csv_manifest__rows_are_samples(folder: Path) -> None:
     assert samples[0].open().size == (12, 10)
     assert csv_manifest.classes(options) is None
     without = manifest(folder / "short.csv", "path,label\ncat/0.png,feline\n")
-    assert csv_manifest.samples(without)[0].split is None
+    assert csv_manifest.read(without).samples[0].split is None
     assert csv_manifest.fingerprint(options) != csv_manifest.fingerprint(without)
 
 
 def test_csv_manifest__of_a_multi_label_dataset_holds_lists(folder: Path) -> None:
     options = multi(folder / "list.csv", "path,label\ncat/0.png,tabby|feline|tabby\ndog/1.png, canine \n")
-    assert [each.labels for each in csv_manifest.samples(options)] == [("feline", "tabby"), ("canine",)]
+    assert [each.labels for each in csv_manifest.read(options).samples] == [("feline", "tabby"), ("canine",)]
     assert csv_manifest.classes(options) is None
     listed = multi(folder / "list.csv", "path,label\ncat/0.png,feline\n", classes=["fox", "feline"])
     assert csv_manifest.classes(listed) == ["fox", "feline"]
@@ -58,7 +58,7 @@ COLUMNS = "path,cat,dog,split\ncat/0.png,1,1,train\ndog/1.png,0,1,val\nfox/2.png
 @pytest.mark.parametrize("chosen", ["all", ["cat", "dog"]])
 def test_csv_manifest__or_a_column_of_zeros_and_ones_for_each_class(folder: Path, chosen: Any) -> None:
     options = multi(folder / "list.csv", COLUMNS, label_columns=chosen, unlabelled="keep")
-    samples = csv_manifest.samples(options)
+    samples = csv_manifest.read(options).samples
     assert [(each.labels, each.split) for each in samples] == [
         (("cat", "dog"), "train"),
         (("dog",), "val"),
@@ -70,7 +70,7 @@ def test_csv_manifest__or_a_column_of_zeros_and_ones_for_each_class(folder: Path
 def test_csv_manifest__columns_of_a_single_label_dataset_hold_one_1(folder: Path) -> None:
     text = "path,cat,dog\ncat/0.png,1,0\ndog/1.png,0,1\n"
     options = manifest(folder / "list.csv", text, label_columns="all")
-    assert [each.labels for each in csv_manifest.samples(options)] == [("cat",), ("dog",)]
+    assert [each.labels for each in csv_manifest.read(options).samples] == [("cat",), ("dog",)]
     with pytest.raises(UserError, match=r"line 2: labels are \['cat', 'dog'\], expected exactly one"):
         csv_manifest.fingerprint(manifest(folder / "list.csv", COLUMNS.replace("0,0", "1,0"), label_columns="all"))
 
@@ -120,23 +120,23 @@ def test_csv_manifest__missing_file(tmp_path: Path) -> None:
 def test_csv_manifest__duplicates_of_another_class_are_no_single_label(folder: Path) -> None:
     text = "path,label\ncat/0.png,a\ncat/0.png,{}\n"
     same = manifest(folder / "list.csv", text.format("a"), duplicates="merge")
-    assert [each.labels for each in csv_manifest.samples(same)] == [("a",)]
+    assert [each.labels for each in csv_manifest.read(same).samples] == [("a",)]
     with pytest.raises(UserError, match=r"line 2: labels are \['a', 'b'\], expected exactly one"):
-        csv_manifest.samples(manifest(folder / "list.csv", text.format("b"), duplicates="merge"))
+        csv_manifest.read(manifest(folder / "list.csv", text.format("b"), duplicates="merge"))
 
 
 def test_csv_manifest__a_picture_is_the_same_however_its_path_is_written(folder: Path) -> None:
     rows = f"cat/0.png,a,train\n{folder}/cat/0.png,a,{{}}\n"
     text = f"path,label,split\n{rows}"
     merged = manifest(folder / "list.csv", text.format("train"), duplicates="merge")
-    assert [each.id for each in csv_manifest.samples(merged)] == ["cat/0.png"]
+    assert [each.id for each in csv_manifest.read(merged).samples] == ["cat/0.png"]
     with pytest.raises(UserError, match=r"cat/0.png is listed for test, and for train in .* as cat/0.png"):
-        csv_manifest.samples(manifest(folder / "list.csv", text.format("test"), duplicates="merge"))
+        csv_manifest.read(manifest(folder / "list.csv", text.format("test"), duplicates="merge"))
 
 
 def test_csv_manifest__columns_that_are_not_read_may_have_any_names(folder: Path) -> None:
     options = manifest(folder / "list.csv", "path,label,note,note\ncat/0.png,a,x,y\n")
-    assert [each.labels for each in csv_manifest.samples(options)] == [("a",)]
+    assert [each.labels for each in csv_manifest.read(options).samples] == [("a",)]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,21 +57,15 @@ def root_of(options: Any) -> Path:
     return root
 
 
-def said(caplog: pytest.LogCaptureFixture, name: str, options: Any) -> tuple[list[Sample], str]:
-    """Samples, and the one line that was logged of them."""
-    caplog.clear()
-    with caplog.at_level(logging.INFO, "kd"):
-        samples = load_source(name).samples(options)
-    lines = [record.getMessage() for record in caplog.records]
-    assert len(lines) <= 1
-    return samples, "".join(lines).removeprefix(f"{root_of(options)}: ")
+def said(name: str, options: Any) -> tuple[list[Sample], str]:
+    """Samples, and what is noted of them."""
+    listing = load_source(name).read(options)
+    return listing.samples, ", ".join(f"{what}: {count}" for what, count in listing.notes.items())
 
 
 @every_source
-def test_sound_lists__hold_every_picture_and_nothing_is_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
-) -> None:
-    samples, line = said(caplog, name, SOURCES[name](tmp_path, CONTENT))
+def test_sound_lists__hold_every_picture_and_nothing_is_said(tmp_path: Path, name: str) -> None:
+    samples, line = said(name, SOURCES[name](tmp_path, CONTENT))
     assert line == ""
     assert len({sample.id for sample in samples}) == 5
     for split, rows in CONTENT.items():
@@ -122,51 +115,51 @@ def test_fingerprint__leaves_out_hidden_files_and_follows_links(tmp_path: Path, 
 
 
 @every_source
-def test_missing_images(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+def test_missing_images(tmp_path: Path, name: str) -> None:
     options = SOURCES[name](tmp_path, CONTENT)
     (picture,) = (path for path in tmp_path.rglob("*000007.*") if path.suffix != ".xml")
     picture.unlink()
     with pytest.raises(
         UserError, match=r"000007\.\w+: no such image file \(1 of 5 are missing\).*missing_images: skip"
     ):
-        load_source(name).samples(options)
+        load_source(name).read(options)
     skipping = options.model_copy(update={"missing_images": "skip"})
-    samples, line = said(caplog, name, skipping)
+    samples, line = said(name, skipping)
     assert line == "missing images skipped: 1"
     assert labels_of(samples, "000007") == []
 
 
 @every_source
-def test_unknown_labels(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+def test_unknown_labels(tmp_path: Path, name: str) -> None:
     options = SOURCES[name](tmp_path, content_with("000007", ("dog", "unicorn")))
     with pytest.raises(UserError, match=r"label '(unicorn|-1130179).*' is not one of the \d+ classes .*: ignore"):
-        load_source(name).samples(options)
-    samples, line = said(caplog, name, options.model_copy(update={"unknown_labels": "ignore"}))
+        load_source(name).read(options)
+    samples, line = said(name, options.model_copy(update={"unknown_labels": "ignore"}))
     assert line == "unknown labels ignored: 1"
     assert labels_of(samples, "000007") == [("dog",)]
 
 
 @every_source
-def test_unlabelled(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+def test_unlabelled(tmp_path: Path, name: str) -> None:
     options = SOURCES[name](tmp_path, content_with("000007", ()))
     defaults = {"voc": "error", "coco": "drop", "nus_wide": "keep", "csv_manifest": "error"}
     assert options.unlabelled == defaults[name]
     with pytest.raises(UserError, match=r"000007.* has no label; .*source.unlabelled: drop"):
-        load_source(name).samples(options.model_copy(update={"unlabelled": "error"}))
-    samples, line = said(caplog, name, options.model_copy(update={"unlabelled": "drop"}))
+        load_source(name).read(options.model_copy(update={"unlabelled": "error"}))
+    samples, line = said(name, options.model_copy(update={"unlabelled": "drop"}))
     assert line == "pictures without a label dropped: 1"
     assert labels_of(samples, "000007") == []
-    samples, line = said(caplog, name, options.model_copy(update={"unlabelled": "keep"}))
+    samples, line = said(name, options.model_copy(update={"unlabelled": "keep"}))
     assert line == "pictures without a label kept: 1"
     assert labels_of(samples, "000007") == [()]
 
 
 @every_source
-def test_duplicates(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+def test_duplicates(tmp_path: Path, name: str) -> None:
     options = SOURCES[name](tmp_path, content_with("000007", ("dog",), ("cat", "dog")))
     with pytest.raises(UserError, match=r"000007.* is listed twice, first in .*source.duplicates: merge"):
-        load_source(name).samples(options)
-    samples, line = said(caplog, name, options.model_copy(update={"duplicates": "merge"}))
+        load_source(name).read(options)
+    samples, line = said(name, options.model_copy(update={"duplicates": "merge"}))
     assert line == "duplicates merged: 1"
     assert labels_of(samples, "000007") == [("cat", "dog")]
 
@@ -176,15 +169,15 @@ def test_duplicates__in_train_and_test_are_never_merged(tmp_path: Path, name: st
     """In COCO, each split has a folder of its own."""
     content = {**CONTENT, "test": [*CONTENT["test"], CONTENT["train"][0]]}
     with pytest.raises(UserError, match=r"000005.* is listed for test, and for train in "):
-        load_source(name).samples(SOURCES[name](tmp_path, content, duplicates="merge"))
+        load_source(name).read(SOURCES[name](tmp_path, content, duplicates="merge"))
 
 
-def test_faults__several_are_said_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_faults__several_are_said_in_one_line(tmp_path: Path) -> None:
     rows = [("000005", ("cat",)), ("000005", ("dog",)), ("000007", ("unicorn",)), ("000009", ("dog",)), ("000010", ())]
     ignoring = {"missing_images": "skip", "unlabelled": "drop", "duplicates": "merge", "unknown_labels": "ignore"}
     options = csv_options(tmp_path, {"train": rows}, **ignoring)
     (tmp_path / "000009.png").unlink()
-    samples, line = said(caplog, "csv_manifest", options)
+    samples, line = said("csv_manifest", options)
     assert line == (
         "duplicates merged: 1, unknown labels ignored: 1, pictures without a label dropped: 2,"
         " missing images skipped: 1"
@@ -192,7 +185,7 @@ def test_faults__several_are_said_in_one_line(tmp_path: Path, caplog: pytest.Log
     assert [(sample.id, sample.labels) for sample in samples] == [("000005.png", ("cat", "dog"))]
     (tmp_path / "000005.png").unlink()
     with pytest.raises(UserError, match=r"no picture is left of the list: .*missing images skipped: 2"):
-        csv_manifest.samples(options)
+        csv_manifest.read(options)
 
 
 def test_read_lines__numbers_them_from_1(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_voc__difficult_objects_may_be_ignored(tmp_path: Path) -> None:
     """Both times parts of objects, which have names, too, are no labels."""
     root = make_voc(tmp_path)
     counted, ignored = (
-        {sample.id: sample.labels for sample in voc.samples(voc.Options(root=root, difficult=way))}
+        {sample.id: sample.labels for sample in voc.read(voc.Options(root=root, difficult=way)).samples}
         for way in ("positive", "ignore")
     )
     assert counted["000005"] == ("cat", "dog")
@@ -34,7 +34,7 @@ def test_voc__difficult_objects_may_be_ignored(tmp_path: Path) -> None:
 def test_voc__trainval_is_train_or_what_the_devkit_divides_it_into(tmp_path: Path) -> None:
     root = make_voc(tmp_path)
     drawn, official = (
-        {sample.id: sample.split for sample in voc.samples(voc.Options(root=root, official_val=official))}
+        {sample.id: sample.split for sample in voc.read(voc.Options(root=root, official_val=official)).samples}
         for official in (False, True)
     )
     tests = {"000001": "test", "000002": "test"}
@@ -57,18 +57,18 @@ def test_voc__broken_annotations(tmp_path: Path, text: str | None, message: str)
     if text is not None:
         file.write_text(text)
     with pytest.raises(UserError, match=message):
-        voc.samples(voc.Options(root=root))
+        voc.read(voc.Options(root=root))
 
 
 def test_voc__without_test_lists(tmp_path: Path) -> None:
     root = make_voc(tmp_path)
     (root / "ImageSets" / "Main" / "test.txt").unlink()
     with pytest.raises(UserError, match=r"source.root: .*test.txt: cannot be read"):
-        voc.samples(voc.Options(root=root))
+        voc.read(voc.Options(root=root))
 
 
 def test_coco__val2014_is_test_and_ids_say_which(tmp_path: Path) -> None:
-    samples = coco.samples(coco.Options(root=make_coco(tmp_path)))
+    samples = coco.read(coco.Options(root=make_coco(tmp_path))).samples
     assert {(sample.id.split("/")[0], sample.split) for sample in samples} == {
         ("train2014", "train"),
         ("val2014", "test"),
@@ -103,7 +103,7 @@ def test_coco__broken_files(tmp_path: Path, change: dict[str, object], message: 
     file = tmp_path / "annotations" / "instances_train2014.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     with pytest.raises(UserError, match=message):
-        coco.samples(options)
+        coco.read(options)
 
 
 def test_coco__no_json(tmp_path: Path) -> None:
@@ -111,38 +111,41 @@ def test_coco__no_json(tmp_path: Path) -> None:
     file = tmp_path / "annotations" / "instances_val2014.json"
     file.write_text("{")
     with pytest.raises(UserError, match=r"instances_val2014.json: is not JSON"):
-        coco.samples(options)
+        coco.read(options)
     file.write_text("[]")
     with pytest.raises(UserError, match=r"instances_val2014.json: expected images"):
-        coco.samples(options)
+        coco.read(options)
     file.unlink()
     with pytest.raises(UserError, match=r"source.root: .*instances_val2014.json: cannot be read"):
-        coco.samples(options)
+        coco.read(options)
 
 
 def test_nus_wide__ids_are_paths_with_slashes_and_concepts_those_of_the_file(tmp_path: Path) -> None:
     options = nus_wide.Options(root=make_nus_wide(tmp_path))
-    assert nus_wide.samples(options)[0].id == "actor/0001_000005.jpg"
+    assert nus_wide.read(options).samples[0].id == "actor/0001_000005.jpg"
     assert nus_wide.classes(options) == list(CONCEPTS)
 
 
 def test_nus_wide__may_lie_as_its_archives_unpack(tmp_path: Path) -> None:
     options = nus_wide.Options(root=make_nus_wide(tmp_path))
-    before = nus_wide.fingerprint(options), [(each.id, each.labels) for each in nus_wide.samples(options)]
+    before = nus_wide.fingerprint(options), [(each.id, each.labels) for each in nus_wide.read(options).samples]
     for name, folder in (("Concepts81.txt", "ConceptsList"), ("TrainTestLabels", "Groundtruth")):
         (tmp_path / folder).mkdir()
         shutil.move(tmp_path / name, tmp_path / folder / name)
-    assert (nus_wide.fingerprint(options), [(each.id, each.labels) for each in nus_wide.samples(options)]) == before
+    assert (
+        nus_wide.fingerprint(options),
+        [(each.id, each.labels) for each in nus_wide.read(options).samples],
+    ) == before
 
 
 def test_nus_wide__labels_without_pictures(tmp_path: Path) -> None:
     options = nus_wide.Options(root=make_nus_wide(tmp_path))
     (tmp_path / "TrainTestLabels" / "Labels_dog_Test.txt").write_text("1\n")
     with pytest.raises(UserError, match=r"Labels_dog_Test.txt: has 1 lines, expected 2, one for each picture"):
-        nus_wide.samples(options)
+        nus_wide.read(options)
     (tmp_path / "TrainTestLabels" / "Labels_dog_Test.txt").unlink()
     with pytest.raises(UserError, match=r"source.root: .*Labels_dog_Test.txt: cannot be read"):
-        nus_wide.samples(options)
+        nus_wide.read(options)
 
 
 def test_nus_wide__a_concept_stands_once(tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_prepare_dataset__of_scenes_holds_their_labels_and_is_as_large_as_foreca
     info = read_info(job.directory)
     assert (info.task, info.classes) == ("multi_label", tuple("0123456789"))
     assert info.sizes == {"train": 40, "val": 10, "test": 20}
-    shown = {sample.id: sample.labels for sample in scenes.samples(scenes.Options(train=60, val=10, test=20))}
+    shown = {sample.id: sample.labels for sample in scenes.read(scenes.Options(train=60, val=10, test=20)).samples}
     rows = [line.split(",") for line in (job.directory / "samples.csv").read_text().splitlines()[1:]]
     for name in ("train", "val", "test"):
         split = open_split(job.directory, name)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from kd.data.sources import scenes
-from kd.data.sources.scenes import MOST_HIDDEN, Options, samples
+from kd.data.sources.scenes import MOST_HIDDEN, Options, read
 
 FEW: dict[str, Any] = {"train": 40, "val": 10, "test": 10}
 OBJECTS = get_args(Options.model_fields["objects"].annotation)
@@ -20,13 +20,13 @@ every_kind = pytest.mark.parametrize("objects", OBJECTS)
 
 
 def content(options: Options) -> dict[str, tuple[tuple[str, ...], bytes]]:
-    return {sample.id: (sample.labels, np.asarray(sample.open()).tobytes()) for sample in samples(options)}
+    return {sample.id: (sample.labels, np.asarray(sample.open()).tobytes()) for sample in read(options).samples}
 
 
 @every_kind
 def test_scenes__have_ten_classes_and_the_wanted_counts(objects: Any) -> None:
     options = Options(objects=objects, **FEW)
-    found = samples(options)
+    found = read(options).samples
     assert {split: sum(each.split == split for each in found) for split in FEW} == FEW
     assert len({label for each in found for label in each.labels}) == 10
     assert scenes.classes(options) is None
@@ -51,7 +51,7 @@ def test_scenes__another_seed_shows_others(objects: Any) -> None:
 
 def test_scenes__digits_are_bright_on_dark_and_letters_dark_on_light() -> None:
     middle = {
-        objects: np.median([np.asarray(each.open()) for each in samples(Options(objects=objects, **FEW))])
+        objects: np.median([np.asarray(each.open()) for each in read(Options(objects=objects, **FEW)).samples])
         for objects in OBJECTS
     }
     assert middle["digits"] < 30
@@ -88,7 +88,7 @@ def test_place__objects_are_inside_and_hide_little_of_each_other(
 @every_kind
 def test_compose__each_object_leaves_its_ink_in_its_square(objects: Any) -> None:
     options = Options(objects=objects, noise=0, **FEW)
-    for sample in samples(options)[:20]:
+    for sample in read(options).samples[:20]:
         placed = sample.open.args[2]  # type: ignore[attr-defined]
         assert {each.label for each in placed} == set(sample.labels)
         canvas = np.asarray(sample.open()).astype(int)
@@ -106,7 +106,7 @@ def test_scenes__never_change() -> None:
     layout = [
         (sample.id, [(each.label, each.edge, each.row, each.column) for each in sample.open.args[2]])  # type: ignore[attr-defined]
         for objects in OBJECTS
-        for sample in samples(Options(objects=objects, **FEW))
+        for sample in read(Options(objects=objects, **FEW)).samples
     ]
     assert hashlib.sha256(repr(layout).encode()).hexdigest()[:16] == "b225aba0a46cf894"
 

@@ -55,7 +55,7 @@ print([name for name in {HEAVY} if name in sys.modules])
 
 
 def test_digits_and_mnist5k__hold_real_digits() -> None:
-    small, large = digits.samples(digits.Options()), mnist5k.samples(mnist5k.Options())
+    small, large = digits.read(digits.Options()).samples, mnist5k.read(mnist5k.Options()).samples
     assert (len(small), len(large)) == (1797, 5000)
     assert {sample.labels for sample in small + large} == {(digit,) for digit in "0123456789"}
     assert small[0].open().size == (8, 8)
@@ -64,7 +64,7 @@ def test_digits_and_mnist5k__hold_real_digits() -> None:
 
 
 def test_glyphs__no_font_is_in_two_splits() -> None:
-    samples = glyphs.samples(glyphs.Options())
+    samples = glyphs.read(glyphs.Options()).samples
     fonts = {split: {sample.id.split("/")[0] for sample in samples if sample.split == split} for split in glyphs.FONTS}
     assert not fonts["train"] & fonts["val"]
     assert not fonts["train"] & fonts["test"]
@@ -78,7 +78,7 @@ def test_glyphs__no_font_is_in_two_splits() -> None:
 def test_image_folder__classes_are_folders(folder: Path) -> None:
     (folder / "cat" / "notes.txt").write_text("not a picture")
     (folder / "cat" / ".hidden.png").write_text("not a picture")
-    samples = image_folder.samples(image_folder.Options(root=folder))
+    samples = image_folder.read(image_folder.Options(root=folder)).samples
     expected = [f"{label}/{number}.png" for label in ("cat", "dog") for number in range(3)]
     assert sorted(sample.id for sample in samples) == expected
     assert all(sample.split is None and sample.labels == (sample.id.split("/")[0],) for sample in samples)
@@ -87,7 +87,7 @@ def test_image_folder__classes_are_folders(folder: Path) -> None:
 def test_image_folder__split_folders_are_splits(tmp_path: Path) -> None:
     for split in ("train", "val", "test"):
         picture(tmp_path / split / "a" / "0.png")
-    samples = image_folder.samples(image_folder.Options(root=tmp_path))
+    samples = image_folder.read(image_folder.Options(root=tmp_path)).samples
     assert {(sample.id, sample.split) for sample in samples} == {
         (f"{split}/a/0.png", split) for split in ("train", "val", "test")
     }
@@ -109,7 +109,7 @@ def test_image_folder__fingerprint_follows_content_not_order(folder: Path, tmp_p
 def test_image_folder__validation_is_val_and_other_folders_beside_train_are_refused(tmp_path: Path) -> None:
     for split in ("train", "validation", "test"):
         picture(tmp_path / split / "a" / "0.png")
-    samples = image_folder.samples(image_folder.Options(root=tmp_path))
+    samples = image_folder.read(image_folder.Options(root=tmp_path)).samples
     assert {sample.split for sample in samples} == {"train", "val", "test"}
     picture(tmp_path / "extra" / "a" / "0.png")
     with pytest.raises(UserError, match=r"has a folder train, so \['extra'\] beside it should be val or test"):
@@ -143,7 +143,7 @@ def test_open_image__names_the_damaged_file(folder: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     Image.fromarray(noise).save(cut)
     cut.write_bytes(cut.read_bytes()[:2000])
-    by_id = {sample.id: sample for sample in image_folder.samples(image_folder.Options(root=folder))}
+    by_id = {sample.id: sample for sample in image_folder.read(image_folder.Options(root=folder)).samples}
     with pytest.raises(UserError, match=r"text\.png: is not an image"):
         by_id["cat/text.png"].open()
     with pytest.raises(UserError, match=r"cut\.png: damaged image"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kd.data.options import Task
@@ -33,6 +33,20 @@ class Sample:
     split: str | None = None
 
 
+@dataclass(frozen=True)
+class Listing:
+    """What a source holds.
+
+    Attributes:
+        samples: in any order; their ids are unique.
+        notes: what was left out or changed, in words, and how often: `files that are no images left out` -> 3. Notes
+            are told on the terminal and in the report, so that nothing is dropped in silence.
+    """
+
+    samples: list[Sample]
+    notes: dict[str, int] = field(default_factory=dict)
+
+
 class Source(Protocol):
     """A module in `kd/data/sources/`. Importing one is cheap: heavy imports belong inside its functions."""
 
@@ -57,5 +71,5 @@ class Source(Protocol):
         its network should still have 80 outputs. Without a list, a class is known from its samples alone.
         """
 
-    def samples(self, options: Any) -> list[Sample]:
-        """All samples, in any order; ids are unique."""
+    def read(self, options: Any) -> Listing:
+        """All samples, and what was left out or changed."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kd.data.options import Task
-from kd.data.sources.base import Sample
+from kd.data.sources.base import Listing
 from kd.data.sources.listed import Listed, ListOptions, read_list, settle
 from kd.data.sources.listing import tree_digest
 from kd.jobs.errors import UserError
@@ -56,10 +56,10 @@ def classes(options: Options) -> list[str] | None:
     return list(CLASSES)
 
 
-def samples(options: Options) -> list[Sample]:
+def read(options: Options) -> Listing:
     """Ids are paths below the root, such as `train2014/COCO_train2014_000000000009.jpg`."""
     listed = [each for split in FOLDERS for each in _listed(options, split)]
-    return settle(options.root, listed, options, CLASSES).samples()
+    return settle(options.root, listed, options, CLASSES).listing()
 
 
 def _instances(options: Options, folder: str) -> Path:

@@ -14,7 +14,7 @@ from annotated_types import MinLen
 from pydantic import field_validator, model_validator
 
 from kd.data.options import Task
-from kd.data.sources.base import SEPARATOR, SPLITS, Sample
+from kd.data.sources.base import SEPARATOR, SPLITS, Listing
 from kd.data.sources.listed import Listed, ListOptions, Settled, settle
 from kd.jobs.errors import UserError
 
@@ -69,9 +69,9 @@ def classes(options: Options) -> list[str] | None:
     return _classes(options, _table(options)[0])
 
 
-def samples(options: Options) -> list[Sample]:
+def read(options: Options) -> Listing:
     """One sample a row; ids are the paths as written in the file."""
-    return _settled(options).samples()
+    return _settled(options).listing()
 
 
 def _settled(options: Options) -> Settled:

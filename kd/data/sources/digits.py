@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kd.data.options import Task
-from kd.data.sources.base import Sample
+from kd.data.sources.base import Listing, Sample
 from kd.options import BaseOptions
 
 if TYPE_CHECKING:
@@ -32,16 +32,18 @@ def classes(options: Options) -> list[str] | None:
     return None
 
 
-def samples(options: Options) -> list[Sample]:
+def read(options: Options) -> Listing:
     """Ten classes, `0` to `9`."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
     pictures = zip(data.images, data.target, strict=True)
-    return [
-        Sample(id=f"{index:04d}", labels=(str(label),), open=partial(_picture, pixels))
-        for index, (pixels, label) in enumerate(pictures)
-    ]
+    return Listing(
+        [
+            Sample(id=f"{index:04d}", labels=(str(label),), open=partial(_picture, pixels))
+            for index, (pixels, label) in enumerate(pictures)
+        ]
+    )
 
 
 def _picture(pixels: np.ndarray) -> Image:

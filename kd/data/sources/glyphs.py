@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import Ge, Gt, Le, MinLen
 
 from kd.data.options import Task
-from kd.data.sources.base import Sample
+from kd.data.sources.base import Listing, Sample
 from kd.options import BaseOptions
 
 if TYPE_CHECKING:
@@ -54,23 +54,25 @@ def classes(options: Options) -> list[str] | None:
     return None
 
 
-def samples(options: Options) -> list[Sample]:
+def read(options: Options) -> Listing:
     """26 classes, `A` to `Z`; both cases of a letter are one class."""
     import matplotlib as mpl
 
     folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
-    return [
-        Sample(
-            id=f"{font}/{letter}/{scale:g}",
-            labels=(letter.upper(),),
-            open=partial(_render, folder / f"{font}.ttf", letter, options.size, scale),
-            split=split,
-        )
-        for split, fonts in FONTS.items()
-        for font in fonts
-        for letter in string.ascii_letters
-        for scale in options.scales
-    ]
+    return Listing(
+        [
+            Sample(
+                id=f"{font}/{letter}/{scale:g}",
+                labels=(letter.upper(),),
+                open=partial(_render, folder / f"{font}.ttf", letter, options.size, scale),
+                split=split,
+            )
+            for split, fonts in FONTS.items()
+            for font in fonts
+            for letter in string.ascii_letters
+            for scale in options.scales
+        ]
+    )
 
 
 def _render(font: Path, letter: str, size: int, scale: float) -> Image:

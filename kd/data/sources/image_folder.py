@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.data.options import Task
-from kd.data.sources.base import Sample
+from kd.data.sources.base import Listing, Sample
 from kd.data.sources.listing import is_image, listing_digest, open_image
 from kd.jobs.errors import UserError
 from kd.options import BaseOptions
@@ -38,14 +38,19 @@ def classes(options: Options) -> list[str] | None:
     return None
 
 
-def samples(options: Options) -> list[Sample]:
+def read(options: Options) -> Listing:
     """One class per folder, named like the folder; ids are paths relative to the root."""
-    return [
-        Sample(
-            id=path.relative_to(options.root).as_posix(), labels=(label,), open=partial(open_image, path), split=split
-        )
-        for path, label, split in _files(options.root)
-    ]
+    return Listing(
+        [
+            Sample(
+                id=path.relative_to(options.root).as_posix(),
+                labels=(label,),
+                open=partial(open_image, path),
+                split=split,
+            )
+            for path, label, split in _files(options.root)
+        ]
+    )
 
 
 def _files(root: Path) -> list[tuple[Path, str, str | None]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -12,12 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from kd.data.sources.base import Sample
+from kd.data.sources.base import Listing, Sample
 from kd.data.sources.listing import listing_digest, open_image
 from kd.jobs.errors import UserError
 from kd.options import BaseOptions
-
-log = logging.getLogger("kd")
 
 SHOWN = 5
 
@@ -62,13 +59,13 @@ class Settled:
         root: folder that most files are below.
         pictures: in the order of the list.
         classes: the class list; None: there is none.
-        said: what was done about its faults, in words; empty: it has none.
+        notes: what was done about its faults, in words, and how often; empty: it has none.
     """
 
     root: Path
     pictures: list[Listed]
     classes: list[str] | None
-    said: str
+    notes: dict[str, int]
 
     def fingerprint(self) -> dict[str, Any]:
         """Digests of all labels, and of path, size and modification time of every picture."""
@@ -78,14 +75,13 @@ class Settled:
         paths = [each.path for each in self.pictures]
         return {"labels": digest.hexdigest(), "listing": listing_digest(self.root, paths)}
 
-    def samples(self) -> list[Sample]:
-        """One for each picture; says in the log what was done about faults."""
-        if self.said:
-            log.info("%s: %s", self.root, self.said)
-        return [
+    def listing(self) -> Listing:
+        """A sample for each picture, and what was done about faults."""
+        samples = [
             Sample(id=each.id, labels=each.labels, open=partial(open_image, each.path), split=each.split)
             for each in self.pictures
         ]
+        return Listing(samples, self.notes)
 
 
 def read_list(file: Path) -> str:
@@ -133,7 +129,7 @@ def settle(root: Path, listed: Iterable[Listed], options: ListOptions, classes: 
     pictures = _present(labelled, options, counts)
     if not pictures:
         raise UserError(f"{root}: no picture is left of the list: {_said(counts)}")
-    return Settled(root, pictures, None if classes is None else sorted(classes), _said(counts))
+    return Settled(root, pictures, None if classes is None else sorted(classes), dict(counts))
 
 
 def _said(counts: Counter[str]) -> str:

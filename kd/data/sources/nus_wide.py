@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kd.data.options import Task
-from kd.data.sources.base import Sample
+from kd.data.sources.base import Listing
 from kd.data.sources.listed import Listed, ListOptions, read_lines, read_list, settle
 from kd.data.sources.listing import tree_digest
 from kd.jobs.errors import UserError
@@ -52,11 +52,11 @@ def classes(options: Options) -> list[str] | None:
     return list(found)
 
 
-def samples(options: Options) -> list[Sample]:
+def read(options: Options) -> Listing:
     """Ids are paths as in the lists, with slashes: `actor/0001_2124494179.jpg`."""
     concepts = classes(options) or []
     listed = [each for split in PARTS for each in _listed(options, concepts, split)]
-    return settle(options.root, listed, options, concepts).samples()
+    return settle(options.root, listed, options, concepts).listing()
 
 
 def _concepts(options: Options) -> Path:

@@ -19,7 +19,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import StringConstraints, field_validator
 
 from kd.data.options import Task
-from kd.data.sources.base import SPLITS, Sample
+from kd.data.sources.base import SPLITS, Listing, Sample
 from kd.data.sources.glyphs import FONTS
 from kd.options import BaseOptions
 
@@ -125,7 +125,7 @@ def classes(options: Options) -> list[str] | None:
     return None
 
 
-def samples(options: Options) -> list[Sample]:
+def read(options: Options) -> Listing:
     """Ten digits or the letters of the options; ids such as `train/00042`."""
     found = []
     for split in SPLITS:
@@ -135,7 +135,7 @@ def samples(options: Options) -> list[Sample]:
             placed = _place(options, objects, _stream(options, name, "objects"))
             labels = tuple(sorted({each.label for each in placed}))
             found.append(Sample(name, labels, partial(_compose, options, name, placed), split))
-    return found
+    return Listing(found)
 
 
 def _stream(options: Options, name: str, purpose: str) -> np.random.Generator:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from xml.etree import ElementTree as ET
 
 from kd.data.options import Task
-from kd.data.sources.base import Sample
+from kd.data.sources.base import Listing
 from kd.data.sources.listed import Listed, ListOptions, read_lines, settle
 from kd.data.sources.listing import tree_digest
 from kd.jobs.errors import UserError
@@ -47,9 +47,9 @@ def classes(options: Options) -> list[str] | None:
     return list(CLASSES)
 
 
-def samples(options: Options) -> list[Sample]:
+def read(options: Options) -> Listing:
     """Ids are the numbers of the pictures, such as `000005`."""
-    return settle(options.root, _listed(options), options, CLASSES).samples()
+    return settle(options.root, _listed(options), options, CLASSES).listing()
 
 
 def _listed(options: Options) -> Iterator[Listed]:
