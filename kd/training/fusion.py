@@ -16,7 +16,7 @@ from kd.jobs.files import write_text
 from kd.models.joint import JointConfig, JointTeacher
 from kd.models.spec import LabelEncoderOptions, Level, ModelSpec, map_levels
 from kd.models.weights import save_tensors
-from kd.training.classification import Classification, measure_selections, measure_test
+from kd.training.classification import Classification, measure_selections, measure_test, measure_val
 from kd.training.devices import make_fabric
 from kd.training.loop import finish, fit
 from kd.training.recipe import Recipe
@@ -92,7 +92,12 @@ def train_joint_teacher(
     trained = fit(fabric, task, recipe, seed, directory)
     test = samples("test", None)
     metrics = measure_selections(
-        trained, joint, recipe.selection, lambda kind: measure_test(joint, test, kind, recipe.batch_size)
+        trained,
+        joint,
+        recipe.selection,
+        lambda kind: (
+            measure_test(joint, test, kind, recipe.batch_size) + measure_val(joint, val, kind, recipe.batch_size)
+        ),
     )
     save_joint_teacher(joint, directory)
     finish(directory)

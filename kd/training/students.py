@@ -17,7 +17,7 @@ from kd.models.network import tap_shapes
 from kd.models.spec import ModelSpec
 from kd.models.student import Student
 from kd.models.weights import Exported, export_student, new_network, save_network
-from kd.training.classification import measure_selections, measure_test
+from kd.training.classification import measure_selections, measure_test, measure_val
 from kd.training.devices import make_fabric
 from kd.training.distillation import Distillation
 from kd.training.loop import finish, fit
@@ -80,7 +80,10 @@ def distill_student(
         trained,
         student,
         recipe.selection,
-        lambda kind: measure_test(Exported(network, info.name), [images["test"]], kind, recipe.batch_size),
+        lambda kind: (
+            measure_test(Exported(network, info.name), [images["test"]], kind, recipe.batch_size)
+            + measure_val(network, [images["val"]], kind, recipe.batch_size)
+        ),
     )
     save_network(network, directory)
     export_student(network, info, directory)

@@ -12,7 +12,7 @@ from kd.data.packed import open_split
 from kd.data.views import Views
 from kd.models.spec import ModelSpec
 from kd.models.weights import new_network, save_network
-from kd.training.classification import Classification, measure_selections, measure_test
+from kd.training.classification import Classification, measure_selections, measure_test, measure_val
 from kd.training.devices import make_fabric
 from kd.training.loop import finish, fit
 from kd.training.recipe import Recipe
@@ -59,6 +59,7 @@ def train_network(
     if recipe is None:
         network.to(fabric.device)
         metrics = measure_test(network, samples["test"], "last", EVALUATION_BATCH)
+        metrics += measure_val(network, samples["val"], "last", EVALUATION_BATCH)
         metrics += [row | {"selection": "best_val"} for row in metrics]
         save_network(network, directory)
         return {"metrics": metrics, "best_epoch": 0}, str(fabric.device)
@@ -66,7 +67,13 @@ def train_network(
     task = Classification(network, samples["train"], samples["val"], recipe, seed, fabric)
     trained = fit(fabric, task, recipe, seed, directory)
     metrics = measure_selections(
-        trained, network, recipe.selection, lambda kind: measure_test(network, samples["test"], kind, batch_size)
+        trained,
+        network,
+        recipe.selection,
+        lambda kind: (
+            measure_test(network, samples["test"], kind, batch_size)
+            + measure_val(network, samples["val"], kind, batch_size)
+        ),
     )
     save_network(network, directory)
     finish(directory)
