@@ -86,7 +86,7 @@ def make_distillation(dataset: Path, make_source: Any, names: tuple[str, ...]) -
     memory = data_memory(fabric)
     torch.manual_seed(0)
     train, val = (open_split(dataset, name) for name in ("train", "val"))
-    views = Views(train.info, 0, SHAKE)
+    views = Views("shared", train.info, 0, SHAKE)
     network = new_network(MODEL, [train.info], statistics=train.info)
     source = make_source(train, fabric, memory)
     parts = MLFD.parts(tap_shapes(network, names, "digits"), source.shapes(), len(train.ids))
@@ -175,7 +175,7 @@ def test_mixing__partners_are_of_the_same_dataset(dataset: Path, other_dataset: 
     """Their labels belong to the same head: a mixture of a sample with itself is the sample."""
     fabric = make_fabric("32")
     splits = [open_split(path, "train") for path in (dataset, other_dataset)]
-    samples = [ImageSamples(split, Views(split.info, 0, None), fabric, None) for split in splits]
+    samples = [ImageSamples(split, Views("shared", split.info, 0, None), fabric, None) for split in splits]
     network = new_network(MODEL, [split.info for split in splits], statistics=splits[0].info)
     task = Classification(network, samples, samples, MIXED, 0, fabric)
     _, batch = next(task.batches(0))
