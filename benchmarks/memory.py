@@ -73,8 +73,8 @@ def train(folder: Path) -> None:
     from kd.distillers.mlfd import Method
     from kd.models.spec import ModelSpec
     from kd.training.recipe import Recipe
+    from kd.training.stored import StoredTargets
     from kd.training.students import distill_student
-    from kd.training.targets import StoredTargets
 
     (folder / "student").mkdir()
     method = Method()

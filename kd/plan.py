@@ -29,7 +29,7 @@ from kd.stages import (
     train_joint_teacher,
     train_teacher,
 )
-from kd.training.registry import LIVE
+from kd.training.registry import LIVE, STORED
 from kd.wishes import EmbeddingWish, TargetWish, Viewing, Wishes
 
 STAGES = (
@@ -299,7 +299,8 @@ class Plan:
             upstream["targets"] = self._embeddings[self._wishes.embedding_wish(teacher, target, seed, viewing)]
         elif taught:
             upstream["targets"] = self._targets[self._wishes.target_wish(teacher, target, seed, viewing)]
-        modules = (distiller_module(student.distiller["name"]), *((LIVE,) if live else ()))
+        sources = (LIVE,) if live else (STORED,) if taught else ()
+        modules = (distiller_module(student.distiller["name"]), *sources)
         swept = re.sub("[^A-Za-z0-9_]", "_", variant)
         label = "-".join(filter(None, [name, "for", target, swept, f"seed{seed}"]))
         return self._add(label, spec, upstream, stage="distill_student", modules=modules)

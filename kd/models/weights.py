@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from kd.data.packed import DatasetInfo
 from kd.jobs.errors import UserError
 from kd.jobs.files import replacing, write_text
+from kd.models.finite import check_finite
 from kd.models.network import Network, create_backbone
 from kd.models.spec import Checkpoint, ModelSpec, NetworkConfig
 
@@ -252,7 +253,8 @@ def load_network(directory: Path) -> Network:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a .safetensors file, wholly or not at all."""
+    """Write a .safetensors file, wholly or not at all, and only if all is finite."""
+    check_finite(path, tensors)
     with replacing(path) as partial:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
 

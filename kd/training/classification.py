@@ -18,8 +18,8 @@ from torch.nn import functional
 
 from kd.data.feed import Piece, batch_count, ordered_batches, shuffled_batches
 from kd.models.network import Features
-from kd.training.devices import send, share_of
-from kd.training.loop import Fit
+from kd.training.devices import send
+from kd.training.loop import Fit, share_of
 from kd.training.metrics import PRIMARY, VAL, metric_rows, primary
 from kd.training.mixing import Mix, draw_mix, mix_images, mixed_loss
 from kd.training.recipe import Recipe
@@ -119,7 +119,14 @@ class Classification:
 
     def validate(self, module: nn.Module) -> float:
         """Mean over the datasets of acc@1 or mAP on val."""
-        scores = [primary(samples.task, *predict(module, samples, self.recipe.batch_size)) for samples in self.val]
+        scores = [
+            primary(
+                samples.task,
+                *predict(module, samples, self.recipe.batch_size),
+                f"the network in training on val of {samples.dataset}",
+            )
+            for samples in self.val
+        ]
         return sum(scores) / len(scores)
 
 
@@ -197,7 +204,7 @@ def measure_val(module: nn.Module, val: Sequence[Samples], selection: str, batch
             "dataset": samples.dataset,
             "selection": selection,
             "metric": VAL + PRIMARY[samples.task],
-            "value": primary(samples.task, *predict(module, samples, batch_size)),
+            "value": primary(samples.task, *predict(module, samples, batch_size), f"{selection} on {samples.dataset}"),
         }
         for samples in val
     ]
