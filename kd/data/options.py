@@ -14,6 +14,16 @@ Task = Literal["single_label", "multi_label"]
 PolicyName = Literal["autoaugment_imagenet", "autoaugment_cifar10", "autoaugment_svhn", "randaugment", "trivialaugment"]
 Size = Annotated[int, Gt(0)] | Annotated[float, Gt(0), Lt(1)]
 Fraction = Annotated[float, Ge(0), Le(1)]
+Byte = Annotated[int, Ge(0), Le(255)]
+Colour = tuple[Byte, Byte, Byte]
+Ground = Literal["white", "black"] | Colour
+
+WHITE: Colour = (255, 255, 255)
+
+
+def ground_colour(ground: Ground) -> Colour:
+    """Red, green and blue in 0..255."""
+    return {"white": WHITE, "black": (0, 0, 0)}[ground] if isinstance(ground, str) else ground
 
 
 class Augmentation(BaseOptions):
@@ -67,5 +77,5 @@ class SplitOptions(BaseOptions):
     """Validation images, for model selection; null: all that the source gives, or 0.15 of train."""
     test: Size | None = None
     """Test images, read once at the end; null: all that the source gives, or 0.15 of train."""
-    seed: int = 0
+    seed: Annotated[int, Ge(0)] = 0
     """Seed of the draw."""
