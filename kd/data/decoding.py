@@ -31,7 +31,7 @@ UPRIGHT = {
     8: Transpose.ROTATE_90,
 }
 ORIENTATION = 0x0112  # the EXIF tag
-INTEGERS = {1: "B", 3: "H", 4: "I"}  # EXIF types that it may have, as struct names them
+INTEGERS = {1: "B", 3: "H", 4: "I", 8: "h", 9: "i"}  # EXIF types that it may have, as struct names them
 EXIF, XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
 

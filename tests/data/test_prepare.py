@@ -139,4 +139,6 @@ def test_prepare_dataset__official_classes_are_outputs_even_if_nothing_shows_the
     )
     assert len(selection.classes) == 80
     assert selection.classes == sorted(selection.classes)
-    assert selection.notes["classes without an image in train (airplane, apple, backpack, banana, baseball bat, …)"] == 77
+    assert (
+        selection.notes["classes without an image in train (airplane, apple, backpack, banana, baseball bat, …)"] == 77
+    )

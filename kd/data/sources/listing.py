@@ -41,7 +41,7 @@ SPECIAL = "pipes, sockets and devices left out"
 
 def is_image(name: str) -> bool:
     """Whether a file counts as an image by its name."""
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122 (a Path a file takes seconds)
+    return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
 
 
 def is_hidden(name: str) -> bool:
@@ -132,7 +132,7 @@ def find_images(folder: Path) -> Found:
 
 def not_images(names: Iterable[str]) -> str:
     """The note on files that are left out for their names: it has the most frequent endings."""
-    endings = Counter(os.path.splitext(readable(name))[1].lower() or "no ending" for name in names)  # noqa: PTH122
+    endings = Counter(Path(readable(name)).suffix.lower() or "no ending" for name in names)
     shown = [ending for ending, _ in sorted(endings.items(), key=lambda each: (-each[1], each[0]))]
     more = ", …" if len(shown) > SHOWN_SUFFIXES else ""
     return f"files that are no images by their names left out ({', '.join(shown[:SHOWN_SUFFIXES])}{more})"
