@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import Field
 
-from kd.options import BaseOptions
+from kd.options import BaseOptions, expected
 
 Resize = Literal["squash", "crop"]
 Task = Literal["single_label", "multi_label"]
@@ -16,7 +16,9 @@ Size = Annotated[int, Gt(0)] | Annotated[float, Gt(0), Lt(1)]
 Fraction = Annotated[float, Ge(0), Le(1)]
 Byte = Annotated[int, Ge(0), Le(255)]
 Colour = tuple[Byte, Byte, Byte]
-Ground = Literal["white", "black"] | Colour
+Ground = Annotated[
+    Literal["white", "black"] | Colour, expected("white, black, or [red, green, blue] of whole numbers in 0..255")
+]
 
 WHITE: Colour = (255, 255, 255)
 

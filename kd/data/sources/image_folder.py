@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from kd.data.options import Task
 from kd.data.sources.base import SPLITS, Listing, Sample, split_of
 from kd.data.sources.listing import Found, files_digest, find_images, open_image, readable
 from kd.jobs.errors import UserError
-from kd.options import BaseOptions
+from kd.options import BaseOptions, expected
 
 CHANNELS = 3
 TASKS: tuple[Task, ...] = ("single_label",)
@@ -25,7 +25,7 @@ class Options(BaseOptions):
 
     root: Path
     """Either ROOT/class/image.jpg, or ROOT/train/class/image.jpg with folders for val and test beside train."""
-    split_folders: bool | Literal["auto"] = "auto"
+    split_folders: Annotated[bool | Literal["auto"], expected("yes, no or auto")] = "auto"
     """Whether the folders in ROOT are splits (yes) or classes (no). auto: they are splits if their names say so, such
     as `train`, `Training`, `valid`, `dev`, `test_set`; where only some of the names do, it is an error."""
 
