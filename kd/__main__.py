@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from kd.jobs.errors import UserError
 from kd.jobs.run import user_errors
 
 CONFIG = Path("config/config.yaml")
@@ -16,10 +20,18 @@ Options = argparse.Namespace
 
 def predict(options: Options) -> Iterator[str]:
     """Print the most probable classes of each picture."""
+    from kd.data.sources.listing import readable
     from kd.evaluation.prediction import predict_images
 
-    for path, classes in predict_images(options.student, options.pictures, options.top):
-        yield "\t".join([str(path), *(f"{name} {100 * probability:.1f}%" for name, probability in classes)])
+    failed = False
+    for path, found in predict_images(options.student, options.pictures, options.top):
+        if isinstance(found, UserError):
+            print(f"error: {found}", file=sys.stderr)
+            failed = True
+        else:
+            yield "\t".join([readable(path), *(f"{name} {100 * probability:.1f}%" for name, probability in found)])
+    if failed:
+        raise SystemExit(1)
 
 
 def schema(options: Options) -> Iterator[str]:  # noqa: ARG001
@@ -161,8 +173,12 @@ def main() -> None:
     """Parse the command line and run a command."""
     options = parser().parse_args()
     with user_errors():
-        for line in options.run(options):
-            print(line, flush=True)
+        try:
+            for line in options.run(options):
+                print(line, flush=True)
+        except BrokenPipeError:  # whoever reads has enough, as `head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+            raise SystemExit(128 + signal.SIGPIPE) from None
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.config import Config, StudentConfig
+from kd.data.options import ground_colour
 from kd.data.sources.listing import listing_digest
 from kd.data.sources.registry import parse_source, source_module
 from kd.digest import code_digests
@@ -139,6 +140,7 @@ class Plan:
             resize=dataset.resize,
             task=dataset.task,
             split=dataset.split,
+            ground=ground_colour(dataset.ground),
         )
         self._add(name, spec, {}, stage="prepare_dataset", modules=(source_module(dataset.source["type"]),))
 

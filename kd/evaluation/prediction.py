@@ -13,14 +13,18 @@ from PIL.Image import Image
 from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor
 
+from kd.data.decoding import opaque
+from kd.data.options import WHITE
 from kd.data.packed import resize_image
-from kd.data.sources.listing import is_image, open_image
+from kd.data.sources.listing import find_images, open_image, readable
 from kd.jobs.errors import UserError
 from kd.models.weights import EXPORT_CONFIG, EXPORT_WEIGHTS, load_network
 
+Classified = list[tuple[str, float]]
 
-def predict_images(student: Path, pictures: Path, top: int) -> Iterator[tuple[Path, list[tuple[str, float]]]]:
-    """Classify a picture, or every picture below a folder.
+
+def predict_images(student: Path, pictures: Path, top: int) -> Iterator[tuple[Path, Classified | UserError]]:
+    """Classify an image, or every image below a folder. Transparent ones are laid on the ground of the dataset.
 
     Args:
         student: directory of a student.
@@ -28,10 +32,11 @@ def predict_images(student: Path, pictures: Path, top: int) -> Iterator[tuple[Pa
         top: number of classes to give.
 
     Yields:
-        The path of a picture, and its most probable classes with their probabilities, best first.
+        The path of an image, and its most probable classes with their probabilities, best first; or why it cannot be
+        classified.
 
     Raises:
-        UserError: there is no student or no picture, or a picture cannot be decoded.
+        UserError: there is no student or no image.
     """
     if not (student / EXPORT_CONFIG).is_file():
         raise UserError(
@@ -40,9 +45,15 @@ def predict_images(student: Path, pictures: Path, top: int) -> Iterator[tuple[Pa
     files = _image_files(pictures)
     exported = json.loads((student / EXPORT_CONFIG).read_text())
     classes, look = exported["label_names"], _plain(student) if (student / EXPORT_WEIGHTS).is_file() else _own(student)
+    red, green, blue = exported.get("ground", WHITE)
     for path in files:
+        try:
+            picture, _ = opaque(open_image(path), (red, green, blue))
+        except UserError as error:
+            yield path, error
+            continue
         with torch.inference_mode():
-            logits = look(open_image(path).convert("RGB"))
+            logits = look(picture.convert("RGB"))
         multi_label = exported.get("task") == "multi_label"
         probabilities = logits.sigmoid() if multi_label else logits.softmax(dim=0)
         best = probabilities.topk(min(top, len(classes)))
@@ -72,11 +83,13 @@ def _own(student: Path) -> Callable[[Image], Tensor]:
 
 
 def _image_files(pictures: Path) -> list[Path]:
+    """The image, or those below the folder; also links to nothing, since whoever set them expects an answer."""
     if pictures.is_file():
         return [pictures]
     if not pictures.is_dir():
-        raise UserError(f"{pictures}: no such file or folder")
-    files = sorted(path for path in pictures.rglob("*") if path.is_file() and is_image(path))
+        raise UserError(f"{readable(pictures)}: no such file or folder")
+    found = find_images(pictures)
+    files = [pictures / name for name in sorted([*found.files, *found.lost])]
     if not files:
-        raise UserError(f"{pictures}: holds no images")
+        raise UserError(f"{readable(pictures)}: holds no images")
     return files

@@ -35,6 +35,7 @@ def dataset_info(question: dict[str, Any]) -> DatasetInfo:
         mean=(STATISTIC,) * 3,
         std=(STATISTIC,) * 3,
         sizes={},
+        ground=question["ground"],
     )
 
 

@@ -339,6 +339,7 @@ def export_config(config: NetworkConfig, plain: Any, dataset: DatasetInfo) -> st
     exported = {
         "architecture": config.architecture.split(".")[0],
         "task": dataset.task,
+        "ground": list(dataset.ground),
         "num_classes": len(dataset.classes),
         "num_features": plain.num_features,
         "label_names": list(dataset.classes),
