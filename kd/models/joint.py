@@ -15,10 +15,11 @@ embedding for each label, too. The individual teachers are no part of it: it is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 from annotated_types import Ge, Gt, Lt
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from kd.models.label_encoder import LabelClassifier
@@ -46,6 +47,15 @@ class JointConfig(BaseOptions):
     """Classes of each target dataset."""
     label_encoder: LabelEncoderOptions | None = None
     """An embedding for each label from the last map, instead of a linear classifier on its mean; not at L1."""
+
+    @model_validator(mode="after")
+    def _maps_of_its_level(self) -> Self:
+        maps = len(map_levels(self.level))
+        if (self.grid is None) != (maps == 0):
+            raise ValueError(f"grid is {self.grid}, expected a height and width at all levels but L1")
+        if len(self.map_channels) != maps:
+            raise ValueError(f"map_channels are {self.map_channels}, expected {maps} of them at {self.level}")
+        return self
 
 
 class JointTeacher(nn.Module):

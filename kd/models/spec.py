@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -79,6 +80,10 @@ def _of_the_architecture(kwargs: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(
             "global_pool is '', but level L1 is the pooled features; expected a kind of pooling, such as avg"
         )
+    try:
+        json.dumps(kwargs, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError("expected finite numbers, words, true and false, and lists and mappings of these") from error
     return kwargs
 
 
