@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import timm
 import torch
 from PIL.Image import Image
-from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor
 
 from kd.data.decoding import opaque
-from kd.data.options import WHITE
 from kd.data.packed import resize_image
 from kd.data.sources.listing import find_images, open_image, readable
+from kd.data.views import to_float
 from kd.jobs.errors import UserError
-from kd.models.weights import EXPORT_CONFIG, EXPORT_WEIGHTS, load_network
+from kd.models.checkpoints import read_options
+from kd.models.weights import EXPORT_CONFIG, Exported, ExportedStudent, load_network
 
 Classified = list[tuple[str, float]]
 
@@ -43,40 +41,36 @@ def predict_images(student: Path, pictures: Path, top: int) -> Iterator[tuple[Pa
             f"{student}: holds no {EXPORT_CONFIG}; expected the directory of a student, see results/index.csv"
         )
     files = _image_files(pictures)
-    exported = json.loads((student / EXPORT_CONFIG).read_text())
-    classes, look = exported["label_names"], _plain(student) if (student / EXPORT_WEIGHTS).is_file() else _own(student)
-    red, green, blue = exported.get("ground", WHITE)
+    exported = read_options(student / EXPORT_CONFIG, ExportedStudent)
+    classes, look = exported.label_names, _load(student, exported)
     for path in files:
         try:
-            picture, _ = opaque(open_image(path), (red, green, blue))
+            picture, _ = opaque(open_image(path), exported.ground)
         except UserError as error:
             yield path, error
             continue
         with torch.inference_mode():
             logits = look(picture.convert("RGB"))
-        multi_label = exported.get("task") == "multi_label"
-        probabilities = logits.sigmoid() if multi_label else logits.softmax(dim=0)
+        probabilities = logits.sigmoid() if exported.task == "multi_label" else logits.softmax(dim=0)
         best = probabilities.topk(min(top, len(classes)))
         yield path, [(classes[index], value) for value, index in zip(*(each.tolist() for each in best), strict=True)]
 
 
-def _plain(student: Path) -> Callable[[Image], Tensor]:
-    """Logits (classes,) of a picture by a plain timm model."""
-    model = timm.create_model(f"local-dir:{student}", pretrained=True).eval()
-    transform = create_transform(**resolve_model_data_config(model))
-    return lambda picture: model(transform(picture).unsqueeze(0))[0]
+def _load(student: Path, exported: ExportedStudent) -> Callable[[Image], Tensor]:
+    """Logits (classes,) of a picture, by the network that read the test split and from pixels such as it has.
 
-
-def _own(student: Path) -> Callable[[Image], Tensor]:
-    """The same by a network with a label-wise encoder."""
-    network = load_network(student).eval()
-    (dataset,) = network.config.heads
-    crop_mode = json.loads((student / EXPORT_CONFIG).read_text())["pretrained_cfg"]["crop_mode"]
+    Of our own files: what config.json tells timm to load may be anything.
+    """
+    network = load_network(student)
+    if list(network.config.heads.values()) != [len(exported.label_names)]:
+        raise UserError(
+            f"{student}: {EXPORT_CONFIG} and the network in it are not of one student; expected both of one"
+        )
+    model = Exported(network, *network.config.heads).eval()
 
     def look(picture: Image) -> Tensor:
-        resized = resize_image(picture, network.config.input_size, "squash" if crop_mode == "squash" else "crop")
-        images = torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None].float() / 255
-        logits: Tensor = network(images).logits[dataset][0]
+        pixels = np.array(resize_image(picture, exported.image_size, exported.resize))
+        logits: Tensor = model(to_float(torch.from_numpy(pixels)[None]))[0]
         return logits
 
     return look

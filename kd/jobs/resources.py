@@ -93,13 +93,13 @@ class ResourcesConfig(BaseOptions):
         return self
 
     def of(self, stage: str) -> Resources:
-        """What the jobs of a stage ask for."""
-        own: Resources = getattr(self, stage)
+        """What the jobs of a stage ask for; of stages without a section, which need neither GPU nor Slurm, `all`."""
+        own: Resources = getattr(self, stage, Resources())
         given = self.all.model_dump(exclude_unset=True) | own.model_dump(exclude_unset=True)
         if stage not in TRAINING:
             given["nodes"] = 1
             given["gpus"] = None if given.get("gpus") is None else min(given["gpus"], 1)
-        if stage == "prepare_dataset":
+        if stage not in (*TRAINING, *CACHING):
             given["gpus"] = 0
             given.setdefault("threads", DECODING_THREADS)
         return Resources.model_validate(given)

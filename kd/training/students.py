@@ -57,7 +57,7 @@ def distill_student(
         pretrained: directory of fetched weights, where the model wants them.
 
     Returns:
-        Test metrics with the best epoch, and the name of the device.
+        Test metrics with the best epoch and notes on brought weights, and the name of the device.
     """
     fabric = make_fabric(recipe.precision, training=True)
     memory = data_memory(fabric)
@@ -89,4 +89,4 @@ def distill_student(
     save_network(network, directory)
     export_student(network, info, directory)
     finish(directory)
-    return {"metrics": metrics, "best_epoch": trained.best_epoch}, str(fabric.device)
+    return {"metrics": metrics, "best_epoch": trained.best_epoch, "notes": network.notes}, str(fabric.device)

@@ -41,7 +41,7 @@ def train_network(
         pretrained: directory of fetched weights, where the model wants them.
 
     Returns:
-        Test metrics with the best epoch, and the name of the device.
+        Test metrics with the best epoch and notes on brought weights, and the name of the device.
     """
     fabric = make_fabric(recipe.precision, training=True) if recipe else make_fabric("32")
     torch.manual_seed(torch_seed("weights", seed))
@@ -63,7 +63,7 @@ def train_network(
         metrics += measure_val(network, samples["val"], "last", EVALUATION_BATCH)
         metrics += [row | {"selection": "best_val"} for row in metrics]
         save_network(network, directory)
-        return {"metrics": metrics, "best_epoch": 0}, str(fabric.device)
+        return {"metrics": metrics, "best_epoch": 0, "notes": network.notes}, str(fabric.device)
     batch_size = recipe.batch_size
     task = Classification(network, samples["train"], samples["val"], recipe, seed, fabric)
     trained = fit(fabric, task, recipe, seed, directory)
@@ -78,4 +78,4 @@ def train_network(
     )
     save_network(network, directory)
     finish(directory)
-    return {"metrics": metrics, "best_epoch": trained.best_epoch}, str(fabric.device)
+    return {"metrics": metrics, "best_epoch": trained.best_epoch, "notes": network.notes}, str(fabric.device)
