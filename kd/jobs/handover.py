@@ -1,0 +1,61 @@
+"""What a run tells its jobs, in files: Linux limits an argument to 128 KiB, and hundreds of upstreams take more.
+
+The run writes them into its results folder before it starts the first job; on a cluster, jobs read them there. Each is
+named by its content, so runs that share a folder never disagree about one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from kd.jobs.disk import disk_errors
+from kd.jobs.errors import UserError
+from kd.jobs.files import write_text
+from kd.jobs.job import Job
+
+FOLDER = ".jobs"
+
+
+def job_file(job: Job) -> Path:
+    """Where a job is told what to build, as its run plans it."""
+    return job.results / FOLDER / job.stage / f"{job.name}-{_digest(job.model_dump_json())}.json"
+
+
+def config_file(results: Path, config: str) -> Path:
+    """Where tables, figures and report find the config of their run, given as JSON."""
+    return results / FOLDER / f"config-{_digest(config)}.json"
+
+
+def hand_over(path: Path, text: str) -> None:
+    """Write such a file, unless it is there.
+
+    Raises:
+        UserError: the disk cannot be written.
+    """
+    with disk_errors(path.parent):
+        if not path.is_file() or path.read_text() != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, text)
+
+
+def handed_over(option: str, path: Path) -> str:
+    """The text of such a file.
+
+    Args:
+        option: of the command line that names the file.
+        path: of the file.
+
+    Raises:
+        UserError: it is not there, or cannot be read.
+    """
+    try:
+        return path.read_text()
+    except FileNotFoundError as error:
+        raise UserError(f"{option}: {path}: no such file; it is written when a run starts, so run snakemake") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{option}: {path}: cannot be read: {error}") from error
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
