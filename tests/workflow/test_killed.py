@@ -55,7 +55,9 @@ def prepare(results: Path) -> tuple[Job, subprocess.CompletedProcess[str]]:
     raw: dict[str, Any] = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text())
     raw["datasets"]["digits"]["split"] = {"train": 200, "val": 50, "test": 50}
     job = Plan(load_config(raw | {"results": str(results)})).stage("prepare_dataset")[0]
-    command = [sys.executable, "-m", "kd.stages.prepare_dataset", "--job", job.model_dump_json()]
+    told = results.with_name("job.json")
+    told.write_text(job.model_dump_json())
+    command = [sys.executable, "-m", "kd.stages.prepare_dataset", "--job", str(told)]
     return job, subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 

@@ -19,10 +19,17 @@ from kd.jobs.errors import UserError
 from kd.jobs.handover import config_file, job_file
 from kd.plan import Plan
 
+
+class Error(WorkflowError):
+    """What a user can mend. Its message says where, so there is no place in the code for Snakemake to print after it."""
+
+    __traceback__ = property(lambda self: None, lambda self, frames: None)
+
+
 try:
     PLAN = Plan(load_config(config))
 except UserError as error:
-    raise WorkflowError(str(error)) from None
+    raise Error(str(error)) from None
 
 RESULTS = PLAN.config.results
 CONFIG_FILE = config_file(RESULTS, config_json(PLAN))

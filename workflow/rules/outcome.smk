@@ -38,4 +38,4 @@ onsuccess:
 onerror:
     say_notes()
     if failed := list(failures()):
-        raise WorkflowError("\n".join(failed))
+        raise Error("\n".join(failed))

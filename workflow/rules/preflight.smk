@@ -34,7 +34,7 @@ def preflight(directories):
         text=True,
     )
     if done.returncode:
-        raise WorkflowError(done.stderr.strip().removeprefix("error: "))
+        raise Error(done.stderr.strip().removeprefix("error: "))
     logger.info(done.stdout.strip())
 
 
@@ -43,11 +43,11 @@ def check_devices(stages):
     for stage in sorted(stages):
         wanted, key = PLAN.config.resources.of(stage), f"config: resources.{stage}"
         if wanted.nodes > 1:
-            raise WorkflowError(
+            raise Error(
                 f"{key}.nodes: {wanted.nodes}, expected 1 on a workstation; several take workflow/profiles/slurm"
             )
         if (wanted.gpus or 0) > gpus_here():
-            raise WorkflowError(
+            raise Error(
                 f"{key}.gpus: {wanted.gpus}, expected at most {gpus_here()}, as many as this machine has;"
                 " null takes one if there is any, 0 the CPU"
             )
@@ -84,6 +84,6 @@ onstart:
         try:
             hand_over_jobs(directories)
         except UserError as error:
-            raise WorkflowError(str(error)) from None
+            raise Error(str(error)) from None
         if directories and workflow.local_exec and not gpus_here():
             logger.info("No GPU found: everything runs on the CPU.")
