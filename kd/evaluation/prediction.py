@@ -35,7 +35,7 @@ def predict_images(student: Path, pictures: Path, top: int) -> Iterator[tuple[Pa
     """
     if not (student / EXPORT_CONFIG).is_file():
         raise UserError(
-            f"{student}: holds no {EXPORT_CONFIG}; expected the directory of a student, see results/index.csv"
+            f"{student}: holds no {EXPORT_CONFIG}; expected the directory of a student, see results/experiments/*/index.csv"
         )
     files = _image_files(pictures)
     exported = json.loads((student / EXPORT_CONFIG).read_text())

@@ -1,7 +1,8 @@
 """What a run tells its jobs, in files: Linux limits an argument to 128 KiB, and hundreds of upstreams take more.
 
 The run writes them into its results folder before it starts the first job; on a cluster, jobs read them there. Each is
-named by its content, so runs that share a folder never disagree about one.
+named by a digest of its content. So runs that share a folder never disagree about one, and a job that is given the
+name by its run notices when somebody changed the content.
 """
 
 from __future__ import annotations
@@ -18,13 +19,18 @@ FOLDER = ".jobs"
 
 
 def job_file(job: Job) -> Path:
-    """Where a job is told what to build, as its run plans it."""
-    return job.results / FOLDER / job.stage / f"{job.name}-{_digest(job.model_dump_json())}.json"
+    """Where a job is told what to build."""
+    return told_file(job.directory.parents[2], f"{job.stage}/{job.name}", job.model_dump_json())
 
 
 def config_file(results: Path, config: str) -> Path:
     """Where tables, figures and report find the config of their run, given as JSON."""
-    return results / FOLDER / f"config-{_digest(config)}.json"
+    return told_file(results, "config", config)
+
+
+def told_file(results: Path, name: str, text: str) -> Path:
+    """Where a text is handed over."""
+    return results / FOLDER / f"{name}-{_digest(text)}.json"
 
 
 def hand_over(path: Path, text: str) -> None:
@@ -34,7 +40,7 @@ def hand_over(path: Path, text: str) -> None:
         UserError: the disk cannot be written.
     """
     with disk_errors(path.parent):
-        if not path.is_file() or path.read_text() != text:
+        if not path.is_file() or path.read_bytes() != text.encode():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, text)
 
@@ -47,15 +53,19 @@ def handed_over(option: str, path: Path) -> str:
         path: of the file.
 
     Raises:
-        UserError: it is not there, or cannot be read.
+        UserError: it is not there, cannot be read, or is not what the run wrote.
     """
+    again = "it is written when a run starts, so run snakemake"
     try:
-        return path.read_text()
+        text = path.read_bytes().decode()
     except FileNotFoundError as error:
-        raise UserError(f"{option}: {path}: no such file; it is written when a run starts, so run snakemake") from error
+        raise UserError(f"{option}: {path}: no such file; {again}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{option}: {path}: cannot be read: {error}") from error
+        raise UserError(f"{option}: {path}: cannot be read: {error}; {again}") from error
+    if not path.stem.endswith(f"-{_digest(text)}"):
+        raise UserError(f"{option}: {path}: was changed since a run wrote it; {again}")
+    return text
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -81,11 +81,6 @@ class Job(BaseModel):
         """The one declared output; its presence means that the artefact is complete."""
         return self.directory / MANIFEST
 
-    @property
-    def results(self) -> Path:
-        """The results folder that it lies in."""
-        return self.directory.parents[2]
-
     def as_made(self) -> Job:
         """This job as it was when its artefact was made; itself, if that is not there.
 
@@ -98,8 +93,9 @@ class Job(BaseModel):
             told = Job.model_validate_json((self.directory / JOB).read_text())
         except (FileNotFoundError, ValueError):
             return self
+        results = self.directory.parents[2]
         upstream = {
-            role: up.model_copy(update={"directory": self.results / up.stage / up.name / up.key})
+            role: up.model_copy(update={"directory": results / up.stage / up.name / up.key})
             for role, up in told.upstream.items()
         }
         there = all((up.directory / MANIFEST).is_file() for up in upstream.values())

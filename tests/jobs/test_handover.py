@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from kd.jobs import signature
+from kd.jobs.errors import UserError
 from kd.jobs.failures import last_error
-from kd.jobs.handover import config_file, hand_over, job_file
+from kd.jobs.handover import config_file, hand_over, handed_over, job_file, told_file
 from kd.jobs.signature import SIGNATURE, other_owner, sign, user_name
 from tests.jobs.building import job
 
@@ -24,14 +25,37 @@ def test_job_file__runs_that_read_other_stores_do_not_meet(tmp_path: Path) -> No
 
 
 def test_hand_over__writes_once_and_mends(tmp_path: Path) -> None:
-    path = tmp_path / "a/b.json"
+    path = told_file(tmp_path, "stage/name", "{}")
     hand_over(path, "{}")
     before = path.stat().st_mtime_ns
     hand_over(path, "{}")
     assert path.stat().st_mtime_ns == before
     path.write_text("{")
     hand_over(path, "{}")
-    assert path.read_text() == "{}"
+    assert handed_over("--job", path) == "{}"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no such file; it is written when a run starts, so run snakemake"),
+        (b'{"a": 2}', "was changed since a run wrote it"),
+        (b"", "was changed since a run wrote it"),
+        (b"\xff", "cannot be read: 'utf-8' codec"),
+    ],
+)
+def test_handed_over__is_what_the_run_wrote_or_an_error(tmp_path: Path, content: bytes | None, said: str) -> None:
+    """A results folder may be shared with people who could write anything there."""
+    path = told_file(tmp_path, "config", '{"a": 1}')
+    if content is not None:
+        path.parent.mkdir()
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=f"--config: {path}: {said}"):
+        handed_over("--config", path)
+    path.unlink(missing_ok=True)
+    path.mkdir(parents=True)
+    with pytest.raises(UserError, match=r"cannot be read: .*directory"):
+        handed_over("--config", path)
 
 
 def test_other_owner__is_told_by_user_or_config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

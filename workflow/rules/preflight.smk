@@ -68,8 +68,8 @@ def say_whose_tables_go():
 def hand_over_jobs(directories):
     """Write what the jobs of this run read."""
     hand_over(CONFIG_FILE, config_json(PLAN))
-    for directory in directories:
-        hand_over(job_file(PLAN.jobs[directory]), as_made(directory).model_dump_json())
+    for job in (PLAN.jobs[directory] for directory in directories):
+        hand_over(job_file(job), job.model_dump_json())
 
 
 # Not in dry runs, and not in the processes that Snakemake starts for single jobs: they get --no-hooks.
