@@ -115,7 +115,7 @@ def parser() -> argparse.ArgumentParser:
         return command
 
     command = add(predict, "classify pictures with a student")
-    command.add_argument("student", type=Path, help="directory of a student (results/experiments/*/index.csv lists them)")
+    command.add_argument("student", type=Path, help="directory of a student (index.csv lists them)")
     command.add_argument("pictures", type=Path, help="an image, or a folder of images")
     command.add_argument("--top", type=int, default=5, choices=range(1, 101), metavar="K", help="(default: 5)")
     add(schema, "print the JSON schema of the config")

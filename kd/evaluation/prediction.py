@@ -34,9 +34,7 @@ def predict_images(student: Path, pictures: Path, top: int) -> Iterator[tuple[Pa
         UserError: there is no student or no picture, or a picture cannot be decoded.
     """
     if not (student / EXPORT_CONFIG).is_file():
-        raise UserError(
-            f"{student}: holds no {EXPORT_CONFIG}; expected the directory of a student, see results/experiments/*/index.csv"
-        )
+        raise UserError(f"{student}: holds no {EXPORT_CONFIG}; expected the directory of a student, see index.csv")
     files = _image_files(pictures)
     exported = json.loads((student / EXPORT_CONFIG).read_text())
     classes, look = exported["label_names"], _plain(student) if (student / EXPORT_WEIGHTS).is_file() else _own(student)
