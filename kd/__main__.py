@@ -127,11 +127,11 @@ def parser() -> argparse.ArgumentParser:
         return command
 
     command = add(predict, "classify pictures with a student")
-    command.add_argument("student", type=Path, help="directory of a student (results/index.csv lists them)")
+    command.add_argument("student", type=Path, help="directory of a student (index.csv lists them)")
     command.add_argument("pictures", type=Path, help="an image, or a folder of images")
     command.add_argument("--top", type=int, default=5, choices=range(1, 101), metavar="K", help="(default: 5)")
     add(schema, "print the JSON schema of the config")
-    name = "NAME as in results/index.csv, or STAGE/NAME"
+    name = "NAME as in results/experiments/*/index.csv, or STAGE/NAME"
     command = add(why, "is it there, and why not")
     command.add_argument("name", help=name)
     _configured(command)

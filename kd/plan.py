@@ -99,6 +99,11 @@ class Plan:
         self._check_rows()
         check_reports(config, self.rows)
 
+    @property
+    def folder(self) -> Path:
+        """Where tables, figures, index and report lie: each experiment has its own, since their names are the same."""
+        return self.config.results / "experiments" / self.config.experiment
+
     def stage(self, stage: str) -> list[Job]:
         """All jobs of a stage."""
         return [job for job in self.jobs.values() if job.stage == stage]

@@ -37,9 +37,7 @@ def predict_images(student: Path, pictures: Path, top: int) -> Iterator[tuple[Pa
         UserError: there is no student or no image.
     """
     if not (student / EXPORT_CONFIG).is_file():
-        raise UserError(
-            f"{student}: holds no {EXPORT_CONFIG}; expected the directory of a student, see results/index.csv"
-        )
+        raise UserError(f"{student}: holds no {EXPORT_CONFIG}; expected the directory of a student, see index.csv")
     files = _image_files(pictures)
     exported = read_options(student / EXPORT_CONFIG, ExportedStudent)
     classes, look = exported.label_names, _load(student, exported)

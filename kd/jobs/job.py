@@ -34,7 +34,7 @@ class Upstream(BaseModel):
 
 
 class Job(BaseModel):
-    """One artefact to build. Serialised to JSON it is the whole command line of a stage.
+    """One artefact to build. Serialised to JSON it is all that a stage is told.
 
     `spec` is everything its content depends on, `upstream` the artefacts it reads (by role), `code` the
     digest of each module of the code that makes it. `key` is derived from these three and nothing else, and

@@ -21,6 +21,7 @@ from kd.jobs.disk import disk_errors
 from kd.jobs.environment import give_devices, is_follower, started_by_srun
 from kd.jobs.errors import UserError
 from kd.jobs.files import PARTIAL, write_text
+from kd.jobs.handover import handed_over
 from kd.jobs.job import JOB, Job
 from kd.jobs.lock import is_written_by_this_slurm_job, writing
 from kd.jobs.manifest import read_manifest, restore_manifest, whole_manifest, write_manifest
@@ -62,7 +63,7 @@ class Outcome:
 def stage_main(
     spec_type: type[SpecT], build: Callable[[Context[SpecT]], Outcome], unread: tuple[str, ...] = ()
 ) -> None:
-    """Command line of a stage: `python -m kd.stages.<stage> --job JSON`.
+    """Command line of a stage: `python -m kd.stages.<stage> --job FILE`.
 
     Args:
         spec_type: of the stage.
@@ -70,7 +71,7 @@ def stage_main(
         unread: fields of the spec that readers of the artefact do not depend on.
     """
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
-    parser.add_argument("--job", required=True, help="JSON description of the job")
+    parser.add_argument("--job", required=True, type=Path, help="what to build, as JSON in a file")
     parser.add_argument("--devices", type=int, default=1, help="GPUs, on each node; 0: the CPU (default: 1)")
     parser.add_argument("--nodes", type=int, default=1, help="nodes, with Slurm (default: 1)")
     options = parser.parse_args()
@@ -78,10 +79,12 @@ def stage_main(
     listen()
     with user_errors():
         try:
-            job = Job.model_validate_json(options.job)
+            job = Job.model_validate_json(handed_over("--job", options.job))
             spec = spec_type.model_validate(job.spec)
         except ValidationError as error:
-            raise UserError(f"--job: {error}") from error
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UserError(f"--job: {options.job}: is no job of this stage: {where}: {first['msg']}") from error
         run_job(job, spec, build, unread)
 
 

@@ -6,15 +6,21 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kd.config import load_config
 from kd.jobs.errors import UserError
+from kd.jobs.handover import hand_over, job_file, told_file
 from kd.jobs.job import Job, artefact_key
 from kd.jobs.manifest import read_manifest
-from kd.jobs.run import Context, Outcome, run_job
+from kd.jobs.run import Context, Outcome, run_job, stage_main
+from kd.plan import Plan
 from tests.conftest import ROOT
 from tests.jobs.building import Spec, job, refuse, write
+
+Tiny = dict[str, Any]
 
 
 def test_run_job__builds_records_and_does_nothing_twice(tmp_path: Path) -> None:
@@ -79,17 +85,45 @@ def test_run_job__a_failed_build_is_not_complete(tmp_path: Path, caplog: pytest.
     assert made.manifest.exists()
 
 
-def test_stage__a_mistake_is_the_last_line_of_its_output(tmp_path: Path) -> None:
-    first = job(tmp_path, "first")
-    made = job(tmp_path, "second", dataset=first).model_copy(
-        update={"spec": {"model": {"architecture": "test_resnet"}, "recipe": None, "seed": 0}}
-    )
-    command = [sys.executable, "-m", "kd.stages.train_teacher", "--job", made.model_dump_json()]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def test_stage__of_hundreds_of_upstreams_starts_and_its_error_is_the_last_line(tmp_path: Path, tiny: Tiny) -> None:
+    """What it is told is longer than Linux lets an argument be."""
+    names = [f"dataset_{number}" for number in range(24)]
+    tiny["datasets"] = dict.fromkeys(names, tiny["datasets"]["digits"])
+    tiny["teachers"] = {name: tiny["teachers"]["digits_resnet"] | {"dataset": name} for name in names}
+    tiny["joint_teachers"] = {"joint": tiny["joint_teachers"]["joint_l2"]}
+    tiny |= {"students": {}, "baselines": {}, "results": str(tmp_path)}
+    (joint,) = Plan(load_config(tiny)).stage("train_joint_teacher")
+    assert len(joint.upstream) == 24 * 24 + 24
+    assert len(joint.model_dump_json()) > 128 * 1024
+    hand_over(job_file(joint), joint.model_dump_json())
+    command = f"exec {sys.executable} -m kd.stages.train_joint_teacher --job {job_file(joint)}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    message = f"error: {first.directory}: not a finished artefact, manifest.json is missing"
-    assert done.stderr.splitlines()[-1] == message
+    missing = next(iter(joint.upstream.values())).directory
+    assert done.stderr.splitlines()[-1] == f"error: {missing}: not a finished artefact, manifest.json is missing"
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "is no job of this stage: : Invalid JSON"),
+        ('{"stage": "stage"}', "is no job of this stage: name: Field required"),
+        (job(Path("results")).model_dump_json().replace("text", "words"), "is no job of this stage: text: Field"),
+    ],
+)
+def test_stage__is_told_what_is_not_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str, said: str
+) -> None:
+    told = told_file(tmp_path, "job", content)
+    hand_over(told, content)
+    monkeypatch.setattr(sys, "argv", ["stage", "--job", str(told)])
+    monkeypatch.setattr("kd.jobs.run.listen", lambda: None)
+    monkeypatch.setattr("kd.jobs.run.give_devices", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        stage_main(Spec, refuse)
+    assert ended.value.code == 1
+    assert f"error: --job: {told}: {said}" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_artefact_key__depends_on_all_it_is_told() -> None:

@@ -10,13 +10,13 @@ rule report:
     input:
         rules.figures.input,
     output:
-        update(RESULTS / "report.html"),
+        update(PLAN.folder / "report.html"),
     log:
-        RESULTS / "logs" / "report.log",
+        page_log("report"),
     conda:
         "../../envs/kd.yaml"
     params:
-        config=CONFIG_JSON,
+        config=str(CONFIG_FILE),
         snakefile=workflow.main_snakefile,
     shell:
         "exec python -m kd.stages.report --config {params.config:q}"
