@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 import zarr
+from pydantic import TypeAdapter, ValidationError
 
 from kd.data.options import Resize, Task
 from kd.data.sources.base import SEPARATOR, SPLITS, Sample
 from kd.data.storage import RowArray, create_group, create_rows, open_group, open_rows, spans, write_column
-from kd.jobs.errors import UserError
+from kd.jobs.errors import UserError, shown
 from kd.jobs.files import replacing
 from kd.jobs.progress import Progress
 
@@ -60,6 +61,9 @@ class DatasetInfo:
     sizes: dict[str, int]
     task: Task = "single_label"
     most_labels: int = 1
+
+
+_INFO = TypeAdapter(DatasetInfo)  # what a store says of itself is checked
 
 
 @dataclass(frozen=True)
@@ -162,10 +166,11 @@ def read_info(directory: Path) -> DatasetInfo:
 
 
 def _info(root: zarr.Group) -> DatasetInfo:
-    attributes = root.attrs.asdict()
-    described: dict[str, Any] = {field.name: attributes[field.name] for field in fields(DatasetInfo)}
-    tuples = {key: tuple(described[key]) for key in ("classes", "image_size", "mean", "std")}
-    return DatasetInfo(**(described | tuples))
+    attributes: dict[str, Any] = root.attrs.asdict()
+    try:
+        return _INFO.validate_python({field.name: attributes[field.name] for field in fields(DatasetInfo)})
+    except (KeyError, ValidationError) as error:
+        raise UserError(f"{root.store_path}: its attributes describe no packed dataset ({shown(error)})") from error
 
 
 def open_split(directory: Path, name: str) -> Split:
