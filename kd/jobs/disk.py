@@ -26,6 +26,8 @@ ADVICE = {
 # Libraries in Rust (safetensors) hand the number on in their text.
 _RUST = re.compile(r"\(os error (\d+)\)")
 
+_TORCH = ("PytorchStreamWriter", "unexpected pos")
+
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
@@ -60,7 +62,9 @@ def explain(error: BaseException, folder: Path) -> str | None:
                 f"{path or folder}: {os.strerror(number).lower()}; {ADVICE[number]};"
                 " what was finished is kept: run the same command again"
             )
-        link = link.__cause__
+        # When torch cannot write to a stream, its closing words hide the stream's own error.
+        hidden = isinstance(link, RuntimeError) and any(words in str(link) for words in _TORCH)
+        link = link.__cause__ or (link.__context__ if hidden else None)
     return None
 
 

@@ -36,6 +36,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
         partial.replace(path)
+    except IsADirectoryError as error:
+        raise UserError(f"{path}: is a folder, expected a file or nothing; remove it") from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -50,6 +50,8 @@ def open_plain(path: Path, flags: int = os.O_RDONLY) -> int:
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             raise UserError(f"{path}: is no plain file; {LINKED}") from error
+        if error.errno == errno.ENOTDIR:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path)) from error
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -138,6 +138,11 @@ def _follow(job: Job, build: Callable[[], object]) -> None:
             time.sleep(1)
         if not decision:
             return
+    _end_with_parent()
+    build()
+
+
+def _end_with_parent() -> None:
     parent = os.getppid()
 
     def watch() -> None:
@@ -146,7 +151,6 @@ def _follow(job: Job, build: Callable[[], object]) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    build()
 
 
 def _decision(directory: Path) -> bool | None:
