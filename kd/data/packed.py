@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
+from pydantic import TypeAdapter, ValidationError
 
 from kd.data.options import WHITE, Colour, Resize, Task
 from kd.data.storage import RowArray, open_group, open_rows
+from kd.jobs.errors import UserError, shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,6 +55,9 @@ class DatasetInfo:
     ground: Colour = WHITE
 
 
+_INFO = TypeAdapter(DatasetInfo)  # what a store says of itself is checked
+
+
 @dataclass(frozen=True)
 class Split:
     """One split of a packed dataset; its pictures stay on disk until they are read.
@@ -77,10 +82,11 @@ def read_info(directory: Path) -> DatasetInfo:
 
 
 def _info(root: zarr.Group) -> DatasetInfo:
-    attributes = root.attrs.asdict()
-    described: dict[str, Any] = {field.name: attributes[field.name] for field in fields(DatasetInfo)}
-    tuples = {key: tuple(described[key]) for key in ("classes", "image_size", "mean", "std", "ground")}
-    return DatasetInfo(**(described | tuples))
+    attributes: dict[str, Any] = root.attrs.asdict()
+    try:
+        return _INFO.validate_python({field.name: attributes[field.name] for field in fields(DatasetInfo)})
+    except (KeyError, ValidationError) as error:
+        raise UserError(f"{root.store_path}: its attributes describe no packed dataset ({shown(error)})") from error
 
 
 def open_split(directory: Path, name: str) -> Split:
