@@ -8,6 +8,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.io import ancient
 
 from kd.config import load_config
+from kd.config_file import read_config
 from kd.digest import code_digests
 from kd.jobs.environment import (
     give_memory,
@@ -21,6 +22,9 @@ from kd.jobs.job import artefact_key, canonical_json
 from kd.plan import Plan
 
 try:
+    # Snakemake has read them already, but takes the last of two keys of one name in silence.
+    for configfile_path in workflow.configfiles:
+        read_config(Path(configfile_path))
     PLAN = Plan(load_config(config))
 except UserError as error:
     raise WorkflowError(str(error)) from None
