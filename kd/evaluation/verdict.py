@@ -7,6 +7,8 @@ to be seen if a two-sided paired t-test gives less than `SIGNIFICANCE`.
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +82,11 @@ def verdict(plan: Plan, measured: pd.DataFrame, read: Read) -> str:
 
 def _trained_on(plan: Plan, read: Read, dataset: str) -> str:
     (job,) = (job for job in plan.stage("prepare_dataset") if job.name == dataset)
-    return f"{read(job)['result']['sizes']['train']:,} training images, {len(plan.config.seeds)} seeds"
+    return f"{read(job)['result']['sizes']['train']:,} training images, {_counted(len(plan.config.seeds), 'seed')}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _candidates(plan: Plan, measured: pd.DataFrame, read: Read, experiment: str, dataset: str) -> list[Candidate]:
@@ -188,3 +194,15 @@ def _gain(student: Candidate, reference: Candidate) -> str:
         return f"{gain.mean:+.1f} points (of one seed: this may be chance)"
     seen = "" if gain.p < SIGNIFICANCE else ": no difference seen"
     return f"{gain.mean:+.1f} ± {gain.se:.1f} points (p = {gain.p:.2g}{seen})"
+
+
+def as_html(text: str) -> str:
+    """A verdict as paragraphs of HTML."""
+    marked = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", html.escape(text))
+    marked = re.sub(r"`(.+?)`", r"<code>\1</code>", marked)
+    return "".join(f"<p>{paragraph}</p>" for paragraph in marked.split("\n\n") if paragraph)
+
+
+def as_rst(text: str) -> str:
+    """A verdict as paragraphs of reStructuredText."""
+    return text.replace("`", "``")

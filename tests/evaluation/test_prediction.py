@@ -15,7 +15,7 @@ from kd.__main__ import parser
 from kd.data.packed import DatasetInfo
 from kd.evaluation.prediction import predict_images
 from kd.models.spec import ModelSpec
-from kd.models.weights import export_student, new_network
+from kd.models.weights import export_student, new_network, save_network
 from tests.conftest import ROOT
 
 GROUND = (10, 200, 30)
@@ -27,7 +27,9 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("student")
     info = DatasetInfo("toy", ("x", "y", "z"), (32, 32), "squash", (0.5,) * 3, (0.1,) * 3, {}, ground=GROUND)
     torch.manual_seed(0)
-    export_student(new_network(ModelSpec(architecture="test_resnet"), [info], statistics=info), info, directory)
+    network = new_network(ModelSpec(architecture="test_resnet"), [info], statistics=info)
+    save_network(network, directory)
+    export_student(network, info, directory)
     return directory
 
 
