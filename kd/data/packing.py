@@ -10,13 +10,14 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from kd.data.decoding import opaque
 from kd.data.options import WHITE, Colour, Resize, Task
@@ -27,6 +28,9 @@ from kd.data.storage import RowArray, create_group, create_rows, spans, write_co
 from kd.jobs.errors import UserError
 from kd.jobs.files import replacing
 from kd.jobs.progress import Progress
+
+T = TypeVar("T")
+Changes = tuple[str, ...]
 
 log = logging.getLogger("kd")
 
@@ -95,7 +99,7 @@ def pack(
         first += len(rows)
         images = create_rows(group, "images", len(rows), (*image_size, channels), "uint8")
         for pixels in packing.fill(images, split, split_samples):
-            digests[SPLITS.index(split)] += [hashlib.blake2b(row.data, digest_size=8).digest() for row in pixels]
+            digests[SPLITS.index(split)] += [hashlib.sha256(row.data).digest() for row in pixels]
             if split == "train":
                 histogram += _histogram(pixels)
     mean, std = _mean_std(histogram)
@@ -153,31 +157,56 @@ class _Packing:
 
     def fill(self, images: RowArray, split: str, samples: list[Sample]) -> Iterator[np.ndarray]:
         """Store all images of a split, chunk by chunk, and yield the pixels of each chunk."""
-        for rows in spans(images.rows, images.chunk):
-            try:
-                pixels = images.read(rows)
-                self.progress.step(len(pixels))
-            except UserError:  # not there yet
-                pixels, counts = self._decoded(samples[rows], images.row_shape)
-                self.changes.add(split, rows.start, counts)
-                images.write(rows, pixels)
-            yield pixels
+        pool = ThreadPoolExecutor(decoders())
+        try:
+            chunks = ((rows, *self._begin(pool, images, rows, samples)) for rows in spans(images.rows, images.chunk))
+            for rows, pixels, decoding in _one_ahead(chunks):
+                if decoding:
+                    self.changes.add(split, rows.start, self._finished(decoding))
+                    images.write(rows, pixels)
+                else:
+                    self.progress.step(len(pixels))
+                yield pixels
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    def _decoded(self, samples: list[Sample], shape: tuple[int, ...]) -> tuple[np.ndarray, dict[str, int]]:
-        """Uint8 (N, H, W, C) of samples, in order, and what was changed; `shape` is (H, W, C)."""
-        mode, size = "L" if shape[2] == 1 else "RGB", (shape[0], shape[1])
-        pixels, counts = np.empty((len(samples), *shape), np.uint8), Counter[str]()
+    def _begin(
+        self, pool: ThreadPoolExecutor, images: RowArray, rows: slice, samples: list[Sample]
+    ) -> tuple[np.ndarray, list[Future[Changes]]]:
+        """The pixels of a chunk: what is stored, or else an array that is being filled."""
+        try:
+            return images.read(rows), []
+        except UserError:  # not there yet
+            pixels = np.empty((rows.stop - rows.start, *images.row_shape), np.uint8)
+            jobs = zip(samples[rows], pixels, strict=True)
+            return pixels, [pool.submit(self._decode, sample, out) for sample, out in jobs]
 
-        def decode(row: int) -> tuple[str, ...]:
-            image, changes = opaque(samples[row].open(), self.ground)
-            pixels[row] = np.asarray(resize_image(image.convert(mode), size, self.resize)).reshape(shape)
-            return changes
+    def _decode(self, sample: Sample, out: np.ndarray) -> Changes:
+        """Fill (H, W, C) uint8 with the pixels of a sample."""
+        image, changes = opaque(sample.open(), self.ground)
+        height, width, channels = out.shape
+        resized = resize_image(image.convert("L" if channels == 1 else "RGB"), (height, width), self.resize)
+        out[...] = np.asarray(resized).reshape(out.shape)
+        return changes
 
-        with ThreadPoolExecutor(decoders()) as pool:
-            for changes in pool.map(decode, range(len(samples))):
-                counts.update(changes)
-                self.progress.step()
-        return pixels, dict(counts)
+    def _finished(self, decoding: list[Future[Changes]]) -> dict[str, int]:
+        """Wait for the images of a chunk; what was changed."""
+        counts: Counter[str] = Counter()
+        for each in decoding:
+            counts.update(each.result())
+            self.progress.step()
+        return dict(counts)
+
+
+def _one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each after the next one has begun: images are decoded while others are stored."""
+    before = next(items, None)
+    for item in items:
+        assert before is not None
+        yield before
+        before = item
+    if before is not None:
+        yield before
 
 
 def decoders() -> int:
@@ -207,8 +236,10 @@ def _repeated(digests: list[list[bytes]], splits: list[list[Sample]]) -> dict[st
 
 def _histogram(pixels: np.ndarray) -> np.ndarray:
     """How often each value occurs in each channel of (N, H, W, C) uint8: (C, 256) int64."""
-    channels = np.moveaxis(pixels, -1, 0).reshape(pixels.shape[-1], -1)
-    return np.stack([np.bincount(values, minlength=256) for values in channels])
+    channels = pixels.shape[-1]
+    rows = pixels[..., 0] if channels == 1 else pixels
+    counts: np.ndarray = np.sum([Image.fromarray(row).histogram() for row in rows], axis=0).reshape(channels, 256)
+    return counts
 
 
 def _mean_std(histogram: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
