@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import TextIO, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -89,27 +89,21 @@ def pack(
     members = [_shuffled(np.flatnonzero(codes == code), code) for code in range(len(SPLITS))]
     chosen = [[samples[index] for index in rows] for rows in members]
     progress = Progress(sum(map(len, members)), "image")
-    packing = _Packing(resize, ground, _Changes(directory / STORE / CHANGES), progress)
-    histogram, first = np.zeros((channels, 256), dtype=np.int64), 0
-    digests: list[list[bytes]] = [[] for _ in SPLITS]
+    packing = _Packing(resize, ground, _Changes(directory / STORE / CHANGES), progress, channels)
+    first = 0
     for split, rows, split_samples in zip(SPLITS, members, chosen, strict=True):
         group = root.require_group(split)
-        for key, values in (("labels", labels[rows]), ("ids", np.arange(first, first + len(rows)))):
-            write_column(group, key, values)
+        write_column(group, "labels", labels[rows])
+        write_column(group, "ids", np.arange(first, first + len(rows)))
         first += len(rows)
-        images = create_rows(group, "images", len(rows), (*image_size, channels), "uint8")
-        for pixels in packing.fill(images, split, split_samples):
-            digests[SPLITS.index(split)] += [hashlib.sha256(row.data).digest() for row in pixels]
-            if split == "train":
-                histogram += _histogram(pixels)
-    mean, std = _mean_std(histogram)
+        packing.fill(create_rows(group, "images", len(rows), (*image_size, channels), "uint8"), split, split_samples)
+    mean, std = _mean_std(packing.histogram)
     sizes = {split: len(rows) for split, rows in zip(SPLITS, members, strict=True)}
     info = DatasetInfo(name, tuple(classes), image_size, resize, mean, std, sizes, task, most_labels(samples), ground)
-    attributes: dict[str, Any] = vars(info)
-    root.attrs.update(attributes)
+    root.attrs.update(vars(info))
     with replacing(directory / SAMPLES) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         write_samples(stream, chosen)
-    return Packed(info, packing.changes.total() | _repeated(digests, chosen))
+    return Packed(info, packing.changes.total() | _repeated(packing.digests, chosen))
 
 
 def _shuffled(members: np.ndarray, code: int) -> np.ndarray:
@@ -146,17 +140,21 @@ class _Changes:
         return dict(sorted(total.items()))
 
 
-@dataclass(frozen=True)
 class _Packing:
-    """How the images of all splits are brought into their arrays."""
+    """Brings the images of one split after the other into their arrays.
 
-    resize: Resize
-    ground: Colour
-    changes: _Changes
-    progress: Progress
+    Attributes:
+        histogram: (C, 256) int64, how often each value occurs in each channel of the training images.
+        digests: of the pixels of all images, by split.
+    """
 
-    def fill(self, images: RowArray, split: str, samples: list[Sample]) -> Iterator[np.ndarray]:
-        """Store all images of a split, chunk by chunk, and yield the pixels of each chunk."""
+    def __init__(self, resize: Resize, ground: Colour, changes: _Changes, progress: Progress, channels: int) -> None:
+        self.resize, self.ground, self.changes, self.progress = resize, ground, changes, progress
+        self.histogram = np.zeros((channels, 256), dtype=np.int64)
+        self.digests: dict[str, list[bytes]] = {split: [] for split in SPLITS}
+
+    def fill(self, images: RowArray, split: str, samples: list[Sample]) -> None:
+        """Store all images of a split, chunk by chunk."""
         pool = ThreadPoolExecutor(decoders())
         try:
             chunks = ((rows, *self._begin(pool, images, rows, samples)) for rows in spans(images.rows, images.chunk))
@@ -166,7 +164,9 @@ class _Packing:
                     images.write(rows, pixels)
                 else:
                     self.progress.step(len(pixels))
-                yield pixels
+                self.digests[split] += [hashlib.sha256(row.data).digest() for row in pixels]
+                if split == "train":
+                    self.histogram += _histogram(pixels)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -215,16 +215,16 @@ def decoders() -> int:
     return min(there, max(1, int(wanted))) if wanted.isdecimal() else there
 
 
-def _repeated(digests: list[list[bytes]], splits: list[list[Sample]]) -> dict[str, int]:
+def _repeated(digests: dict[str, list[bytes]], splits: list[list[Sample]]) -> dict[str, int]:
     """How many images of val and test an earlier split holds, too.
 
     Args:
-        digests: of the pixels of all samples of train, val and test.
-        splits: these samples.
+        digests: of the pixels of all samples, by split.
+        splits: the samples of train, val and test.
     """
     seen: dict[bytes, str] = {}
     pairs = []
-    for split, samples, own in zip(SPLITS, splits, digests, strict=True):
+    for (split, own), samples in zip(digests.items(), splits, strict=True):
         names = [f"{sample.id} ({split})" for sample in samples]
         pairs += [f"{seen[digest]} and {name}" for name, digest in zip(names, own, strict=True) if digest in seen]
         seen = dict(zip(own, names, strict=True)) | seen
