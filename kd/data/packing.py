@@ -83,23 +83,21 @@ def pack(
         UserError: an image cannot be decoded, or does not have as many labels as the task wants.
     """
     labels = encode_labels(samples, classes, task)
-    if begun_origin(directory) is None:  # then nothing says of what images the chunks are that lie there
+    if begun_origin(directory) is None:  # then nothing says of what images the chunks there are
         shutil.rmtree(directory / STORE, ignore_errors=True)
     root = create_group(directory / STORE, {})
     members = [_shuffled(np.flatnonzero(codes == code), code) for code in range(len(SPLITS))]
     chosen = [[samples[index] for index in rows] for rows in members]
-    progress = Progress(sum(map(len, members)), "image")
-    packing = _Packing(resize, ground, _Changes(directory / STORE / CHANGES), progress, channels)
-    first = 0
-    for split, rows, split_samples in zip(SPLITS, members, chosen, strict=True):
+    starts = np.cumsum([0, *map(len, members)])
+    packing = _Packing(resize, ground, channels, _Changes(directory / STORE / CHANGES), images=int(starts[-1]))
+    for split, rows, split_samples, first in zip(SPLITS, members, chosen, starts[:-1], strict=True):
         group = root.require_group(split)
         write_column(group, "labels", labels[rows])
         write_column(group, "ids", np.arange(first, first + len(rows)))
-        first += len(rows)
         packing.fill(create_rows(group, "images", len(rows), (*image_size, channels), "uint8"), split, split_samples)
-    mean, std = _mean_std(packing.histogram)
     sizes = {split: len(rows) for split, rows in zip(SPLITS, members, strict=True)}
-    info = DatasetInfo(name, tuple(classes), image_size, resize, mean, std, sizes, task, most_labels(samples), ground)
+    statistics, most = _mean_std(packing.histogram), most_labels(samples)
+    info = DatasetInfo(name, tuple(classes), image_size, resize, *statistics, sizes, task, most, ground)
     root.attrs.update(vars(info))
     with replacing(directory / SAMPLES) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         write_samples(stream, chosen)
@@ -148,8 +146,9 @@ class _Packing:
         digests: of the pixels of all images, by split.
     """
 
-    def __init__(self, resize: Resize, ground: Colour, changes: _Changes, progress: Progress, channels: int) -> None:
-        self.resize, self.ground, self.changes, self.progress = resize, ground, changes, progress
+    def __init__(self, resize: Resize, ground: Colour, channels: int, changes: _Changes, *, images: int) -> None:
+        self.resize, self.ground, self.changes = resize, ground, changes
+        self.progress = Progress(images, "image")
         self.histogram = np.zeros((channels, 256), dtype=np.int64)
         self.digests: dict[str, list[bytes]] = {split: [] for split in SPLITS}
 
