@@ -9,6 +9,7 @@ import timm
 import torch
 from torch import nn
 
+from kd.data.options import WHITE
 from kd.data.packed import DatasetInfo
 from kd.distillers.registry import parse_distiller
 from kd.forecast.sizes import safetensors_bytes
@@ -35,7 +36,7 @@ def dataset_info(question: dict[str, Any]) -> DatasetInfo:
         mean=(STATISTIC,) * 3,
         std=(STATISTIC,) * 3,
         sizes={},
-        ground=question["ground"],
+        ground=question.get("ground", WHITE),
     )
 
 
