@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -191,21 +192,22 @@ def _hides_quote(whole: str, field: str) -> bool:
 def _check_header(options: Options, columns: Row) -> None:
     label_columns = _label_columns(options, columns)
     needed = [options.path_column, *([options.label_column] if label_columns is None else label_columns)]
+    counts = Counter(columns)
     for column in dict.fromkeys([*needed, options.split_column]):
         if not column:
             raise UserError(f"{options.csv}: column {columns.index('') + 1} has no name; expected that of a class")
-        if column not in columns and column != options.split_column:
+        if not counts[column] and column != options.split_column:
             raise UserError(f"{options.csv}: has no column {column!r}; its columns are {some(columns)}")
-        if columns.count(column) > 1:
-            raise UserError(f"{options.csv}: has {columns.count(column)} columns {column!r}, expected one")
+        if counts[column] > 1:
+            raise UserError(f"{options.csv}: has {counts[column]} columns {column!r}, expected one")
 
 
 def _listed(options: Options, columns: Row, records: Iterator[tuple[int, Row]]) -> Iterator[Listed]:
     """Each row, checked."""
     label_columns = _label_columns(options, columns)
-    path_at = columns.index(options.path_column)
-    split_at = columns.index(options.split_column) if options.split_column in columns else None
-    labels_at = [columns.index(name) for name in label_columns or [options.label_column]]
+    number = {column: at for at, column in enumerate(columns)}
+    path_at, split_at = number[options.path_column], number.get(options.split_column)
+    labels_at = [number[name] for name in label_columns or [options.label_column]]
     for line, row in records:
         place = f"{options.csv}, line {line}"
         if not row[path_at]:
