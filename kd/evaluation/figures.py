@@ -36,6 +36,9 @@ MARKERS = {"": "P", "L1": "o", "L2": "s", "L3": "^", "L4": "D"}
 STYLES = {"": "-", "L1": "--", "L2": "-", "L3": "-.", "L4": ":"}
 DECADE = 10
 PANELS_ABREAST = 3
+LEGEND_COLUMNS = 4
+# Of a legend, in type of 7 points: an entry without its text, a character of it, a line.
+HANDLE_INCHES, CHARACTER_INCHES, LINE_INCHES = 0.5, 0.062, 0.14
 
 
 def colour(row: str) -> str:
@@ -99,7 +102,7 @@ def curves_figure(rows: Sequence[Row], title: str) -> Figure:
     shown = [row for row in rows if len(trained_for[row.job.directory]) == 1 and not row.variant]
     datasets = list(dict.fromkeys(row.dataset for row in shown))
     several = len({row.experiment for row in shown}) > 1
-    figure, axes = plt.subplots(1, len(datasets), figsize=(3.4 * len(datasets) + 1.5, 3.8), squeeze=False)
+    figure, axes = plt.subplots(1, len(datasets), figsize=(3.4 * len(datasets) + 1.5, 3.5), squeeze=False)
     for axis, dataset in zip(axes[0], datasets, strict=True):
         groups: dict[tuple[str, str, str], list[pd.Series]] = {}
         for row in shown:
@@ -113,7 +116,7 @@ def curves_figure(rows: Sequence[Row], title: str) -> Figure:
             axis.set_ylabel(f"val {curves[0].name} (%)")
         axis.set(title=legible(dataset, LONGEST_AT_PANEL), xlabel="epoch")
         axis.grid(alpha=0.3)
-    return _with_legend(figure, title, room=0.1)
+    return _with_legend(figure, title)
 
 
 def _curve(history: Path) -> pd.Series:
@@ -142,7 +145,7 @@ def sensitivity_figure(table: pd.DataFrame, title: str, selection: str) -> Figur
     panels = swept[["dataset", "option"]].drop_duplicates().to_numpy().tolist()
     columns = max(1, min(len(panels), PANELS_ABREAST))
     rows = max(1, -(-len(panels) // columns))
-    size = (3.4 * columns + 1.5, 3 * rows + 1)
+    size = (3.4 * columns + 1.5, 3 * rows + 0.7)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
@@ -156,7 +159,7 @@ def sensitivity_figure(table: pd.DataFrame, title: str, selection: str) -> Figur
             xlabel=option.replace("_", " "),
             ylabel=f"test {metrics[dataset]} (%)",
         )
-    return _with_legend(figure, title, room=0.3 / size[1])
+    return _with_legend(figure, title)
 
 
 def _sensitivity_panel(axis: Axes, swept: pd.DataFrame, vanilla: pd.DataFrame) -> None:
@@ -204,7 +207,7 @@ def cache_figure(table: pd.DataFrame, title: str) -> Figure:
     """
     datasets = list(dict.fromkeys(table["dataset"]))
     columns = max(1, len(datasets))
-    figure, axes = plt.subplots(1, columns, figsize=(3.6 * columns + 1.5, 4), squeeze=False)
+    figure, axes = plt.subplots(1, columns, figsize=(3.6 * columns + 1.5, 3.7), squeeze=False)
     for axis, dataset in zip(axes[0], datasets, strict=False):
         lines = table[table["dataset"] == dataset]
         metric = lines["metric"].iloc[0]
@@ -228,16 +231,21 @@ def cache_figure(table: pd.DataFrame, title: str) -> Figure:
             title=legible(dataset, LONGEST_AT_PANEL), xlabel="stored per training picture", ylabel=f"test {metric} (%)"
         )
         axis.grid(alpha=0.3)
-    return _with_legend(figure, title, room=0.08)
+    return _with_legend(figure, title)
 
 
-def _with_legend(figure: Figure, title: str, room: float) -> Figure:
-    """One legend for all panels below them, in a part `room` of the height."""
+def _with_legend(figure: Figure, title: str) -> Figure:
+    """One legend for all panels below them, for which the figure grows."""
     labelled = [axis.get_legend_handles_labels() for axis in figure.axes]
     handles = {name: handle for pair in labelled for handle, name in zip(*pair, strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="lower center", ncol=4, fontsize=7, frameon=False)
+    width, height = figure.get_size_inches()
+    widest = HANDLE_INCHES + CHARACTER_INCHES * max(map(len, handles), default=0)
+    columns = max(1, min(LEGEND_COLUMNS, int(width / widest)))
+    room = LINE_INCHES * (-(-len(handles) // columns) + 1)
+    figure.set_size_inches(width, height + room)
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncol=columns, fontsize=7, frameon=False)
     write_title(figure, title)
-    figure.tight_layout(rect=(0, room, 1, 1))
+    figure.tight_layout(rect=(0, room / (height + room), 1, 1))
     return figure
 
 
