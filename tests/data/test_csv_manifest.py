@@ -129,6 +129,7 @@ def test_csv_manifest__mistakes(folder: Path, text: str, message: str) -> None:
             "list.csv: column 3 has no name; expected that of a class",
         ),
         ("path,cat,cat\ncat/0.png,1,0\n", {"label_columns": "all"}, "list.csv: has 2 columns 'cat', expected one"),
+        ("path,split\ncat/0.png,train\n", {"label_columns": "all"}, "has no column of a class; its columns are"),
         ("path,cat\ncat/0.png,1\n", {"label_columns": ["fox"]}, "has no column 'fox'; its columns are"),
     ],
 )
