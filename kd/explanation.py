@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import re
 import reprlib
 from collections.abc import Iterator
 from typing import Any, get_args, get_origin
@@ -44,6 +45,8 @@ def _hint(kind: str, given: Any) -> str:
         return f"; YAML reads {given} as a date: put it in quotes, or leave out the dashes if a number is meant"
     if isinstance(given, int | float) and kind in ("string_type", "literal_error"):
         return "; put it in quotes, as YAML reads it as a number"
+    if kind == "int_parsing" and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+]?\d{1,2}", given):
+        return f"; write {float(given):.0f}"
     return ""
 
 

@@ -108,6 +108,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("seeds", [1.0], "seeds.0: .*valid integer; given: 1.0"),
     ("seeds", [True], "seeds.0: .*valid integer; given: True; YAML reads yes, no, on and off as true and false"),
     ("seeds", [date(2024, 1, 31)], "seeds.0: .*valid integer; .*YAML reads 2024-01-31 as a date"),
+    ("recipes.network.epochs", "1e2", "recipes.network.epochs: .*integer.*; given: '1e2'; write 100"),
     ("recipes.network.epochs", True, "recipes.network.epochs: given: True, expected a number; YAML reads yes"),
     ("joint_teachers.joint_l1.views", True, "joint_l1.views: given: True, expected a number; YAML"),
     (

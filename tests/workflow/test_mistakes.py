@@ -46,10 +46,6 @@ def unknown_key(tiny: Tiny, _: Path) -> None:
     tiny["recipes"]["network"]["epoch"] = 3
 
 
-def wrong_type(tiny: Tiny, _: Path) -> None:
-    tiny["recipes"]["network"]["epochs"] = "many"
-
-
 def missing_folder(tiny: Tiny, root: Path) -> None:
     tiny["datasets"]["digits"]["source"] = {"type": "image_folder", "root": str(root / "nowhere")}
 
@@ -133,7 +129,6 @@ BEFORE_ANY_JOB = [
     (softmax_on_multi_label, "students.mlfd_l1.distiller.name: mlfd, but 'digits' is multi_label; expected one of"),
     (unknown_split, "line 2: split is 'holdout', expected one of ['train', 'val', 'test']"),
     (unknown_key, "recipes.network.epoch: unknown key; did you mean epochs?"),
-    (wrong_type, "recipes.network.epochs: input should be a valid integer"),
     (missing_folder, "datasets.digits: source.root:"),
     (empty_class, "holds no images; remove it or fill it"),
     (label_column_missing, "has no column 'label'; its columns are ['path', 'kind']"),
