@@ -16,7 +16,7 @@ from pydantic import (
     field_validator,
 )
 
-from kd.data.options import Augmentation, Resize, SplitOptions, Task
+from kd.data.options import Augmentation, Ground, Resize, SplitOptions, Task
 from kd.data.sources.registry import load_source, source_names
 from kd.distillers.registry import distiller_names, load_distiller
 from kd.embeddings.options import CacheOptions
@@ -63,6 +63,9 @@ class DatasetConfig(BaseOptions):
     """Pixels that pictures are stored with: one number for squares, or [height, width]."""
     resize: Resize = "squash"
     """squash: ignore the aspect ratio; crop: keep it and cut the longer side."""
+    ground: Ground = "white"
+    """What shows where images are transparent, also in `python -m kd predict`: white, black, or [red, green, blue] in
+    0..255."""
     split: SplitOptions = SplitOptions()
     """Sizes of train, val and test."""
 

@@ -22,7 +22,7 @@ def plan_of(configfile: Path) -> Plan:
 
 
 def find_job(plan: Plan, name: str) -> Job:
-    """The job of that name, as in results/index.csv: NAME, STAGE/NAME or STAGE/NAME/KEY.
+    """The job of that name, as in its index.csv: NAME, STAGE/NAME or STAGE/NAME/KEY.
 
     Raises:
         UserError: the config has none, or several, such as stores of one teacher in two precisions.
@@ -36,4 +36,4 @@ def find_job(plan: Plan, name: str) -> Job:
     names = [each for job in full.values() for each in (f"{job.stage}/{job.name}", job.name)]
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise UserError(f"{name}: the config has no artefact of this name{hint} (results/index.csv lists all)")
+    raise UserError(f"{name}: the config has no artefact of this name{hint} ({plan.folder}/index.csv lists all)")
