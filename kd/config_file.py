@@ -12,8 +12,6 @@ import yaml
 
 from kd.jobs.errors import UserError
 
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, where PyYAML has it
-
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 MERGE = "tag:yaml.org,2002:merge"
 
@@ -33,7 +31,7 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: is not text in UTF-8 ({error}); save it as UTF-8") from error
     try:
         read = json.loads(text, object_pairs_hook=_each_once)
-    except ValueError:
+    except (ValueError, RecursionError):
         read = _read_yaml(path, text)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -54,7 +52,7 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _read_yaml(path: Path, text: str) -> Any:
     try:
-        loader = Loader(text)
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         problems = [] if node is None else list(_problems(loader, node, "", {}))
         if problems:

@@ -52,6 +52,7 @@ def test_read_config__keeps_anchors_and_merged_keys(tmp_path: Path) -> None:
         ("a:\n\t- 1\n", "my.yaml, line 2: is not valid YAML: .*indent by blanks, not by tabs"),
         ("a: 1\nb: @x\n", "my.yaml, line 2: is not valid YAML: .*cannot start any token$"),
         ("a: b: c\n", "my.yaml, line 1: is not valid YAML: mapping values are not allowed"),
+        ("[" * 100_000, "my.yaml.*: is not valid YAML"),
         ("a: 1\0\n", "my.yaml: is not valid YAML: unacceptable character"),
         ("a: &x [*x]\n", "my.yaml: a.0: stands within itself"),
         ("? [1, 2]\n: 3\n", "my.yaml, line 1: is not valid YAML: .*unhashable key"),
