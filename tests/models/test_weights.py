@@ -17,9 +17,9 @@ from torch import nn
 
 from kd.data.packed import DatasetInfo
 from kd.jobs.errors import UserError
+from kd.models.checkpoints import read_tensors
 from kd.models.network import Network
 from kd.models.spec import Checkpoint, ModelSpec
-from kd.models.checkpoints import read_tensors
 from kd.models.weights import export_student, fold, load_network, new_network, save_network
 from tests.models.test_network import SWIN
 
