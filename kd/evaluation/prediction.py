@@ -10,16 +10,19 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from kd.data.decoding import opaque
 from kd.data.packed import resize_image
-from kd.data.sources.listing import is_image, open_image
+from kd.data.sources.listing import find_images, open_image, readable
 from kd.data.views import to_float
 from kd.jobs.errors import UserError
 from kd.models.checkpoints import read_options
 from kd.models.weights import EXPORT_CONFIG, Exported, ExportedStudent, load_network
 
+Classified = list[tuple[str, float]]
 
-def predict_images(student: Path, pictures: Path, top: int) -> Iterator[tuple[Path, list[tuple[str, float]]]]:
-    """Classify a picture, or every picture below a folder.
+
+def predict_images(student: Path, pictures: Path, top: int) -> Iterator[tuple[Path, Classified | UserError]]:
+    """Classify an image, or every image below a folder. Transparent ones are laid on the ground of the dataset.
 
     Args:
         student: directory of a student.
@@ -27,21 +30,25 @@ def predict_images(student: Path, pictures: Path, top: int) -> Iterator[tuple[Pa
         top: number of classes to give.
 
     Yields:
-        The path of a picture, and its most probable classes with their probabilities, best first.
+        The path of an image, and its most probable classes with their probabilities, best first; or why it cannot be
+        classified.
 
     Raises:
-        UserError: there is no student or no picture, or a picture cannot be decoded.
+        UserError: there is no student or no image.
     """
     if not (student / EXPORT_CONFIG).is_file():
-        raise UserError(
-            f"{student}: holds no {EXPORT_CONFIG}; expected the directory of a student, see results/index.csv"
-        )
+        raise UserError(f"{student}: holds no {EXPORT_CONFIG}; expected the directory of a student, see index.csv")
     files = _image_files(pictures)
     exported = read_options(student / EXPORT_CONFIG, ExportedStudent)
     classes, look = exported.label_names, _load(student, exported)
     for path in files:
+        try:
+            picture, _ = opaque(open_image(path), exported.ground)
+        except UserError as error:
+            yield path, error
+            continue
         with torch.inference_mode():
-            logits = look(open_image(path).convert("RGB"))
+            logits = look(picture.convert("RGB"))
         probabilities = logits.sigmoid() if exported.task == "multi_label" else logits.softmax(dim=0)
         best = probabilities.topk(min(top, len(classes)))
         yield path, [(classes[index], value) for value, index in zip(*(each.tolist() for each in best), strict=True)]
@@ -68,11 +75,13 @@ def _load(student: Path, exported: ExportedStudent) -> Callable[[Image], Tensor]
 
 
 def _image_files(pictures: Path) -> list[Path]:
+    """The image, or those below the folder; also links to nothing, since whoever set them expects an answer."""
     if pictures.is_file():
         return [pictures]
     if not pictures.is_dir():
-        raise UserError(f"{pictures}: no such file or folder")
-    files = sorted(path for path in pictures.rglob("*") if path.is_file() and is_image(path))
+        raise UserError(f"{readable(pictures)}: no such file or folder")
+    found = find_images(pictures)
+    files = [pictures / name for name in sorted([*found.files, *found.lost])]
     if not files:
-        raise UserError(f"{pictures}: holds no images")
+        raise UserError(f"{readable(pictures)}: holds no images")
     return files

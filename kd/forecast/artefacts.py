@@ -104,6 +104,7 @@ class Forecaster:
             "mean": STATISTICS,
             "std": STATISTICS,
             "sizes": facts.sizes,
+            "ground": facts.ground,
         }
         size = group_size(attributes) + file_size(facts.listing_bytes)
         for split in SPLITS:
@@ -351,4 +352,5 @@ def _asked(facts: DatasetFacts) -> dict[str, Any]:
         "classes": facts.classes,
         "image_size": facts.image_size,
         "resize": facts.resize,
+        "ground": facts.ground,
     }

@@ -37,6 +37,7 @@ def dataset_info(question: dict[str, Any]) -> DatasetInfo:
         mean=(STATISTIC,) * 3,
         std=(STATISTIC,) * 3,
         sizes={},
+        ground=question["ground"],
     )
 
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from kd.jobs.errors import UserError
+from kd.models.finite import first_not_finite
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -167,9 +168,9 @@ def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
     Raises:
         UserError: a tensor holds NaN or infinity.
     """
-    for name, value in tensors.items():
-        if value.is_floating_point() and not value.isfinite().all():
-            raise UserError(f"{path}: {name}: holds values that are not finite; expected weights of a sound training")
+    bad = first_not_finite(tensors)
+    if bad is not None:
+        raise UserError(f"{path}: {bad}: holds values that are not finite; expected weights of a sound training")
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: Path, *, same_dtype: bool = False) -> None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kd.data.options import Resize, Task
+from kd.data.options import WHITE, Colour, Resize, Task
 from kd.data.packed import DatasetInfo
 from kd.jobs.errors import UserError
 from kd.jobs.files import replacing, write_text
@@ -28,6 +28,7 @@ from kd.models.checkpoints import (
     read_options,
     read_tensors,
 )
+from kd.models.finite import first_not_finite
 from kd.models.network import Network, create_backbone
 from kd.models.spec import Checkpoint, ModelSpec, NetworkConfig
 
@@ -237,7 +238,10 @@ def load_network(directory: Path) -> Network:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a .safetensors file, wholly or not at all."""
+    """Write a .safetensors file, wholly or not at all, and only if all is finite."""
+    bad = first_not_finite(tensors)
+    if bad is not None:
+        raise UserError(f"{path}: {bad} is not finite, so nothing is stored")
     with replacing(path) as partial:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
 
@@ -301,6 +305,8 @@ class ExportedStudent(BaseModel):
     """Height and width that the pictures of the dataset are stored with."""
     resize: Resize
     """How they were brought to that."""
+    ground: Colour = WHITE
+    """Red, green and blue that transparent images are laid on."""
 
 
 def export_student(network: Network, dataset: DatasetInfo, directory: Path) -> None:
@@ -333,6 +339,7 @@ def export_config(config: NetworkConfig, plain: Any, dataset: DatasetInfo) -> st
     exported = {
         "architecture": config.architecture.split(".")[0],
         "task": dataset.task,
+        "ground": list(dataset.ground),
         "image_size": list(dataset.image_size),
         "resize": dataset.resize,
         "num_classes": len(dataset.classes),
