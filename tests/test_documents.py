@@ -190,8 +190,8 @@ def check_python(words: list[str], example: Path) -> None:
     if arguments[0] == "invalidate":
         plan = plan_of(example)
         build(find_job(plan, "prepare_dataset/pets"), find_job(plan, options.name))
-    if "configfile" in options and arguments[0] != "gc":
-        options.configfile = example
+    if "configfile" in options:
+        options.configfile = [example] if arguments[0] == "gc" else example
     lines = []
     with suppress(SystemExit) if arguments[0] == "doctor" else nullcontext():  # which may find this machine lacking
         lines += options.run(options)

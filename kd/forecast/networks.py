@@ -17,7 +17,7 @@ from kd.jobs.errors import UserError
 from kd.models.joint import JointTeacher
 from kd.models.network import Network, tap_shapes
 from kd.models.spec import LEVELS, LabelEncoderOptions, Level, ModelSpec
-from kd.models.weights import Exported, export_config, new_network
+from kd.models.weights import Exported, check_pretrained, export_config, new_network
 from kd.training.fusion import joint_config
 
 T = TypeVar("T")
@@ -42,7 +42,12 @@ def dataset_info(question: dict[str, Any]) -> DatasetInfo:
 
 
 def measure_weights(architecture: str) -> dict[str, Any]:
-    """A whole architecture with the classifier of its pretrained weights; as `measure_network`."""
+    """A whole architecture with the classifier of its pretrained weights; as `measure_network`.
+
+    Raises:
+        UserError: timm has no such weights.
+    """
+    check_pretrained(architecture)
 
     def measure() -> dict[str, Any]:
         try:

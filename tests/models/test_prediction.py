@@ -12,10 +12,12 @@ import torch
 from PIL import Image
 
 from kd.data.options import Resize, Task
-from kd.data.packed import open_split, pack
+from kd.data.packed import open_split
+from kd.data.packing import pack
 from kd.data.sources.base import Sample
 from kd.data.views import to_float
 from kd.evaluation.prediction import predict_images
+from kd.jobs.errors import UserError
 from kd.models.spec import ModelSpec
 from kd.models.weights import Exported, export_student, load_network, new_network, save_network
 
@@ -44,8 +46,8 @@ def test_predict__equals_the_test_split(
     samples = pictures(tmp_path / "pictures")
     codes = np.repeat([0, 1, 2], 6)
     task: Task = "single_label" if label_encoder is None else "multi_label"
-    size = (24, 32)
-    info = pack(tmp_path, "pets", samples, codes, CLASSES, task=task, image_size=size, resize=resize, channels=3)
+    packed = pack(tmp_path, "pets", samples, codes, CLASSES, task=task, image_size=(24, 32), resize=resize, channels=3)
+    info = packed.info
     torch.manual_seed(0)
     spec = ModelSpec.model_validate(
         {"architecture": "test_resnet", "label_encoder": label_encoder, "input_size": input_size}
@@ -59,7 +61,9 @@ def test_predict__equals_the_test_split(
     expected = logits.softmax(dim=1) if label_encoder is None else logits.sigmoid()
     names = (tmp_path / "samples.csv").read_text().splitlines()[1:]
     ids = [line.split(",")[1] for line in names if line.endswith(",test")]
-    found = {path.name: dict(classes) for path, classes in predict_images(tmp_path, tmp_path / "pictures", 3)}
+    found = {path.name: classes for path, classes in predict_images(tmp_path, tmp_path / "pictures", 3)}
     for name, row in zip(ids, expected.tolist(), strict=True):
-        assert [found[name][each] for each in CLASSES] == pytest.approx(row, abs=1e-6)
+        classes = found[name]
+        assert not isinstance(classes, UserError)
+        assert [dict(classes)[each] for each in CLASSES] == pytest.approx(row, abs=1e-6)
     assert np.ptp(expected.numpy(), axis=0).max() > 1e-3  # pictures are told apart
