@@ -200,7 +200,7 @@ def test_config__architectures_that_lie_elsewhere(tiny: dict[str, Any], name: st
         load_config(tiny)
 
 
-DATASET = {"name": "a", "classes": ["x", "y"], "image_size": [32, 32], "resize": "squash"}
+DATASET = {"name": "a", "classes": ["x", "y"], "image_size": [32, 32], "resize": "squash", "ground": [255, 255, 255]}
 
 
 @pytest.mark.parametrize(
