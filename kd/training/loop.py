@@ -6,10 +6,12 @@ import csv
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -39,6 +41,7 @@ HISTORY = "history.csv"
 EVENTS = ".events"
 
 State = dict[str, Tensor]
+ItemT = TypeVar("ItemT")
 log = logging.getLogger("kd")
 
 
@@ -185,12 +188,12 @@ class _Training:
         state, begun = self.state, time.monotonic() - self.state.seconds
         shown = {"epoch": epoch, **_figures(state.history[-1])} if epoch else {}
         self.module.train()
-        batches = self.task.batches(epoch, len(state.losses))
-        for step in range(len(state.losses), self.task.steps):
-            self._step(batches, epoch, step)
-            state.seconds = time.monotonic() - begun
-            self.progress.step(figures=shown)
-            self._pause(epoch, step)
+        with closing(_ahead(self.task.batches(epoch, len(state.losses)), self.fabric.device)) as batches:
+            for step in range(len(state.losses), self.task.steps):
+                self._step(batches, epoch, step)
+                state.seconds = time.monotonic() - begun
+                self.progress.step(figures=shown)
+                self._pause(epoch, step)
         self._agree(epoch)
         loss = sum(state.losses) / len(state.losses)
         score = self._validate()
@@ -299,6 +302,20 @@ class _Training:
         if self.ema is not None:
             self.ema.module.load_state_dict(content["ema"])
         self.state = Fit(**content["fit"])
+
+
+def _ahead(items: Iterator[ItemT], device: torch.device) -> Generator[ItemT]:
+    """The same items, each made in a thread while the one before is trained on: policies take their time on the CPU."""
+
+    def begin() -> None:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+
+    with ThreadPoolExecutor(1, initializer=begin) as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
 
 
 def _event_writer(directory: Path) -> SummaryWriter:
