@@ -27,6 +27,7 @@ from kd.training import loop
 from kd.training.classification import Classification
 from kd.training.devices import make_fabric
 from kd.training.loop import CHECKPOINT, HISTORY, fit
+from kd.training.metrics import primary
 from kd.training.recipe import Recipe
 from kd.training.supervised import train_network
 from kd.training.watch import Watch
@@ -67,6 +68,7 @@ FAULTS = [
     ),
     Fault("huge", 1, LAST, "state of the optimizer for weight 2.weight (exp_avg_sq) is not finite at epoch 1", {}),
     Fault("validate", 0, (0, 0), "val cannot be measured", {}),
+    Fault("logits", 0, (0, 0), "logits of the toy are not finite for 2 of 2 samples at epoch 0, step 11: training", {}),
     Fault("none", 0, (0, 0), "", {"ema": 0.9, "clip_grad": 1.0}),
 ]
 PARAMETRIZED = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
@@ -118,6 +120,8 @@ class Toy:
     def validate(self, module: nn.Module) -> float:  # noqa: ARG002
         if self.fault.kind == "validate":
             raise UserError("val cannot be measured")
+        if self.fault.kind == "logits":
+            primary("single_label", torch.full((2, 3), torch.inf), torch.tensor([0, 1]), "the toy")
         return 50.0
 
 
