@@ -8,7 +8,7 @@ SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/workstation
 
 demo: $(INSTALLED)
 	$(SNAKEMAKE)
-	@cat results/tables/summary.md
+	@cat results/experiments/demo/tables/summary.md
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2

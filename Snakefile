@@ -11,6 +11,7 @@ if not workflow.overwrite_configfiles:
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/preflight.smk"
+include: "workflow/rules/outcome.smk"
 include: "workflow/rules/prepare_dataset.smk"
 include: "workflow/rules/fetch_weights.smk"
 include: "workflow/rules/train_teacher.smk"

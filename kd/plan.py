@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.config import Config, StudentConfig
+from kd.data.options import ground_colour
 from kd.data.sources.listing import listing_digest
 from kd.data.sources.registry import parse_source, source_module
 from kd.digest import code_digests
@@ -98,6 +99,11 @@ class Plan:
         self._check_rows()
         check_reports(config, self.rows)
 
+    @property
+    def folder(self) -> Path:
+        """Where tables, figures, index and report lie: each experiment has its own, since their names are the same."""
+        return self.config.results / "experiments" / self.config.experiment
+
     def stage(self, stage: str) -> list[Job]:
         """All jobs of a stage."""
         return [job for job in self.jobs.values() if job.stage == stage]
@@ -139,6 +145,7 @@ class Plan:
             resize=dataset.resize,
             task=dataset.task,
             split=dataset.split,
+            ground=ground_colour(dataset.ground),
         )
         self._add(name, spec, {}, stage="prepare_dataset", modules=(source_module(dataset.source["type"]),))
 

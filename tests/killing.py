@@ -34,7 +34,7 @@ from kd.stages.tabulate import write_tables
 from kd.training import loop
 from tests.conftest import make
 
-ABOUT_THE_RUN = ("cost", "run", "index")  # tables of seconds, and of folders
+ABOUT_THE_RUN = ("cost.csv", "cost.html", "run.html", "run.json", "index.csv", "config.yaml")  # seconds and folders
 
 
 class Cut(NamedTuple):
@@ -123,7 +123,7 @@ def contents(results: Path) -> dict[str, str]:
     found = {}
     for path in sorted(results.rglob("*")):
         relative = path.relative_to(results)
-        if not path.is_file() or any(part.startswith(".") for part in relative.parts) or path.stem in ABOUT_THE_RUN:
+        if not path.is_file() or any(part.startswith(".") for part in relative.parts) or path.name in ABOUT_THE_RUN:
             continue
         if path.name == "manifest.json":
             manifest = json.loads(path.read_text())
@@ -154,7 +154,7 @@ def main() -> None:
         started = time.monotonic()
         assert finished(start(job))
         seconds[job.name] = time.monotonic() - started
-    write_tables(plans["undisturbed"], plans["undisturbed"].config.results / "tables" / "run.key")
+    write_tables(plans["undisturbed"], plans["undisturbed"].folder / "tables/run.key")
     expected = contents(options.folder / "undisturbed")
     kills, rounds = 0, 0
     differing: set[str] = set()
@@ -166,7 +166,7 @@ def main() -> None:
         else:
             kills += run_with_cuts(plans["killed"], [Cut.parse(each) for each in options.at.split(",")])
         rounds += 1
-        write_tables(plans["killed"], plans["killed"].config.results / "tables" / "run.key")
+        write_tables(plans["killed"], plans["killed"].folder / "tables/run.key")
         found = contents(options.folder / "killed")
         differing |= {path for path in {*expected, *found} if expected.get(path) != found.get(path)}
     sys.stdout.write(f"{kills} kills, {len(expected)} files, {len(differing)} differ\n")

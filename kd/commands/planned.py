@@ -5,9 +5,8 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-import yaml
-
 from kd.config import load_config
+from kd.config_file import read_config
 from kd.jobs.errors import UserError
 from kd.jobs.job import Job
 from kd.plan import Plan
@@ -19,19 +18,11 @@ def plan_of(configfile: Path) -> Plan:
     Raises:
         UserError: the file cannot be read, or the config is wrong.
     """
-    try:
-        raw = yaml.safe_load(configfile.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"--configfile: {configfile}: no such file") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"--configfile: {configfile}: is not valid YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise UserError(f"--configfile: {configfile}: holds {type(raw).__name__}, expected the keys of a config")
-    return Plan(load_config(raw))
+    return Plan(load_config(read_config(configfile)))
 
 
 def find_job(plan: Plan, name: str) -> Job:
-    """The job of that name, as in results/index.csv: NAME, STAGE/NAME or STAGE/NAME/KEY.
+    """The job of that name, as in its index.csv: NAME, STAGE/NAME or STAGE/NAME/KEY.
 
     Raises:
         UserError: the config has none, or several, such as stores of one teacher in two precisions.
@@ -45,4 +36,4 @@ def find_job(plan: Plan, name: str) -> Job:
     names = [each for job in full.values() for each in (f"{job.stage}/{job.name}", job.name)]
     close = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise UserError(f"{name}: the config has no artefact of this name{hint} (results/index.csv lists all)")
+    raise UserError(f"{name}: the config has no artefact of this name{hint} ({plan.folder}/index.csv lists all)")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+from kd.digest import code_digests
+from kd.jobs.job import artefact_key
 from kd.plan import Plan
 
 MULTI_LABEL_TABLES = ("multilabel.csv", "multilabel.md", "per_class.csv", "per_class.md")
@@ -34,3 +39,21 @@ def optional_pages(plan: Plan) -> list[str]:
 def optional_figures(plan: Plan) -> list[str]:
     """Those of `OPTIONAL_FIGURES` that a run has."""
     return ["sensitivity"] * is_swept(plan) + ["attention"] * (plan.config.reports.attention is not None)
+
+
+def config_json(plan: Plan) -> str:
+    """The whole config, in its own order: where nobody names a teacher, it is the first one of the dataset."""
+    return json.dumps(plan.config.model_dump(mode="json"))
+
+
+def key_file(plan: Plan, folder: str, stage: str) -> Path:
+    """Says by its name which config and code the plainly named files of a folder were made by.
+
+    Args:
+        plan: of the run.
+        folder: `tables` or `figures`.
+        stage: module of `kd.stages` that writes them.
+    """
+    made_from = [config_json(plan), [job.key for job in plan.jobs.values()]]
+    key = artefact_key(stage, made_from, {}, code_digests(f"kd.stages.{stage}"))
+    return plan.folder / folder / f"{key}.key"

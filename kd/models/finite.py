@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch import Tensor
-
-from kd.jobs.errors import UserError
 
 
 def peaks(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -23,14 +20,3 @@ def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
         return None
     bad = (~torch.stack([peak.isfinite() for peak in peaks(list(floating.values()))])).nonzero().flatten().tolist()
     return list(floating)[bad[0]] if bad else None
-
-
-def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse to store what is not finite.
-
-    Raises:
-        UserError: names the file and the first such tensor.
-    """
-    name = first_not_finite(tensors)
-    if name is not None:
-        raise UserError(f"{path}: {name} is not finite, so nothing is stored")

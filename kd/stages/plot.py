@@ -20,7 +20,7 @@ from kd.jobs.errors import UserError
 from kd.jobs.lock import writing
 from kd.jobs.run import user_errors
 from kd.plan import Plan
-from kd.stages.tabulate import options_from_command_line, plainly_named
+from kd.stages.tabulate import command_line, plainly_named, plan_of
 
 log = logging.getLogger("kd")
 
@@ -39,10 +39,10 @@ def draw_figures(plan: Plan, key: Path, tables_key: Path) -> None:
         UserError: somebody has replaced the tables by those of another run.
     """
     config = plan.config
-    tables, figures = config.results / "tables", config.results / "figures"
+    tables, figures = plan.folder / "tables", plan.folder / "figures"
     with writing(tables):  # nobody replaces them now
         if not tables_key.is_file():
-            raise UserError(f"{tables}: are by now those of another run on this results folder; run again")
+            raise UserError(f"{tables}: are by now those of another run of this experiment; run again")
         table = pd.read_csv(tables / "summary.csv", dtype=NAMES).fillna(dict.fromkeys(NAMES, ""))
         costs = pd.read_csv(tables / "cost.csv")
         caches = pd.read_csv(tables / "cache.csv", dtype={"views": str, "level": str}).fillna({"level": ""})
@@ -67,6 +67,6 @@ def draw_figures(plan: Plan, key: Path, tables_key: Path) -> None:
 
 
 if __name__ == "__main__":
+    options = command_line(__doc__, "tables_key").parse_args()
     with user_errors():
-        options = options_from_command_line(__doc__, "tables_key")
-        draw_figures(options.plan, options.key, options.tables_key)
+        draw_figures(plan_of(options.config), options.key, options.tables_key)

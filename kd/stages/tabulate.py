@@ -6,7 +6,7 @@ import argparse
 import html
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -21,20 +21,36 @@ from kd.evaluation.caches import cache_table
 from kd.evaluation.contents import OPTIONAL_TABLES, is_multi_label
 from kd.evaluation.multilabel import metrics_side_by_side, per_class, readable_per_class, readable_side_by_side
 from kd.evaluation.tables import cost, markdown, measurements, primary_metrics, readable, summary
+from kd.evaluation.verdict import as_html, as_rst, verdict
 from kd.jobs.files import write_text
+from kd.jobs.handover import handed_over
 from kd.jobs.job import Job
 from kd.jobs.lock import writing
 from kd.jobs.manifest import git_commit, library_versions, read_manifest
+from kd.jobs.notes import notes_of
 from kd.jobs.run import user_errors
+from kd.jobs.signature import sign
 from kd.plan import Plan
 
 log = logging.getLogger("kd")
 
+FRONT_PAGE = """\
+Individual teachers, joint teachers that fuse their cached embeddings, and students distilled from them: test acc@1
+(multi-label: mAP) with its gain over the student's network trained with labels alone, where the experiment has one,
+else over the individual teacher of each dataset; and what it cost. Config, versions and what was left out of the data
+are under *Provenance*.
+"""
 STYLE = "<style>body{font-family:sans-serif} td,th{padding:2px 8px} table{border-collapse:collapse}</style>"
 
 
-def write_tables(plan: Plan, key: Path) -> None:
-    """Write summary, single measurements, cost, caches and the index of artefacts; then `key`, of this run."""
+def write_tables(plan: Plan, key: Path, configfile: str = "") -> None:
+    """Write all tables, the index of artefacts, the config, and whose they are.
+
+    Args:
+        plan: of the run.
+        key: written at last: it says which run the tables are of.
+        configfile: that the run was started with.
+    """
 
     @cache
     def by_directory(directory: Path) -> dict[str, Any]:
@@ -47,7 +63,9 @@ def write_tables(plan: Plan, key: Path) -> None:
     measured = measurements(plan.rows, read)
     table = summary(measured, list(plan.config.datasets))
     costs, caches = cost(plan, read), cache_table(plan, measured, selection, read)
-    texts = _summary_texts(table, selection) | {
+    told = verdict(plan, measured, read)
+    texts = _summary_texts(table, selection, told) | {
+        "front_page.rst": f"{as_rst(told)}\n\n{FRONT_PAGE}",
         "measurements.csv": measured.to_csv(index=False),
         "cost.csv": costs.to_csv(index=False),
         "cost.html": STYLE + costs.to_html(index=False, na_rep=""),
@@ -60,25 +78,27 @@ def write_tables(plan: Plan, key: Path) -> None:
     if plan.config.reports.papers:
         texts |= _paper_texts(plan, table)
     index = [{"stage": job.stage, "name": job.name, "directory": str(job.directory)} for job in plan.jobs.values()]
-    folder = plan.config.results / "tables"
+    folder = plan.folder / "tables"
     with plainly_named(folder, key):
         for name in set(OPTIONAL_TABLES) - set(texts):
             (folder / name).unlink(missing_ok=True)  # of another run
         for name, text in texts.items():
             write_text(folder / name, text)
-        write_text(plan.config.results / "index.csv", pd.DataFrame(index).to_csv(index=False))
+        write_text(plan.folder / "index.csv", pd.DataFrame(index).to_csv(index=False))
+        write_text(plan.folder / "config.yaml", _config_text(plan))
+        sign(plan.folder, plan.config.experiment, configfile)
 
 
-def _summary_texts(table: pd.DataFrame, selection: str) -> dict[str, str]:
-    """All of `summary`, and in short for people."""
+def _summary_texts(table: pd.DataFrame, selection: str, told: str) -> dict[str, str]:
+    """All of `summary`; in short for people, below the verdict `told`."""
     short = readable(table, selection)
     metrics = " or ".join(dict.fromkeys(primary_metrics(table).values()))
     title = f"test {metrics} in percent, mean ± std over seeds (gain), weights: {selection}"
     whole = table.to_html(index=False, na_rep="")
-    page = f"<p>{title}</p>{short.to_html(index=False)}<p>All of it, gains with their standard errors:</p>{whole}"
+    page = f"{as_html(told)}<p>{title}</p>{short.to_html(index=False)}<p>Gains with their standard errors:</p>{whole}"
     return {
         "summary.csv": table.to_csv(index=False),
-        "summary.md": f"{title}\n\n{markdown(short)}",
+        "summary.md": "\n\n".join(filter(None, [told, title, markdown(short)])),
         "summary.html": STYLE + page,
     }
 
@@ -137,27 +157,45 @@ def plainly_named(folder: Path, key: Path) -> Iterator[None]:
         key.touch()
 
 
+def _config_text(plan: Plan) -> str:
+    """The whole config, with defaults filled in."""
+    text: str = yaml.safe_dump(plan.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text
+
+
 def _run_page(plan: Plan) -> str:
-    """The config and the versions of the run, for the report."""
-    config = yaml.safe_dump(plan.config.model_dump(mode="json"), sort_keys=False)
+    """For the report: versions, what stages left out or changed, and the config."""
     versions = {"git commit": git_commit() or "not a git checkout"} | library_versions()
-    lines = "".join(f"<tr><td>{name}</td><td>{version}</td></tr>" for name, version in versions.items())
-    return f"{STYLE}<h3>Versions</h3><table>{lines}</table><h3>Config</h3><pre>{html.escape(config)}</pre>"
+    notes = list(notes_of(plan.jobs.values()))
+    page = f"{STYLE}<h3>Versions</h3>{_html_table(versions.items())}"
+    if notes:
+        page += f"<h3>Notes: what was left out or changed, and how often</h3>{_html_table(notes)}"
+    return f"{page}<h3>Config</h3><pre>{html.escape(_config_text(plan))}</pre>"
 
 
-def options_from_command_line(description: str | None, *further_keys: str) -> argparse.Namespace:
-    """`plan` of the config that a rule hands over as JSON, `key` and further key files."""
+def _html_table(rows: Iterable[Iterable[object]]) -> str:
+    lines = ("".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows)
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def command_line(description: str | None, *further_keys: str) -> argparse.ArgumentParser:
+    """Options of what is made of a whole run: `config`, a file that the run hands over, `key` and further key files."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--config", required=True, help="the config as JSON")
+    parser.add_argument("--config", required=True, type=Path, help="the config, as JSON in a file")
     for name in ("key", *further_keys):
         parser.add_argument(f"--{name.replace('_', '-')}", required=True, type=Path, help="file that names a run")
-    options = parser.parse_args()
-    options.plan = Plan(load_config(json.loads(options.config)))
-    return options
+    return parser
+
+
+def plan_of(config: Path) -> Plan:
+    """The plan of a config that a run handed over."""
+    return Plan(load_config(json.loads(handed_over("--config", config))))
 
 
 if __name__ == "__main__":
+    parser = command_line(__doc__)
+    parser.add_argument("--configfile", default="", help="that the run was started with")
+    options = parser.parse_args()
     with user_errors():
-        options = options_from_command_line(__doc__)
-        write_tables(options.plan, options.key)
+        write_tables(plan_of(options.config), options.key, options.configfile)
         log.info("tables written")

@@ -8,16 +8,16 @@ from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load_file
 
 from kd.data.feed import Memory
 from kd.data.packed import DatasetInfo, Split, open_split
 from kd.jobs.files import write_text
+from kd.models.checkpoints import load_stored
 from kd.models.joint import JointConfig, JointTeacher
 from kd.models.spec import LabelEncoderOptions, Level, ModelSpec, map_levels
 from kd.models.weights import save_tensors
 from kd.streams import torch_seed
-from kd.training.classification import Classification, measure_selections, measure_test
+from kd.training.classification import Classification, measure_selections, measure_test, measure_val
 from kd.training.devices import make_fabric
 from kd.training.embedded import CachedSamples, join_embeddings
 from kd.training.loop import finish, fit
@@ -94,7 +94,12 @@ def train_joint_teacher(
     trained = fit(fabric, task, recipe, seed, directory)
     test = samples("test", None)
     metrics = measure_selections(
-        trained, joint, recipe.selection, lambda kind: measure_test(joint, test, kind, recipe.batch_size)
+        trained,
+        joint,
+        recipe.selection,
+        lambda kind: (
+            measure_test(joint, test, kind, recipe.batch_size) + measure_val(joint, val, kind, recipe.batch_size)
+        ),
     )
     save_joint_teacher(joint, directory)
     finish(directory)
@@ -144,7 +149,9 @@ def save_joint_teacher(joint: JointTeacher, directory: Path) -> None:
 
 
 def load_joint_teacher(directory: Path) -> JointTeacher:
-    """The joint teacher stored in a directory."""
-    joint = JointTeacher(JointConfig.model_validate_json((directory / CONFIG).read_text()))
-    joint.load_state_dict(load_file(directory / WEIGHTS))
-    return joint
+    """The joint teacher stored in a directory.
+
+    Raises:
+        UserError: one of its files is missing, damaged or not what this program stores.
+    """
+    return load_stored(directory / CONFIG, directory / WEIGHTS, JointConfig, JointTeacher)

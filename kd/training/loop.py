@@ -294,8 +294,8 @@ class _Training:
             "ema": None if self.ema is None else self.ema.module.state_dict(),
             "fit": vars(self.state),
         }
-        with replacing(self.checkpoint) as partial:
-            torch.save(content, partial)
+        with replacing(self.checkpoint) as partial, partial.open("wb") as stream:
+            torch.save(content, stream)  # to a stream, since for a path torch does not say why it cannot be written
         self._saved = time.monotonic()
         self._save_seconds = self._saved - started
 

@@ -25,6 +25,8 @@ class NotFiniteError(UserError):
 
 PRIMARY: dict[Task, str] = {"single_label": "acc@1", "multi_label": "mAP"}
 """What epochs are selected by, and what figures show."""
+VAL = "val_"
+"""Begins the name of a metric that was measured on val: choices are made by it."""
 MULTI_LABEL_METRICS = ("mAP", "OF1@k", "CF1@k", "OF1", "CF1")
 """In the order of the L2D paper's tables, and then those that it does not have."""
 

@@ -13,7 +13,7 @@ from kd.data.views import Views
 from kd.models.spec import ModelSpec
 from kd.models.weights import new_network, save_network
 from kd.streams import torch_seed
-from kd.training.classification import Classification, measure_selections, measure_test
+from kd.training.classification import Classification, measure_selections, measure_test, measure_val
 from kd.training.devices import make_fabric
 from kd.training.loop import finish, fit
 from kd.training.recipe import Recipe
@@ -41,7 +41,7 @@ def train_network(
         pretrained: directory of fetched weights, where the model wants them.
 
     Returns:
-        Test metrics with the best epoch, and the name of the device.
+        Test metrics with the best epoch and notes on brought weights, and the name of the device.
     """
     fabric = make_fabric(recipe.precision, training=True) if recipe else make_fabric("32")
     torch.manual_seed(torch_seed("weights", seed))
@@ -60,15 +60,22 @@ def train_network(
     if recipe is None:
         network.to(fabric.device)
         metrics = measure_test(network, samples["test"], "last", EVALUATION_BATCH)
+        metrics += measure_val(network, samples["val"], "last", EVALUATION_BATCH)
         metrics += [row | {"selection": "best_val"} for row in metrics]
         save_network(network, directory)
-        return {"metrics": metrics, "best_epoch": 0}, str(fabric.device)
+        return {"metrics": metrics, "best_epoch": 0, "notes": network.notes}, str(fabric.device)
     batch_size = recipe.batch_size
     task = Classification(network, samples["train"], samples["val"], recipe, seed, fabric)
     trained = fit(fabric, task, recipe, seed, directory)
     metrics = measure_selections(
-        trained, network, recipe.selection, lambda kind: measure_test(network, samples["test"], kind, batch_size)
+        trained,
+        network,
+        recipe.selection,
+        lambda kind: (
+            measure_test(network, samples["test"], kind, batch_size)
+            + measure_val(network, samples["val"], kind, batch_size)
+        ),
     )
     save_network(network, directory)
     finish(directory)
-    return {"metrics": metrics, "best_epoch": trained.best_epoch}, str(fabric.device)
+    return {"metrics": metrics, "best_epoch": trained.best_epoch, "notes": network.notes}, str(fabric.device)

@@ -51,8 +51,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     plan = Plan(load_config(raw | {"results": str(results)}))
     for job in plan.jobs.values():
         make(job)
-    write_tables(plan, results / "tables/run.key")
-    draw_figures(plan, results / "figures/run.key", results / "tables/run.key")
+    write_tables(plan, plan.folder / "tables/run.key")
+    draw_figures(plan, plan.folder / "figures/run.key", plan.folder / "tables/run.key")
     return plan
 
 
@@ -66,20 +66,20 @@ def test_config__has_every_method_that_is_for_several_labels(config: Config) -> 
 
 
 def test_tables__every_method_is_a_row(made: Plan) -> None:
-    table = pd.read_csv(made.config.results / "tables/multilabel.csv", dtype={"level": str})
+    table = pd.read_csv(made.folder / "tables/multilabel.csv", dtype={"level": str})
     own = table[(table["dataset"] == "digits") & (table["experiment"] == "tiny_multilabel")]
     names = set(made.config.students) - {"live"}
     assert set(own["row"]) == names | {"individual", "joint_teacher"}
     assert own[["mAP", "OF1@k", "CF1@k", "OF1", "CF1"]].apply(lambda column: column.between(0, 100)).all().all()
-    classes = pd.read_csv(made.config.results / "tables/per_class.csv")
+    classes = pd.read_csv(made.folder / "tables/per_class.csv")
     assert set(classes.loc[classes["dataset"] == "letters", "class"]) == set("ABEGHKMRTX")
-    variants = pd.read_csv(made.config.results / "tables/summary.csv")["variant"].dropna()
+    variants = pd.read_csv(made.folder / "tables/summary.csv")["variant"].dropna()
     assert set(variants) == {"mld_weight=0", "mld_weight=10"}
-    beside = (made.config.results / "tables/papers.md").read_text()
+    beside = (made.folder / "tables/papers.md").read_text()
     assert "| mAP paper | mAP ours |" in beside
     assert len([line for line in beside.splitlines() if line.endswith("| everything |")]) == len(set(own["row"]))
     for name in ("attention", "sensitivity", "accuracy"):
-        assert "<svg" in (made.config.results / f"figures/{name}.svg").read_text()
+        assert "<svg" in (made.folder / f"figures/{name}.svg").read_text()
 
 
 def test_sweep__the_value_of_the_student_itself_is_not_trained_again(made: Plan) -> None:
@@ -190,6 +190,7 @@ def test_predict__a_student_with_a_label_encoder(made: Plan, tmp_path: Path) -> 
     split = open_split(made.jobs[student.upstream["dataset"].directory].directory, "test")
     Image.fromarray(split.images.read(slice(0, 1))[0, :, :, 0]).save(tmp_path / "scene.png")
     ((_, found),) = predict_images(student.directory, tmp_path / "scene.png", 10)
+    assert not isinstance(found, UserError)
     assert len(found) == 10
     assert sum(probability for _, probability in found) != pytest.approx(1)  # each label by itself
     assert all(0 <= probability <= 1 for _, probability in found)

@@ -120,7 +120,7 @@ def test_slurm__from_start_to_end(tmp_path: Path, tiny_slurm: dict[str, Any]) ->
     tiny_slurm["resources"]["train_joint_teacher"] = {"gpus": 2}
     run = controller(tmp_path, tiny_slurm, "all", "report")
     assert run.wait(timeout=900) == 0, said(tmp_path)
-    assert (tmp_path / "results/report.html").is_file()
+    assert (tmp_path / "results/experiments/tiny/report.html").is_file()
     jobs = plan_of(tmp_path, tiny_slurm).jobs.values()
     assert len({job.stage for job in jobs}) == 6
     for job in jobs:

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from kd.config import load_config
+from kd.jobs.handover import hand_over, job_file
 from kd.jobs.job import Job
 from kd.jobs.lock import WRITER
 from kd.plan import Plan
@@ -130,7 +131,8 @@ def undone(alone: dict[str, Any], tmp_path: Path) -> dict[str, Job]:
 
 
 def start(job: Job) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", f"kd.stages.{job.stage}", "--job", job.model_dump_json(), "--devices", "2"]
+    hand_over(job_file(job), job.model_dump_json())
+    command = [sys.executable, "-m", f"kd.stages.{job.stage}", "--job", str(job_file(job)), "--devices", "2"]
     return subprocess.Popen(
         command,
         env=os.environ | {"OMP_NUM_THREADS": "1"},

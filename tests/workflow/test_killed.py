@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from kd.config import load_config
+from kd.jobs.handover import hand_over, told_file
 from kd.jobs.job import Job
 from kd.plan import Plan
 from tests.conftest import ROOT
@@ -55,7 +56,10 @@ def prepare(results: Path) -> tuple[Job, subprocess.CompletedProcess[str]]:
     raw: dict[str, Any] = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text())
     raw["datasets"]["digits"]["split"] = {"train": 200, "val": 50, "test": 50}
     job = Plan(load_config(raw | {"results": str(results)})).stage("prepare_dataset")[0]
-    command = [sys.executable, "-m", "kd.stages.prepare_dataset", "--job", job.model_dump_json()]
+    content = job.model_dump_json()
+    told = told_file(results.parent, job.name, content)
+    hand_over(told, content)
+    command = [sys.executable, "-m", "kd.stages.prepare_dataset", "--job", str(told)]
     return job, subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,9 @@ import pytest
 import yaml
 from PIL import Image
 
+from kd.config import load_config
+from kd.jobs.errors import UserError
+from kd.plan import Plan
 from tests.conftest import ROOT
 from tests.workflow.running import snakemake
 
@@ -26,8 +31,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def contents(directory: Path) -> dict[str, int]:
-    """Modification times of all that was built, logs left out."""
-    stages = [path for path in (directory / "results").iterdir() if path.name != "logs"]
+    """Modification times of all that was built, without logs and what jobs are told."""
+    stages = [path for path in (directory / "results").iterdir() if path.name not in ("logs", ".jobs")]
     files = [path for stage in stages for path in stage.rglob("*")]
     return {str(path): path.stat().st_mtime_ns for path in files if path.is_file()}
 
@@ -142,37 +147,89 @@ BEFORE_ANY_JOB = [
     (checkpoint_missing, "none.safetensors is not a file"),
 ]
 IN_A_JOB = [
-    ("datasets", one_class, "datasets.digits: expected at least two classes, found ['class0']"),
-    ("datasets", not_an_image, "class0/0.png: is not an image that can be decoded"),
-    ("datasets", truncated, "class1/1.png: damaged image"),
-    ("datasets", too_few_pictures, "split.train: 1000 asks for 1000 images"),
-    ("teachers", damaged_checkpoint, "weights.safetensors: not a safetensors file"),
-    ("teachers", wrong_argument, "timm cannot build test_resnet with {'depth': 3}"),
-    ("teachers", diverging, "training diverged; lower recipe lr"),
+    ("prepare_dataset", one_class, "datasets.digits: expected at least two classes, found ['class0']"),
+    ("prepare_dataset", not_an_image, "class0/0.png: is not an image that can be decoded"),
+    ("prepare_dataset", truncated, "class1/1.png: damaged image"),
+    ("prepare_dataset", too_few_pictures, "split.train: 1000 asks for 1000 images"),
+    ("train_teacher", damaged_checkpoint, "weights.safetensors: not a safetensors file"),
+    ("train_teacher", wrong_argument, "timm cannot build test_resnet with {'depth': 3}"),
+    ("train_teacher", diverging, "training diverged; lower recipe lr"),
 ]
 
 
 @pytest.mark.parametrize(("mistake", "message"), BEFORE_ANY_JOB, ids=lambda value: getattr(value, "__name__", ""))
-def test_mistake__is_found_before_any_job(built: Path, tmp_path: Path, tiny: Tiny, mistake: Any, message: str) -> None:
+def test_mistake__is_found_before_any_job(tmp_path: Path, tiny: Tiny, mistake: Any, message: str) -> None:
+    mistake(tiny, tmp_path)
+    with pytest.raises(UserError, match=re.escape(message)):
+        Plan(load_config(tiny))
+
+
+@pytest.mark.parametrize(("mistake", "message"), BEFORE_ANY_JOB[-2:], ids=lambda value: getattr(value, "__name__", ""))
+def test_mistake__is_the_last_line_that_snakemake_prints(
+    built: Path, tmp_path: Path, tiny: Tiny, mistake: Any, message: str
+) -> None:
     before = contents(built)
     mistake(tiny, tmp_path)
     done = snakemake(built, config=tiny)
     assert done.returncode != 0
-    assert message in done.stdout
+    assert message in done.stdout.splitlines()[-1]
     assert "Traceback" not in done.stdout
     assert "rule " not in done.stdout  # no job was started
     assert contents(built) == before
 
 
-@pytest.mark.parametrize(("target", "mistake", "message"), IN_A_JOB, ids=lambda value: getattr(value, "__name__", ""))
-def test_mistake__in_a_job_ends_its_log(
-    built: Path, tmp_path: Path, tiny: Tiny, target: str, mistake: Any, message: str
-) -> None:
-    before = contents(built)
-    mistake(tiny, tmp_path)
-    done = snakemake(built, target, "--show-failed-logs", "--rerun-incomplete", config=tiny)
+UNKNOWN = {
+    "name": "results/train_teacher/nobody-seed0/{key}/manifest.json",
+    "key": "results/train_teacher/digits_resnet-seed0/0123456789abcdef/manifest.json",
+    "stage that the config has not": "results/fetch_weights/resnet18/{key}/manifest.json",
+}
+
+
+@pytest.mark.parametrize("target", UNKNOWN.values(), ids=UNKNOWN)
+def test_target__an_artefact_that_the_config_has_not_is_one_line(tmp_path: Path, tiny: Tiny, target: str) -> None:
+    (teacher, _) = Plan(load_config(tiny)).stage("train_teacher")
+    target = target.format(key=teacher.key)
+    done = snakemake(tmp_path, "-n", target, config=tiny)
     assert done.returncode != 0
-    assert message in done.stdout
+    assert f"No rule to produce {target}" in done.stdout.splitlines()[-1]
     assert "Traceback" not in done.stdout
+
+
+@pytest.fixture(scope="module")
+def failed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What one run prints in which all mistakes are met, each by a teacher of its own or by its dataset."""
+    tiny: Tiny = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text())
+    wanted = copy.deepcopy(tiny) | {"joint_teachers": {}, "students": {}, "baselines": {}, "teachers": {}}
+    for _, mistake, _ in IN_A_JOB:
+        config, name = copy.deepcopy(tiny), mistake.__name__
+        mistake(config, tmp_path_factory.mktemp(name))
+        of_teacher = {
+            "dataset": ("prepare_dataset", "digits"),
+            "model": ("models", "resnet"),
+            "recipe": ("recipes", "network"),
+        }
+        wanted["teachers"][name] = {}
+        for field, (section, usual) in of_teacher.items():
+            changed = config[section][usual] != tiny[section][usual]
+            wanted["teachers"][name][field] = name if changed else usual
+            if changed:
+                wanted[section][name] = config[section][usual]
+    before = contents(built)
+    done = snakemake(built, "teachers", config=wanted)
+    assert done.returncode != 0
     after = contents(built)
     assert {name: after.get(name) for name in before} == before
+    return done.stdout
+
+
+@pytest.mark.parametrize(("stage", "mistake", "message"), IN_A_JOB, ids=lambda value: getattr(value, "__name__", ""))
+def test_mistake__of_every_job_that_failed_is_one_of_the_last_lines(
+    failed: str, stage: str, mistake: Any, message: str
+) -> None:
+    last = failed.splitlines()[-len(IN_A_JOB) :]
+    (line,) = [each for each in last if each.startswith(f"{stage}/{mistake.__name__}")]
+    assert message in line
+    log = re.search(r"; log: (\S+); of all attempts: (results/\S+/\.job\.log)$", line)
+    assert log
+    assert f"Logfile {log[1]}:" in failed  # shown further above
+    assert "Traceback" not in failed

@@ -59,7 +59,7 @@ def test_two_controllers__leave_nothing_behind_and_nothing_to_do(both: tuple[Pla
     for name in ("first", "second"):
         assert "Nothing to be done" in snakemake(results.parent / name, "all", "report").stdout
     for name in ("tables/summary.csv", "tables/summary.md", "figures/accuracy.svg", "report.html", "index.csv"):
-        assert (results / name).stat().st_size > 0
+        assert (plan.folder / name).stat().st_size > 0
 
 
 def test_two_controllers__a_redundant_job_deletes_nothing(both: tuple[Plan, list[str]], tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from kd.evaluation.tables import SUMMARY_COLUMNS
 from tests.conftest import ROOT
 from tests.workflow.running import jobs, snakemake
 
+PAGES = "results/experiments/tiny"
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -36,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def directory_of(run: Path, name: str) -> Path:
-    index = pd.read_csv(run / "results/index.csv", index_col="name")["directory"]
+    index = pd.read_csv(run / PAGES / "index.csv", index_col="name")["directory"]
     return run / str(index[name])
 
 
@@ -65,17 +67,17 @@ def test_run__two_teachers_at_once(run: Path) -> None:
 
 
 def test_run__summary_has_the_said_columns_and_rows(run: Path) -> None:
-    table = pd.read_csv(run / "results/tables/summary.csv")
+    table = pd.read_csv(run / PAGES / "tables/summary.csv")
     assert tuple(table.columns) == SUMMARY_COLUMNS
     assert set(table["row"]) == {"individual", "single_dataset_kd", "joint_baseline", "joint_teacher", "student"}
     assert set(table["metric"]) == {"acc@1", "acc@5"}
     assert set(table["selection"]) == {"best_val", "last"}
     assert table["mean"].between(0, 100).all()
-    assert "| individual |" in (run / "results/tables/summary.md").read_text()
+    assert "| individual |" in (run / PAGES / "tables/summary.md").read_text()
 
 
 def test_run__cost_counts_bytes_that_are_there(run: Path) -> None:
-    cost = pd.read_csv(run / "results/tables/cost.csv")
+    cost = pd.read_csv(run / PAGES / "tables/cost.csv")
     teachers = cost[cost["name"] == "train_teacher"].iloc[0]
     assert teachers["individual_trainings"] == teachers["jobs"] == 2
     stored = sum(
@@ -91,8 +93,8 @@ def test_run__cost_counts_bytes_that_are_there(run: Path) -> None:
 
 def test_run__figures_report_and_logs(run: Path) -> None:
     for name in ("accuracy", "training_curves", "cost"):
-        assert "<svg" in (run / f"results/figures/{name}.svg").read_text()
-    page = (run / "results/report.html").read_text()
+        assert "<svg" in (run / PAGES / f"figures/{name}.svg").read_text()
+    page = (run / PAGES / "report.html").read_text()
     for caption in ("Dotted lines: networks trained with labels alone", "versions of code and libraries"):
         assert caption in page
     log = next((run / "results/logs/train_teacher").glob("digits_resnet-seed0-*.log")).read_text()
@@ -122,7 +124,7 @@ def test_run__a_changed_recipe_makes_new_directories_and_keeps_the_old(run: Path
     original = copy.deepcopy(tiny)
     tiny["recipes"]["student"] = tiny["recipes"]["network"] | {"lr": 0.01}
     tiny["students"]["mlfd_l1"]["recipe"] = "student"
-    table = run / "results/tables/summary.csv"
+    table = run / PAGES / "tables/summary.csv"
     before = table.read_text()
     changes = ((tiny, {"distill_student": 1, "tabulate": 1, "plot": 1}), (original, {"tabulate": 1, "plot": 1}))
     for config, expected in changes:
@@ -168,7 +170,7 @@ def test_student__loaded_by_timm_alone_has_the_accuracy_of_the_table(run: Path, 
         [sys.executable, "-c", TIMM_ALONE, *paths], cwd=run, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    table = pd.read_csv(run / "results/tables/measurements.csv")
+    table = pd.read_csv(run / PAGES / "tables/measurements.csv")
     chosen = table[
         (table["row"] == "student")
         & (table["level"] == level)

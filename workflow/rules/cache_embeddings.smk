@@ -12,7 +12,7 @@ rule cache_embeddings:
     resources:
         **resources_of("cache_embeddings"),
     params:
-        job=job_json("cache_embeddings"),
+        job=told("cache_embeddings"),
         devices=devices_of("cache_embeddings"),
     shell:
         "exec python -m kd.stages.cache_embeddings"

@@ -12,7 +12,7 @@ rule cache_targets:
     resources:
         **resources_of("cache_targets"),
     params:
-        job=job_json("cache_targets"),
+        job=told("cache_targets"),
         devices=devices_of("cache_targets"),
     shell:
         "exec python -m kd.stages.cache_targets"

@@ -1,5 +1,4 @@
 # What the rules share: the plan of the whole run, and functions from wildcards to jobs.
-import json
 import shlex
 from functools import cache
 from pathlib import Path
@@ -8,7 +7,8 @@ from snakemake.exceptions import WorkflowError
 from snakemake.io import ancient
 
 from kd.config import load_config
-from kd.digest import code_digests
+from kd.config_file import read_config
+from kd.evaluation.contents import config_json, key_file
 from kd.jobs.environment import (
     give_memory,
     give_slots,
@@ -17,17 +17,28 @@ from kd.jobs.environment import (
     want_events,
 )
 from kd.jobs.errors import UserError
-from kd.jobs.job import artefact_key, canonical_json
+from kd.jobs.handover import config_file, job_file
 from kd.plan import Plan
 
+
+class Error(WorkflowError):
+    """What a user can mend. Its message says where, so there is no place in the code for Snakemake to print after it."""
+
+    __traceback__ = property(lambda self: None, lambda self, frames: None)
+
+
 try:
+    # Snakemake has read them already, but takes the last of two keys of one name in silence.
+    for configfile_path in workflow.configfiles:
+        read_config(Path(configfile_path))
     PLAN = Plan(load_config(config))
 except UserError as error:
-    raise WorkflowError(str(error)) from None
+    raise Error(str(error)) from None
 
 RESULTS = PLAN.config.results
-# Keeps the order of the config: where nobody names a teacher, it is the first one of the dataset.
-CONFIG_JSON = json.dumps(PLAN.config.model_dump(mode="json"))
+CONFIG_FILE = config_file(RESULTS, config_json(PLAN))
+# What the user named, for people to read.
+CONFIGFILE = ", ".join(str(Path(each).resolve()) for each in workflow.configfiles)
 # Jobs run in the environment of this Snakemake, activated or not, and find the kd package from any directory.
 prefer_this_python()
 give_memory(PLAN.config.memory.ram_gib, PLAN.config.memory.device_gib)
@@ -45,9 +56,9 @@ wildcard_constraints:
     key="[0-9a-f]{16}",
 
 
-def job_of(stage):
-    """The job that a rule's wildcards stand for."""
-    return lambda wildcards: as_made(RESULTS / stage / wildcards.name / wildcards.key)
+def directory_of(stage, wildcards):
+    """The artefact that a rule's wildcards stand for."""
+    return RESULTS / stage / wildcards.name / wildcards.key
 
 
 @cache
@@ -59,15 +70,13 @@ def upstream(stage):
     """Manifests of what a job reads. Their age means nothing: keys say what belongs together."""
     return lambda wildcards: [
         ancient(str(up.directory / "manifest.json"))
-        for up in job_of(stage)(wildcards).upstream.values()
+        for up in as_made(directory_of(stage, wildcards)).upstream.values()
     ]
 
 
-def job_json(stage):
-    """The one parameter of a stage."""
-    return lambda wildcards: canonical_json(
-        job_of(stage)(wildcards).model_dump(mode="json")
-    )
+def told(stage):
+    """The file that tells a stage what to build; `onstart` writes it."""
+    return lambda wildcards: str(job_file(PLAN.jobs[directory_of(stage, wildcards)]))
 
 
 @cache
@@ -142,12 +151,20 @@ def manifest(stage):
 
     update() keeps Snakemake from deleting it before the job starts: another controller on the same results
     folder may have made it since this one looked, and be reading it now. The job finds that it is whole.
+
+    It stands for the artefacts of this config alone: another one is a target that no rule makes.
     """
-    return update(str(RESULTS / stage / "{name}" / "{key}" / "manifest.json"))
+    known = "|".join(f"{job.name}(?=/{job.key}/)" for job in PLAN.stage(stage))
+    name = f"{{name,(?:{known or '(?!)'})}}"
+    return update(str(RESULTS / stage / name / "{key}" / "manifest.json"))
 
 
 def log_of(stage):
     return str(RESULTS / "logs" / stage / "{name}-{key}.log")
+
+
+def page_log(rule):
+    return RESULTS / "logs" / f"{rule}-{PLAN.config.experiment}.log"
 
 
 def manifests(stage):
@@ -156,27 +173,16 @@ def manifests(stage):
 
 
 def figure(name):
-    return update(RESULTS / "figures" / f"{name}.{PLAN.config.reports.format}")
+    return update(PLAN.folder / "figures" / f"{name}.{PLAN.config.reports.format}")
 
 
 def table(name):
     """Replaced file by file, and so never missing for a controller that reads it."""
-    return update(RESULTS / "tables" / name)
-
-
-def key_file(folder, stage):
-    """Says which config and code the plainly named files of a folder were made by.
-
-    Targets ask for it, so tables and figures are made anew whenever they are those of another run, whatever
-    Snakemake remembers.
-    """
-    keys = [job.key for job in PLAN.jobs.values()]
-    key = artefact_key(
-        stage, [CONFIG_JSON, keys], {}, code_digests(f"kd.stages.{stage}")
-    )
-    return RESULTS / folder / f"{key}.key"
+    return update(PLAN.folder / "tables" / name)
 
 
 MANIFESTS = [str(job.manifest) for job in PLAN.jobs.values()]
-TABLES_KEY = key_file("tables", "tabulate")
-FIGURES_KEY = key_file("figures", "plot")
+# Targets ask for these, so tables and figures are rebuilt whenever they are those of another config or code, whatever
+# Snakemake remembers.
+TABLES_KEY = key_file(PLAN, "tables", "tabulate")
+FIGURES_KEY = key_file(PLAN, "figures", "plot")

@@ -12,7 +12,7 @@ rule distill_student:
     resources:
         **resources_of("distill_student"),
     params:
-        job=job_json("distill_student"),
+        job=told("distill_student"),
         devices=devices_of("distill_student"),
         launcher=launcher_of("distill_student"),
     shell:

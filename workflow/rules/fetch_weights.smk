@@ -11,7 +11,7 @@ rule fetch_weights:
     conda:
         "../../envs/kd.yaml"
     params:
-        job=job_json("fetch_weights"),
+        job=told("fetch_weights"),
     shell:
         "exec python -m kd.stages.fetch_weights --job {params.job:q} > {log:q} 2>&1"
 

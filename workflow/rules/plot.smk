@@ -8,9 +8,9 @@ localrules:
 rule plot:
     # Draw the figures of a finished run.
     input:
-        RESULTS / "tables" / "summary.csv",
-        RESULTS / "tables" / "cost.csv",
-        RESULTS / "tables" / "cache.csv",
+        PLAN.folder / "tables" / "summary.csv",
+        PLAN.folder / "tables" / "cost.csv",
+        PLAN.folder / "tables" / "cache.csv",
         key=TABLES_KEY,
     output:
         key=update(FIGURES_KEY),
@@ -29,11 +29,11 @@ rule plot:
             for name in optional_figures(PLAN)
         ],
     log:
-        RESULTS / "logs" / "plot.log",
+        page_log("plot"),
     conda:
         "../../envs/kd.yaml"
     params:
-        config=CONFIG_JSON,
+        config=str(CONFIG_FILE),
     shell:
         "exec python -m kd.stages.plot --config {params.config:q}"
         " --key {output.key:q} --tables-key {input.key:q} > {log:q} 2>&1"

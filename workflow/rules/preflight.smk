@@ -1,9 +1,13 @@
 # Before any job is started: is there room for what this run will make, and can it be made at all?
+import json
 import os
 import subprocess
 import sys
 
 from snakemake.logging import logger
+
+from kd.jobs.handover import hand_over
+from kd.jobs.signature import other_owner
 
 
 def to_be_made():
@@ -21,7 +25,7 @@ def preflight(directories):
         [sys.executable, "-m", "kd.commands.preflight"],
         input=json.dumps(
             {
-                "config": json.loads(CONFIG_JSON),
+                "config": json.loads(config_json(PLAN)),
                 "directories": [str(each) for each in directories],
             }
         ),
@@ -30,7 +34,7 @@ def preflight(directories):
         text=True,
     )
     if done.returncode:
-        raise WorkflowError(done.stderr.strip().removeprefix("error: "))
+        raise Error(done.stderr.strip().removeprefix("error: "))
     logger.info(done.stdout.strip())
 
 
@@ -39,21 +43,47 @@ def check_devices(stages):
     for stage in sorted(stages):
         wanted, key = PLAN.config.resources.of(stage), f"config: resources.{stage}"
         if wanted.nodes > 1:
-            raise WorkflowError(
+            raise Error(
                 f"{key}.nodes: {wanted.nodes}, expected 1 on a workstation; several take workflow/profiles/slurm"
             )
         if (wanted.gpus or 0) > gpus_here():
-            raise WorkflowError(
+            raise Error(
                 f"{key}.gpus: {wanted.gpus}, expected at most {gpus_here()}, as many as this machine has;"
                 " null takes one if there is any, 0 the CPU"
             )
 
 
+def say_whose_tables_go():
+    """Two people may call their experiments the same; the later tables replace the earlier ones."""
+    owner = other_owner(PLAN.folder, CONFIGFILE)
+    if owner is not None and "tabulate" in {
+        job.rule.name for job in workflow.dag.needrun_jobs()
+    }:
+        logger.warning(
+            f"config: experiment: {PLAN.config.experiment}: its tables and figures are those of {owner}, and will be"
+            f" replaced; give this one another name to keep both"
+        )
+
+
+def hand_over_jobs(directories):
+    """Write what the jobs of this run read."""
+    hand_over(CONFIG_FILE, config_json(PLAN))
+    for job in (PLAN.jobs[directory] for directory in directories):
+        hand_over(job_file(job), job.model_dump_json())
+
+
 # Not in dry runs, and not in the processes that Snakemake starts for single jobs: they get --no-hooks.
 onstart:
-    if not workflow.touch and (directories := to_be_made()):
-        if workflow.local_exec:
+    if not workflow.touch:
+        directories = to_be_made()
+        if directories and workflow.local_exec:
             check_devices({PLAN.jobs[each].stage for each in directories})
-        preflight(directories)
-        if workflow.local_exec and not gpus_here():
+        if directories:
+            preflight(directories)
+        say_whose_tables_go()
+        try:
+            hand_over_jobs(directories)
+        except UserError as error:
+            raise Error(str(error)) from None
+        if directories and workflow.local_exec and not gpus_here():
             logger.info("No GPU found: everything runs on the CPU.")

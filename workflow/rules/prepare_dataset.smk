@@ -12,7 +12,7 @@ rule prepare_dataset:
     resources:
         **resources_of("prepare_dataset"),
     params:
-        job=job_json("prepare_dataset"),
+        job=told("prepare_dataset"),
     shell:
         "exec python -m kd.stages.prepare_dataset --job {params.job:q} > {log:q} 2>&1"
 

@@ -1,4 +1,5 @@
-report: "../report/workflow.rst"
+# Begins with the verdict on the run, so it is written with the tables.
+report: str(PLAN.folder / "tables" / "front_page.rst")
 
 
 localrules:
@@ -10,13 +11,13 @@ rule report:
     input:
         rules.figures.input,
     output:
-        update(RESULTS / "report.html"),
+        update(PLAN.folder / "report.html"),
     log:
-        RESULTS / "logs" / "report.log",
+        page_log("report"),
     conda:
         "../../envs/kd.yaml"
     params:
-        config=CONFIG_JSON,
+        config=str(CONFIG_FILE),
         snakefile=workflow.main_snakefile,
     shell:
         "exec python -m kd.stages.report --config {params.config:q}"

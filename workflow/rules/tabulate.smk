@@ -18,6 +18,7 @@ rule tabulate:
             caption="../report/summary.rst",
             category="Tables",
         ),
+        front_page=table("front_page.rst"),
         measurements=table("measurements.csv"),
         cost=table("cost.csv"),
         cost_html=report(
@@ -45,16 +46,19 @@ rule tabulate:
             caption="../report/run.rst",
             category="Provenance",
         ),
-        index=update(RESULTS / "index.csv"),
+        index=update(PLAN.folder / "index.csv"),
+        config=update(PLAN.folder / "config.yaml"),
+        signature=update(PLAN.folder / "run.json"),
     log:
-        RESULTS / "logs" / "tabulate.log",
+        page_log("tabulate"),
     conda:
         "../../envs/kd.yaml"
     params:
-        config=CONFIG_JSON,
+        config=str(CONFIG_FILE),
+        configfile=CONFIGFILE,
     shell:
         "exec python -m kd.stages.tabulate --config {params.config:q}"
-        " --key {output.key:q} > {log:q} 2>&1"
+        " --configfile {params.configfile:q} --key {output.key:q} > {log:q} 2>&1"
 
 
 rule tables:

@@ -12,7 +12,7 @@ rule train_baseline:
     resources:
         **resources_of("train_baseline"),
     params:
-        job=job_json("train_baseline"),
+        job=told("train_baseline"),
         devices=devices_of("train_baseline"),
         launcher=launcher_of("train_baseline"),
     shell:

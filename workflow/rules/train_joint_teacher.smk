@@ -12,7 +12,7 @@ rule train_joint_teacher:
     resources:
         **resources_of("train_joint_teacher"),
     params:
-        job=job_json("train_joint_teacher"),
+        job=told("train_joint_teacher"),
         devices=devices_of("train_joint_teacher"),
         launcher=launcher_of("train_joint_teacher"),
     shell:

@@ -12,7 +12,7 @@ rule train_teacher:
     resources:
         **resources_of("train_teacher"),
     params:
-        job=job_json("train_teacher"),
+        job=told("train_teacher"),
         devices=devices_of("train_teacher"),
         launcher=launcher_of("train_teacher"),
     shell:

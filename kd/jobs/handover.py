@@ -1,0 +1,71 @@
+"""What a run tells its jobs, in files: Linux limits an argument to 128 KiB, and hundreds of upstreams take more.
+
+The run writes them into its results folder before it starts the first job; on a cluster, jobs read them there. Each is
+named by a digest of its content. So runs that share a folder never disagree about one, and a job that is given the
+name by its run notices when somebody changed the content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from kd.jobs.disk import disk_errors
+from kd.jobs.errors import UserError
+from kd.jobs.files import write_text
+from kd.jobs.job import Job
+
+FOLDER = ".jobs"
+
+
+def job_file(job: Job) -> Path:
+    """Where a job is told what to build."""
+    return told_file(job.directory.parents[2], f"{job.stage}/{job.name}", job.model_dump_json())
+
+
+def config_file(results: Path, config: str) -> Path:
+    """Where tables, figures and report find the config of their run, given as JSON."""
+    return told_file(results, "config", config)
+
+
+def told_file(results: Path, name: str, text: str) -> Path:
+    """Where a text is handed over."""
+    return results / FOLDER / f"{name}-{_digest(text)}.json"
+
+
+def hand_over(path: Path, text: str) -> None:
+    """Write such a file, unless it is there.
+
+    Raises:
+        UserError: the disk cannot be written.
+    """
+    with disk_errors(path.parent):
+        if not path.is_file() or path.read_bytes() != text.encode():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, text)
+
+
+def handed_over(option: str, path: Path) -> str:
+    """The text of such a file.
+
+    Args:
+        option: of the command line that names the file.
+        path: of the file.
+
+    Raises:
+        UserError: it is not there, cannot be read, or is not what the run wrote.
+    """
+    again = "it is written when a run starts, so run snakemake"
+    try:
+        text = path.read_bytes().decode()
+    except FileNotFoundError as error:
+        raise UserError(f"{option}: {path}: no such file; {again}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{option}: {path}: cannot be read: {error}; {again}") from error
+    if not path.stem.endswith(f"-{_digest(text)}"):
+        raise UserError(f"{option}: {path}: was changed since a run wrote it; {again}")
+    return text
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
