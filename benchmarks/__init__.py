@@ -1,1 +1,1 @@
-"""Ratios against a named reference, measured side by side in one run: `python -m benchmarks.NAME`."""
+"""What the README says about time and memory, measured: `python -m benchmarks.NAME`, and `python -m benchmarks` for all."""
