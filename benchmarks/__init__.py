@@ -1,1 +1,1 @@
-"""What the README says about time and memory, measured: `python -m benchmarks.NAME`, and `python -m benchmarks` for all."""
+"""Measures what the README says about time and memory: `python -m benchmarks.NAME`, all: `python -m benchmarks`."""

@@ -70,7 +70,7 @@ def case(architecture: str, size: int, images: int, views: int, rounds: int) -> 
         make_stages(plan, "prepare_dataset", "train_teacher")
         build = job_of(plan, "cache_embeddings", "teacher")
         fabric = make_fabric("32")
-        network = fabric.to_device(freeze(load_network(plan.stage("train_teacher")[0].directory)))
+        network = freeze(load_network(plan.stage("train_teacher")[0].directory)).to(fabric.device)
         plain = copy.deepcopy(network).to(memory_format=torch.contiguous_format)
         inputs = fabric.to_device(torch.rand(images, 3, size, size))
         few = inputs[: max(1, images // 8)]

@@ -74,7 +74,7 @@ def job_of(plan: Plan, stage: str, name: str) -> Job:
 
 
 def seconds_of(job: Job) -> float:
-    """Seconds that a job takes in its frame, with lock, checksums and manifest; what it made before is dropped first."""
+    """Seconds that a job takes, with its lock, checksums and manifest; what it made before is dropped first."""
     shutil.rmtree(job.directory, ignore_errors=True)
     return seconds(lambda: make(job))
 

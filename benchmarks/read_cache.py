@@ -84,7 +84,9 @@ def rate(kind: str, folder: Path, rows: int, *, cold: bool) -> float:
     if size != rows * ROW_BYTES:
         raise ValueError(f"{kind}: read {size} bytes, expected {rows * ROW_BYTES}")
     if cold and from_disk < size / 2:
-        raise UnavailableError(f"needs a folder for temporary files on a disk; {folder} is not, or its files stay cached")
+        raise UnavailableError(
+            f"needs a folder for temporary files on a disk; {folder} is not, or its files stay cached"
+        )
     return size / taken
 
 

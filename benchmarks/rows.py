@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 HEADER = ("what", "against", "number", "command")
 SKIPPED = 3  # exit status
 
@@ -65,6 +63,8 @@ Measure = Callable[..., list[Row]]
 
 def seconds(work: Callable[[], object]) -> float:
     """Seconds that some work takes, on a GPU too."""
+    import torch
+
     started = time.perf_counter()
     work()
     if torch.cuda.is_available():
@@ -73,7 +73,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def command_of(measure: Measure, *, small: bool) -> str:
-    """What prints the rows of a benchmark."""
+    """The command that prints the rows of a benchmark."""
     return f"python -m benchmarks.{Path(inspect.getfile(measure)).stem}{' --small' if small else ''}"
 
 
@@ -102,5 +102,5 @@ def main(measure: Measure) -> None:
     try:
         print(table(lines_of(measure, small=options.small)), end="")
     except UnavailableError as error:
-        print(error, file=sys.stderr)
+        print(error)
         raise SystemExit(SKIPPED) from None

@@ -106,9 +106,7 @@ def joint_teachers(*, small: bool) -> list[Row]:
             for job in plan.stage("train_joint_teacher"):
                 ratios[job.spec["level"]].append(epoch_of(job) / whole)
     against = "one whole individual training of the demo"
-    return [
-        Row(f"an epoch of a joint teacher, on cached {level}", against, values) for level, values in ratios.items()
-    ]
+    return [Row(f"an epoch of a joint teacher, on cached {level}", against, values) for level, values in ratios.items()]
 
 
 def measure(*, small: bool = False) -> list[Row]:
