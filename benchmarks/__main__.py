@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 from benchmarks.readme import MEANINGLESS, Block, machine, make_parser, publish, today
 from benchmarks.rows import SKIPPED
@@ -41,11 +42,13 @@ def make_block(*, small: bool) -> Block:
     """All rows as one table, and what is to be known about them."""
     table: list[str] = []
     note = f"on {today()}: {machine()}. Medians, with the range over rounds."
+    started = time.monotonic()
     for name in BENCHMARKS:
         lines, reason = rows_of(name, small=small)
         print("".join(lines) or f"{name} is left out: {reason}\n", end="", flush=True)
         table += lines[2:] if table else lines
         note += f" Left out: `benchmarks.{name}`, which {reason}." if reason else ""
+    note += f" All of it took {(time.monotonic() - started) / 60:.0f} minutes."
     note += MEANINGLESS if small else ""
     return Block(BLOCK, f"python -m benchmarks{' --small' if small else ''}", "".join(table), note)
 

@@ -100,9 +100,9 @@ def note_of(plan: Plan, read: Read) -> str:
     date = dt.datetime.fromtimestamp(last, tz=dt.UTC).date().isoformat()
     datasets, seeds = ", ".join(plan.config.datasets), len(plan.config.seeds)
     return (
-        f"on {date}: test acc@1 in percent, a mean over {datasets} and {seeds} seeds; differences to the first line,"
-        f" paired by dataset and seed, with the standard error of their mean. {len(manifests)} jobs, {minutes:.0f}"
-        f" minutes of work, on {devices}."
+        f"on {date}: test acc@1 in percent, a mean over {datasets} and {seeds} seeds; differences to the first line, in"
+        " points, paired by dataset and seed, with the standard error of their mean."
+        f" {len(manifests)} jobs, {minutes:.0f} minutes of work, on {devices}."
     )
 
 
