@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks.readme import MEANINGLESS, Block, machine, make_parser, publish, today
+from benchmarks.readme import MEANINGLESS, Block, machine, make_parser, readme_of, today, write_block
 from benchmarks.rows import SKIPPED
 
 BENCHMARKS = (
@@ -45,7 +45,7 @@ def make_block(*, small: bool) -> Block:
     started = time.monotonic()
     for name in BENCHMARKS:
         lines, reason = rows_of(name, small=small)
-        print("".join(lines) or f"{name} is left out: {reason}\n", end="", flush=True)
+        print("".join(lines) or f"{name} is left out: {reason}\n", flush=True)
         table += lines[2:] if table else lines
         note += f" Left out: `benchmarks.{name}`, which {reason}." if reason else ""
     note += f" All of it took {(time.monotonic() - started) / 60:.0f} minutes."
@@ -56,7 +56,11 @@ def make_block(*, small: bool) -> Block:
 def main() -> None:
     """Command line."""
     options = make_parser(__doc__).parse_args()
-    publish(make_block(small=options.small), options)
+    readme = readme_of(options, [BLOCK])
+    block = make_block(small=options.small)
+    print(block.note)
+    if readme is not None:
+        write_block(readme, block)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from benchmarks.jobs import make_plan
-from benchmarks.readme import MEANINGLESS, Block, make_parser, publish
+from benchmarks.readme import MEANINGLESS, Block, make_parser, readme_of, write_block
 from benchmarks.rows import table
 from kd.config import load_config
 from kd.evaluation.caches import cache_table
@@ -178,10 +178,12 @@ def make_arguments() -> argparse.ArgumentParser:
 def main() -> None:
     """Command line."""
     options = make_arguments().parse_args()
+    readme = readme_of(options, options.names)
     for name in options.names:
         block = make_block(name, small=options.small)
         print(block, flush=True)
-        publish(block, options)
+        if readme is not None:
+            write_block(readme, block)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import argparse
 import datetime as dt
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,17 +39,22 @@ class Block:
         return f"\n{self.table}\nWritten by `{self.command}` {self.note}\n\n"
 
 
-def write_block(path: Path, block: Block) -> None:
-    """Replace what is between the markers of a block.
+def place_of(text: str, name: str) -> tuple[int, int]:
+    """Where the content of a block starts and stops.
 
     Raises:
-        ValueError: the file does not have them exactly once.
+        ValueError: the markers are not there exactly once.
     """
-    text = path.read_text()
-    found = [match for match in BLOCK.finditer(text) if match["name"] == block.name]
+    found = [match.span("content") for match in BLOCK.finditer(text) if match["name"] == name]
     if len(found) != 1:
-        raise ValueError(f"{path}: {len(found)} blocks between markers `begin {block.name}`, expected 1")
-    start, stop = found[0].span("content")
+        raise ValueError(f"{len(found)} blocks between markers `begin {name}` and `end {name}`, expected 1")
+    return found[0]
+
+
+def write_block(path: Path, block: Block) -> None:
+    """Replace what is between the markers of a block; for errors see `place_of`."""
+    text = path.read_text()
+    start, stop = place_of(text, block.name)
     path.write_text(text[:start] + str(block) + text[stop:])
 
 
@@ -73,8 +79,17 @@ def make_parser(doc: str | None) -> argparse.ArgumentParser:
     return made
 
 
-def publish(block: Block, options: argparse.Namespace) -> None:
-    """Write a block where the command line says."""
-    readme = options.readme or (None if options.small else README)
-    if readme is not None:
-        write_block(readme, block)
+def readme_of(options: argparse.Namespace, names: Iterable[str]) -> Path | None:
+    """The file that blocks of these names go to; None: to none. Ask before hours of measuring.
+
+    Raises:
+        SystemExit: it cannot be read, or lacks their markers.
+    """
+    readme: Path | None = options.readme or (None if options.small else README)
+    try:
+        text = "" if readme is None else readme.read_text()
+        for name in names if readme is not None else ():
+            place_of(text, name)
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"--readme {readme}: {error}") from None
+    return readme

@@ -151,9 +151,23 @@ def test_all__says_what_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_all__writes_nothing_if_one_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
-    readme.write_text(text := "<!-- begin costs -->\n<!-- end costs -->\n")
+    text = "<!-- begin costs -->\n<!-- end costs -->\n"
+    readme.write_text(text)
     monkeypatch.setattr(everything, "BENCHMARKS", ("no_such",))
     monkeypatch.setattr("sys.argv", ["benchmarks", "--readme", str(readme)])
     with pytest.raises(SystemExit, match="no_such failed"):
         everything.main()
     assert readme.read_text() == text
+
+
+@pytest.mark.parametrize("text", [None, "no markers\n", "<!-- begin costs -->\n"])
+def test_all__wants_a_readme_with_markers_before_it_measures(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None
+) -> None:
+    readme = tmp_path / "README.md"
+    if text is not None:
+        readme.write_text(text)
+    monkeypatch.setattr(everything, "BENCHMARKS", ("no_such",))
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--small", "--readme", str(readme)])
+    with pytest.raises(SystemExit, match="--readme"):
+        everything.main()
