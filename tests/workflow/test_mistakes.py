@@ -12,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from kd.commands.forecast import check_fit
 from kd.config import load_config
 from kd.jobs.errors import UserError
 from kd.plan import Plan
@@ -152,7 +153,6 @@ IN_A_JOB = [
     ("prepare_dataset", truncated, "class1/1.png: damaged image"),
     ("prepare_dataset", too_few_pictures, "split.train: 1000 asks for 1000 images"),
     ("train_teacher", damaged_checkpoint, "weights.safetensors: not a safetensors file"),
-    ("train_teacher", wrong_argument, "timm cannot build test_resnet with {'depth': 3}"),
     ("train_teacher", diverging, "training diverged; lower recipe lr"),
 ]
 
@@ -162,6 +162,13 @@ def test_mistake__is_found_before_any_job(tmp_path: Path, tiny: Tiny, mistake: A
     mistake(tiny, tmp_path)
     with pytest.raises(UserError, match=re.escape(message)):
         Plan(load_config(tiny))
+
+
+def test_mistake__is_found_when_networks_are_built(tiny: Tiny) -> None:
+    """Before any job, too: preflight builds them."""
+    wrong_argument(tiny, Path())
+    with pytest.raises(UserError, match=r"timm cannot build test_resnet with \{'depth': 3\}"):
+        list(check_fit(Plan(load_config(tiny)), set()))
 
 
 @pytest.mark.parametrize(("mistake", "message"), BEFORE_ANY_JOB[-2:], ids=lambda value: getattr(value, "__name__", ""))
@@ -204,7 +211,7 @@ def failed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
         config, name = copy.deepcopy(tiny), mistake.__name__
         mistake(config, tmp_path_factory.mktemp(name))
         of_teacher = {
-            "dataset": ("prepare_dataset", "digits"),
+            "dataset": ("datasets", "digits"),
             "model": ("models", "resnet"),
             "recipe": ("recipes", "network"),
         }

@@ -11,8 +11,9 @@ from kd.jobs.signature import other_owner
 
 
 def to_be_made():
-    """Directories of the artefacts that this run will make."""
-    outputs = (path for job in workflow.dag.needrun_jobs() for path in job.output)
+    """Directories of the artefacts that this run makes."""
+    jobs = workflow.dag.needrun_jobs(exclude_finished=False)
+    outputs = (path for job in jobs for path in job.output)
     return [
         each for each in {Path(path).parent for path in outputs} if each in PLAN.jobs
     ]
@@ -85,5 +86,6 @@ onstart:
             hand_over_jobs(directories)
         except UserError as error:
             raise Error(str(error)) from None
+        # MERGE: here record_run(PLAN, CONFIGFILE) of kd.commands.records, inside the try.
         if directories and workflow.local_exec and not gpus_here():
             logger.info("No GPU found: everything runs on the CPU.")
