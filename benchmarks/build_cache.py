@@ -89,7 +89,7 @@ def one_at_a_time(network: Network, folder: Path) -> float:
     """A batch of one and a .npy file per level, for each picture."""
     split = open_split(folder / "dataset", "train")
     pixels = split.images.read(slice(0, SINGLE))
-    views = Views(split.info, 0, SHAKE)
+    views = Views("shared", split.info, 0, SHAKE)
 
     def work(store: str) -> None:
         with torch.inference_mode():

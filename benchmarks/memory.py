@@ -27,7 +27,8 @@ def make(folder: Path, rows: int) -> None:
     import numpy as np
     from PIL import Image
 
-    from kd.data.packed import pack, read_info
+    from kd.data.packed import read_info
+    from kd.data.packing import pack
     from kd.data.sources.base import Sample
     from kd.models.spec import ModelSpec
     from kd.models.weights import new_network, save_network
@@ -73,8 +74,8 @@ def train(folder: Path) -> None:
     from kd.distillers.mlfd import Method
     from kd.models.spec import ModelSpec
     from kd.training.recipe import Recipe
+    from kd.training.stored import StoredTargets
     from kd.training.students import distill_student
-    from kd.training.targets import StoredTargets
 
     (folder / "student").mkdir()
     method = Method()

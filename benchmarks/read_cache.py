@@ -61,13 +61,13 @@ def read_ours(folder: Path, rows: int) -> float:
 
 def read_memmap(folder: Path, rows: int) -> float:
     """MB/s of copying the chunks of the flat file, in the order of the same epoch."""
-    from kd.data.feed import shuffled_windows
+    from kd.data.order import shuffled_windows
     from kd.data.storage import chunk_rows, spans
+    from kd.streams import generator
 
     row_bytes = int(np.prod(SHAPE)) * 2
     block = chunk_rows(rows, row_bytes)
-    stream = np.random.Generator(np.random.Philox(np.random.SeedSequence([0, 0, rows])))
-    windows = shuffled_windows([(rows, block, row_bytes)], stream)
+    windows = shuffled_windows([(rows, block, row_bytes)], BATCH, generator("order", 0, 0, rows))
     started, size = time.perf_counter(), 0
     flat = np.memmap(folder / FLAT, dtype=np.float16, mode="r", shape=(rows, *SHAPE))
     for window in windows:

@@ -33,9 +33,9 @@ from kd.stages import cache_embeddings, cache_targets
 from kd.training import live
 from kd.training.fusion import cached_embeddings, joint_config, save_joint_teacher, train_joint_teacher
 from kd.training.recipe import Recipe
+from kd.training.stored import StoredTargets
 from kd.training.students import MakeSource, distill_student
 from kd.training.supervised import train_network
-from kd.training.targets import StoredTargets
 from tests.conftest import pack_digits
 
 MLFD = Method()

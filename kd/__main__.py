@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from kd.jobs.errors import UserError
 from kd.jobs.run import user_errors
 
 CONFIG = Path("config/config.yaml")
+RESULTS = Path("results")
 
 Options = argparse.Namespace
 
 
 def predict(options: Options) -> Iterator[str]:
     """Print the most probable classes of each picture."""
+    from kd.data.sources.listing import readable
     from kd.evaluation.prediction import predict_images
 
-    for path, classes in predict_images(options.student, options.pictures, options.top):
-        yield "\t".join([str(path), *(f"{name} {100 * probability:.1f}%" for name, probability in classes)])
+    failed = False
+    for path, found in predict_images(options.student, options.pictures, options.top):
+        if isinstance(found, UserError):
+            print(f"error: {found}", file=sys.stderr)
+            failed = True
+        else:
+            yield "\t".join([readable(path), *(f"{name} {100 * probability:.1f}%" for name, probability in found)])
+    if failed:
+        raise SystemExit(1)
 
 
 def schema(options: Options) -> Iterator[str]:  # noqa: ARG001
@@ -54,16 +67,25 @@ def invalidate(options: Options) -> Iterator[str]:
     from kd.commands.invalidate import invalidate
     from kd.commands.planned import find_job, plan_of
 
-    plan = plan_of(options.configfile)
+    if options.yes and options.configfile is None:
+        raise UserError("--yes: say which config the name is of: --configfile FILE")
+    plan = plan_of(options.configfile or CONFIG)
     yield from invalidate(plan, find_job(plan, options.name), only=options.only, yes=options.yes)
 
 
 def gc(options: Options) -> Iterator[str]:
-    """List, and with --yes remove, what none of the given configs needs. Give every config that is in use."""
+    """List, and with --yes remove, what no run needs: neither one that was recorded nor one of a given config."""
     from kd.commands.gc import collect
     from kd.commands.planned import plan_of
 
-    yield from collect([plan_of(path) for path in options.configfile or [CONFIG]], yes=options.yes)
+    plans = [(plan_of(path), path) for path in options.configfile]
+    folders = {plan.config.results.resolve(): plan.config.results for plan, _ in plans}
+    if options.results is not None:
+        folders[options.results.resolve()] = options.results
+    if len(folders) > 1:
+        raise UserError(f"one results folder at a time, found {', '.join(map(str, folders.values()))}")
+    (results,) = folders.values() or [RESULTS]
+    yield from collect(results, plans, forget=options.forget, yes=options.yes)
 
 
 def forecast(options: Options) -> Iterator[str]:
@@ -129,10 +151,15 @@ def parser() -> argparse.ArgumentParser:
     command = add(invalidate, "drop an artefact and what was made from it")
     command.add_argument("name", help=name)
     command.add_argument("--only", action="store_true", help="keep what was made from it")
-    _configured(command, changes=True)
-    command = add(gc, "remove what no config needs")
-    command.add_argument("--configfile", type=Path, action="append", help=f"repeatable (default: {CONFIG})")
-    command.add_argument("--yes", action="store_true", help="do it; else only say what would be done")
+    command.add_argument("--configfile", type=Path, help=f"needed with --yes (default: {CONFIG})")
+    _changing(command)
+    command = add(gc, "remove what no run needs")
+    command.add_argument("--results", type=Path, help=f"folder (default: that of the configs, or {RESULTS})")
+    kept = "keep what this config wants, too, instead of what your last run of its experiment wanted; repeatable"
+    command.add_argument("--configfile", type=Path, action="append", default=[], help=kept)
+    forgotten = "no longer keep what the recorded runs of this experiment want; repeatable"
+    command.add_argument("--forget", metavar="EXPERIMENT", action="append", default=[], help=forgotten)
+    _changing(command)
     command = add(forecast, "bytes and files, before anything is made")
     command.add_argument("--json", action="store_true", help="for machines, in bytes")
     _configured(command)
@@ -154,15 +181,23 @@ def parser() -> argparse.ArgumentParser:
 def _configured(command: argparse.ArgumentParser, *, changes: bool = False) -> None:
     command.add_argument("--configfile", type=Path, default=CONFIG, help="(default: %(default)s)")
     if changes:
-        command.add_argument("--yes", action="store_true", help="do it; else only say what would be done")
+        _changing(command)
+
+
+def _changing(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--yes", action="store_true", help="do it; else only say what would be done")
 
 
 def main() -> None:
     """Parse the command line and run a command."""
     options = parser().parse_args()
     with user_errors():
-        for line in options.run(options):
-            print(line, flush=True)
+        try:
+            for line in options.run(options):
+                print(line, flush=True)
+        except BrokenPipeError:  # whoever reads has enough, as `head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python flushes at its end
+            raise SystemExit(128 + signal.SIGPIPE) from None
 
 
 if __name__ == "__main__":

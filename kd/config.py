@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic import BaseModel, StringConstraints, ValidationError, ValidationInfo, field_validator
 
-from kd.data.options import Augmentation, Resize, SplitOptions, Task
+from kd.data.options import Augmentation, Ground, Resize, SplitOptions, Task
 from kd.data.sources.registry import load_source, source_names
 from kd.distillers.registry import distiller_names, load_distiller
 from kd.embeddings.options import CacheOptions
@@ -46,6 +46,9 @@ class DatasetConfig(BaseOptions):
     """Pixels that pictures are stored with: one number for squares, or [height, width]."""
     resize: Resize = "squash"
     """squash: ignore the aspect ratio; crop: keep it and cut the longer side."""
+    ground: Ground = "white"
+    """What shows where images are transparent, also in `python -m kd predict`: white, black, or [red, green, blue] in
+    0..255."""
     split: SplitOptions = SplitOptions()
     """Sizes of train, val and test."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kd.config import Config, StudentConfig
+from kd.data.options import ground_colour
 from kd.data.sources.listing import listing_digest
 from kd.data.sources.registry import parse_source, source_module
 from kd.digest import code_digests
@@ -29,7 +30,7 @@ from kd.stages import (
     train_joint_teacher,
     train_teacher,
 )
-from kd.training.registry import LIVE
+from kd.training.registry import LIVE, STORED
 from kd.wishes import EmbeddingWish, TargetWish, Viewing, Wishes
 
 STAGES = (
@@ -144,6 +145,7 @@ class Plan:
             resize=dataset.resize,
             task=dataset.task,
             split=dataset.split,
+            ground=ground_colour(dataset.ground),
         )
         self._add(name, spec, {}, stage="prepare_dataset", modules=(source_module(dataset.source["type"]),))
 
@@ -304,7 +306,8 @@ class Plan:
             upstream["targets"] = self._embeddings[self._wishes.embedding_wish(teacher, target, seed, viewing)]
         elif taught:
             upstream["targets"] = self._targets[self._wishes.target_wish(teacher, target, seed, viewing)]
-        modules = (distiller_module(student.distiller["name"]), *((LIVE,) if live else ()))
+        sources = (LIVE,) if live else (STORED,) if taught else ()
+        modules = (distiller_module(student.distiller["name"]), *sources)
         swept = re.sub("[^A-Za-z0-9_]", "_", variant)
         label = "-".join(filter(None, [name, "for", target, swept, f"seed{seed}"]))
         return self._add(label, spec, upstream, stage="distill_student", modules=modules)

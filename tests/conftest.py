@@ -14,7 +14,7 @@ import yaml
 
 from kd.config import load_config
 from kd.data.options import SplitOptions
-from kd.data.packed import pack
+from kd.data.packing import pack
 from kd.data.sources import digits
 from kd.data.splits import assign_splits
 from kd.jobs.job import Job

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,11 +11,14 @@ from typing import Any
 from kd.commands.stored import Stored, stored_at, stored_in
 from kd.jobs.differences import code_differences
 from kd.jobs.disk import disk_errors
-from kd.jobs.files import link_or_copy, write_text
+from kd.jobs.files import link_or_copy, remove, write_text
 from kd.jobs.job import JOB, Job
 from kd.jobs.lock import LOCK, WRITER, writing
 from kd.jobs.manifest import job_record, publish_manifest, whole_manifest
+from kd.jobs.reading import check_plain
 from kd.jobs.run import JOB_LOG
+from kd.jobs.sharing import share
+from kd.jobs.signature import user_name
 from kd.plan import Plan
 
 STAGING = ".adopting"
@@ -72,10 +73,12 @@ def take_over(found: Stored, job: Job) -> None:
     """Make the directory of a job from a finished artefact, by hard links where the file system has them.
 
     Raises:
-        UserError: the directory is being written, or the disk cannot be.
+        UserError: the directory is being written or holds links, or the disk cannot be written.
     """
     directory, manifest = job.directory, _manifest(found)
+    share(directory.parents[2])
     with disk_errors(directory), writing(directory, wait=False):
+        check_plain(directory)
         if stored_at(directory).manifest is not None:
             return
         _empty(directory)
@@ -88,24 +91,15 @@ def take_over(found: Stored, job: Job) -> None:
         adopted = {
             "from": found.key,
             "when": time.strftime("%Y-%m-%d %H:%M:%S"),
-            "by": _user(),
+            "by": user_name(),
             "code": list(code_differences(manifest["code"], job.code)),
             "before": manifest["adopted"],
         }
         publish_manifest(manifest | job_record(job) | {"adopted": adopted}, directory)
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container that does not know its user
-        return str(os.getuid())
-
-
 def _empty(directory: Path) -> None:
     """Drop what an unfinished attempt left."""
     for path in directory.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name not in (LOCK, WRITER, JOB_LOG):
-            path.unlink()
+        if path.name not in (LOCK, WRITER, JOB_LOG):
+            remove(path)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
+from kd.commands.records import affected
 from kd.commands.stored import Stored, disk_usage, readable_size, stored_in
 from kd.jobs.errors import UserError
 from kd.jobs.job import Job
-from kd.jobs.lock import BeingWrittenError, current_writer, remove_directory
+from kd.jobs.lock import BeingWrittenError, current_writer, remove_directories
 from kd.plan import UNREAD, Plan
 
 
@@ -32,18 +33,19 @@ def invalidate(plan: Plan, job: Job, *, only: bool, yes: bool) -> Iterator[str]:
     if job.directory not in [each.directory for each in first]:
         raise UserError(f"{job.stage}/{job.name}: nothing to invalidate, {job.directory} is not there")
     going = first if only else made_from(first, everything)
+    wanted_by = list(affected(plan.config.results, {each.title for each in going}))
     for each in going:
         writer = current_writer(each.directory)
         if writer is not None:
             raise BeingWrittenError(f"{each.directory}: is being written by {writer}; stop that first")
         yield f"{each.title}: {readable_size(disk_usage(each.directory))}"
+    yield from (f"wanted by the run {each}" for each in wanted_by)
     if yes:
-        for each in reversed(going):  # at no time is there something whose origin is gone
-            remove(each)
+        remove(going[::-1])  # at no time is there something whose origin is gone
     gone = {each.directory for each in going}
     again = [f"{job.stage}/{job.name}" for job in plan.jobs.values() if job.directory in gone]
     yield f"{len(going)} removed" if yes else f"{len(going)} would be removed; add --yes to do it"
-    yield f"{len(again)} of them are made anew by the next run of this config:"
+    yield f"{len(again)} of them are rebuilt by the next run of this config:"
     yield from (f"  {name}" for name in again)
 
 
@@ -57,8 +59,13 @@ def made_from(first: list[Stored], everything: list[Stored]) -> list[Stored]:
     return going
 
 
-def remove(artefact: Stored) -> None:
-    """Remove an artefact directory, and that of its name if it was the last."""
-    remove_directory(artefact.directory)
-    with suppress(OSError):
-        artefact.directory.parent.rmdir()
+def remove(artefacts: Sequence[Stored]) -> None:
+    """Remove artefacts, all or none of them, and the folder of a name if it was its last.
+
+    Raises:
+        BeingWrittenError: another process holds one of them.
+    """
+    remove_directories([each.directory for each in artefacts])
+    for each in artefacts:
+        with suppress(OSError):
+            each.directory.parent.rmdir()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-import yaml
-
 from kd.config import load_config
+from kd.config_file import read_config
 from kd.jobs.errors import UserError
 from kd.jobs.job import Job
 from kd.plan import Plan
@@ -19,15 +18,7 @@ def plan_of(configfile: Path) -> Plan:
     Raises:
         UserError: the file cannot be read, or the config is wrong.
     """
-    try:
-        raw = yaml.safe_load(configfile.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"--configfile: {configfile}: no such file") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"--configfile: {configfile}: is not valid YAML: {error}") from error
-    if not isinstance(raw, dict):
-        raise UserError(f"--configfile: {configfile}: holds {type(raw).__name__}, expected the keys of a config")
-    return Plan(load_config(raw))
+    return Plan(load_config(read_config(configfile)))
 
 
 def find_job(plan: Plan, name: str) -> Job:

@@ -12,11 +12,15 @@ from pathlib import Path
 from kd.commands.forecast import check_fit
 from kd.config import load_config
 from kd.jobs.run import user_errors
+from kd.models.hub import check_network
 from kd.plan import Plan
 
 if __name__ == "__main__":
     with user_errors():
         request = json.load(sys.stdin)
         plan = Plan(load_config(request["config"]))
-        for line in check_fit(plan, {Path(each) for each in request["directories"]}):
+        directories = {Path(each) for each in request["directories"]}
+        # First, since it takes no time: where there is no network, nobody waits for torch to hear of it.
+        check_network([job.spec["architecture"] for job in plan.stage("fetch_weights") if job.directory in directories])
+        for line in check_fit(plan, directories):
             sys.stdout.write(f"{line}\n")

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
+from kd.jobs.errors import UserError, shown
 from kd.jobs.job import Job
 from kd.jobs.lock import current_writer
 from kd.jobs.manifest import manifest_path
+from kd.jobs.reading import open_plain
 from kd.jobs.run import FAILED, JOB_LOG
 from kd.plan import Plan
 
 State = Literal["finished", "running", "failed", "stopped", "ready", "waiting"]
-TAIL = 4096  # bytes of a log that hold its last lines
+TAIL, LINE = 4096, 1000  # bytes of a log that hold its last lines, characters of one of them
 
 
 class Progress(NamedTuple):
@@ -42,8 +45,11 @@ def status(plan: Plan, *, everything: bool = False) -> Iterator[str]:
 def _progress(job: Job) -> Progress:
     if manifest_path(job.directory) is not None:
         return Progress("finished", "")
-    writer = current_writer(job.directory)
-    last = _last_line(job.directory / JOB_LOG)
+    try:
+        writer = current_writer(job.directory)
+        last = last_line(job.directory / JOB_LOG)
+    except UserError as error:  # something else lies where its files should
+        return Progress("failed", str(error))
     where = f"log: {job.directory / JOB_LOG}"
     if writer is not None:
         return Progress("running", f"{last}; by {writer}; {where}")
@@ -59,12 +65,16 @@ def _progress(job: Job) -> Progress:
     return Progress("ready", "")
 
 
-def _last_line(path: Path) -> str:
-    """Of a log, without the time, host and process that it begins with."""
+def last_line(path: Path) -> str:
+    """The last line of a log, without the time, host and process that it begins with; "" if it is not there.
+
+    Raises:
+        UserError: it is no plain file.
+    """
     try:
-        with path.open("rb") as stream:
-            stream.seek(max(0, path.stat().st_size - TAIL))
-            lines = stream.read().decode(errors="replace").splitlines()
+        with os.fdopen(open_plain(path), "rb") as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - TAIL))
+            lines = stream.read(TAIL).decode(errors="replace").splitlines()
     except FileNotFoundError:
         return ""
-    return lines[-1].split(" ", maxsplit=4)[-1] if lines else ""
+    return shown(lines[-1].split(" ", maxsplit=4)[-1], LINE) if lines else ""

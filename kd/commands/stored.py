@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from kd.jobs.errors import UserError
-from kd.jobs.job import JOB
-from kd.jobs.manifest import load_manifest, manifest_path
+from kd.jobs.job import told_job
+from kd.jobs.manifest import job_record, load_manifest, manifest_path
+from kd.jobs.reading import is_plain_file, is_plain_folder
 
 _KEY = re.compile(r"[0-9a-f]{16}")
 DECIMAL, BINARY = ("B", "kB", "MB", "GB", "TB"), ("B", "KiB", "MiB", "GiB", "TiB")
@@ -66,27 +67,34 @@ def stored_at(directory: Path) -> Stored:
         manifest = load_manifest(directory)
     except UserError:
         manifest = None
-    return Stored(directory, manifest, manifest or _job_record(directory / JOB))
-
-
-def _job_record(path: Path) -> dict[str, Any] | None:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (FileNotFoundError, ValueError):
-        return None
+    told = told_job(directory) if manifest is None else None
+    return Stored(directory, manifest, job_record(told) if told is not None else manifest)
 
 
 def stored_in(results: Path, stage: str = "*", name: str = "*") -> Iterator[Stored]:
     """All artefact directories of a results folder, or of one stage and name."""
-    for directory in sorted(results.glob(f"{stage}/{name}/*")):
-        if _KEY.fullmatch(directory.name) and directory.is_dir():
+    for directory in _artefact_folders(results, stage, name):
+        if all(map(is_plain_folder, (directory, *directory.parents[:2]))):
             yield stored_at(directory)
+
+
+def links_in(results: Path) -> Iterator[Path]:
+    """What has the place of an artefact, or of a folder of artefacts, and is a link: nothing of it is touched."""
+    found: dict[Path, None] = {}
+    for directory in _artefact_folders(results, "*", "*"):
+        found |= dict.fromkeys(each for each in (*reversed(directory.parents[:2]), directory) if each.is_symlink())
+    yield from (each for each in found if not found.keys() & set(each.parents))
+
+
+def _artefact_folders(results: Path, stage: str, name: str) -> list[Path]:
+    found = sorted(results.glob(f"{stage}/{name}/*"))
+    return [each for each in found if _KEY.fullmatch(each.name) and each.is_dir()]
 
 
 def disk_usage(path: Path) -> int:
     """Bytes of a file, or of all files below a folder; those that other artefacts share are left out."""
-    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
-    return sum(status.st_size for status in (each.stat() for each in files) if status.st_nlink == 1)
+    found = [path] if is_plain_file(path) else path.rglob("*")
+    return sum(status.st_size for status in map(Path.lstat, found) if S_ISREG(status.st_mode) and status.st_nlink == 1)
 
 
 def readable_size(count: float, units: tuple[str, ...] = DECIMAL) -> str:

@@ -43,5 +43,6 @@ def _named(plan: Plan, name: str) -> Job:
     directory = Path(name)
     if not directory.is_dir():
         return find_job(plan, name)
-    wanted = {job.directory.absolute(): job for job in plan.jobs.values()}
-    return wanted.get(directory.absolute()) or job_at(directory)
+    directory = directory.resolve()
+    wanted = {job.directory.resolve(): job for job in plan.jobs.values()}
+    return wanted.get(directory) or job_at(directory)

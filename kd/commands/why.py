@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
+from kd.commands.status import last_line
 from kd.commands.stored import Stored, readable_time, stored_at, stored_in
 from kd.jobs.differences import code_differences, job_differences, spec_differences, upstream_differences
-from kd.jobs.errors import UserError
+from kd.jobs.errors import UserError, shown
 from kd.jobs.job import Job
 from kd.jobs.lock import current_writer
 from kd.jobs.manifest import read_manifest, version_differences
@@ -55,9 +56,9 @@ def _finished(job: Job, there: Stored) -> Iterator[str]:
     except UserError as error:
         yield f"damaged: {error}"
         return
-    yield f"finished {readable_time(there.finished)} on {manifest['host']}, in {manifest['seconds']} s"
+    yield f"finished {readable_time(there.finished)} on {shown(manifest['host'])}, in {manifest['seconds']} s"
     if manifest["adopted"]:
-        yield f"adopted from {manifest['adopted']['from']} by {manifest['adopted']['by']}"
+        yield f"adopted from {manifest['adopted']['from']} by {shown(manifest['adopted']['by'])}"
     yield from _versions(manifest)
 
 
@@ -69,9 +70,9 @@ def _versions(manifest: dict[str, Any]) -> Iterator[str]:
 
 def _last_words(job: Job) -> Iterator[str]:
     path = job.directory / JOB_LOG
-    lines = path.read_text().splitlines() if path.is_file() else []
-    if lines:
-        yield f"last line of {path}: {lines[-1]}"
+    last = last_line(path)
+    if last:
+        yield f"last line of {path}: {last}"
 
 
 def _nearest(plan: Plan, job: Job) -> Stored | None:
@@ -113,7 +114,7 @@ def _compared(
             yield f"{indent}{text}"
             continue
         up, before = job.upstream[role], found["upstream"][role]
-        yield f"{indent}{role} is another: {before['stage']}/{before['name']}/{before['key']} -> {up.key}"
+        yield f"{indent}{shown(role)} is another: {before['stage']}/{before['name']}/{before['key']} -> {up.key}"
         inner = f"{indent}  "
         if up.key in told:
             yield f"{inner}as above"

@@ -1,26 +1,28 @@
-"""Random numbers of samples: pure functions of (dataset, seed, view, sample id), in bounded memory."""
+"""Random numbers of samples: pure functions of (stream, seed, dataset, view, sample id), in bounded memory."""
 
 from __future__ import annotations
 
-import hashlib
 from functools import lru_cache
 
 import numpy as np
+
+from kd import streams
 
 DRAWS = 16  # numbers per sample and view; all are used, so a new operation needs a stream of its own
 BLOCK = 1024  # ids that share one Philox stream
 HELD_BLOCKS = 1024  # 64 MiB: of a million samples, each block is drawn once in an epoch
 
 
-def draw(dataset: str, seed: int, view: int, ids: np.ndarray) -> np.ndarray:
+def draw(stream: streams.Audience, seed: int, dataset: str, view: int, ids: np.ndarray) -> np.ndarray:
     """Uniform numbers of some samples of a dataset in one view.
 
-    Ids are cut into blocks. Each block has a Philox stream of its own (Salmon et al., "Parallel random
-    numbers: as easy as 1, 2, 3", SC 2011), so that no number depends on how many samples there are.
+    Ids are cut into blocks. Each block has a stream of its own, so that no number depends on how many samples there
+    are.
 
     Args:
-        dataset: its name.
+        stream: who sees the views; see `kd.streams.Audience`.
         seed: of the run.
+        dataset: its name.
         view: number of the view, from 0.
         ids: (B,) sample ids.
 
@@ -31,13 +33,11 @@ def draw(dataset: str, seed: int, view: int, ids: np.ndarray) -> np.ndarray:
     blocks, rows = np.divmod(ids, BLOCK)
     for block in np.unique(blocks):
         members = blocks == block
-        drawn[members] = _draw_block(dataset, seed, view, int(block))[rows[members]]
+        drawn[members] = _draw_block(stream, seed, dataset, view, int(block))[rows[members]]
     return drawn
 
 
 @lru_cache(maxsize=HELD_BLOCKS)
-def _draw_block(dataset: str, seed: int, view: int, block: int) -> np.ndarray:
+def _draw_block(stream: streams.Audience, seed: int, dataset: str, view: int, block: int) -> np.ndarray:
     """(BLOCK, DRAWS) float32."""
-    name = int.from_bytes(hashlib.sha256(dataset.encode()).digest()[:8], "big")
-    stream = np.random.Philox(np.random.SeedSequence([name, seed, view, block]))
-    return np.random.Generator(stream).random((BLOCK, DRAWS), dtype=np.float32)
+    return streams.generator(stream, seed, dataset, view, block).random((BLOCK, DRAWS), dtype=np.float32)

@@ -1,26 +1,26 @@
 """From stores on disk to batches: whole chunks are read ahead, mixed in memory, and never a single row.
 
-In which order an epoch meets its samples is a pure function of (seed, epoch) and of what a row weighs: blocks
-of rows are shuffled; as many as weigh `WINDOW_BYTES` are a window; the rows of a window are shuffled and cut
-into batches. Data that weigh no more than a window are shuffled as a whole. Whether data stay in memory or are
-streamed changes nothing but speed.
+In which order an epoch meets its samples is said by `kd.data.order`, which does not know how much memory there is:
+whether data stay in memory or are streamed changes nothing but speed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kd.data.order import Window, shuffled_windows
 from kd.data.storage import RowArray, spans
 from kd.jobs.errors import UserError
+from kd.streams import generator
 
-WINDOW_BYTES = 128 << 20
+ORDERED_BYTES = 128 << 20  # read at once where nothing is shuffled
 READERS = 4  # threads; also where there are fewer processors, to keep a disk busy
 
 
@@ -100,19 +100,18 @@ class Table:
         self._kept: dict[int, dict[str, Tensor]] = {}
         self._buffers: list[dict[str, Tensor]] = [{}, {}]
 
-    def load(self, wanted: Sequence[slice], epoch: int | None, readers: Executor) -> Callable[[], Loaded]:
+    def load(self, wanted: Sequence[slice], epoch: int | None, turn: int, readers: Executor) -> Callable[[], Loaded]:
         """Begin to read some blocks of the view that belongs to an epoch; None: the first view.
 
         Returns:
-            What waits for them and gives them. They are there until the next but one call.
+            What waits for them and gives them. They are there until the next call with the same `turn`, 0 or 1.
         """
         view = 0 if epoch is None else epoch % self.views
         keep = self._keep
         if keep is None:
             # Two buffers in turn: one is read into while the rows of the other are being taken. They are
             # kept, since fresh memory costs as much as reading.
-            self._buffers.reverse()
-            begun = self._read(wanted, view, self._buffers[0], readers)
+            begun = self._read(wanted, view, self._buffers[turn], readers)
             return lambda: Loaded(begun(), whole=False)
         if view not in self._kept:
             whole = self._read([slice(0, self.rows)], view, {}, readers)
@@ -212,16 +211,14 @@ class Share:
         """The parts of a batch that this process computes, one per pass, each with how much of the batch it is.
 
         A sample and the one at its place in the reversed batch stay together, so that whoever pairs them, as
-        `kd.training.mixing` does, finds the same pairs in the parts as in the whole.
+        `kd.training.mixing` does, finds the same pairs in the parts as in the whole. Of a batch of `batch_count`, each
+        part has two samples at least.
         """
         if self.parts == 1:
             return [(1.0, pieces)]
-        owners, first = [], 0
-        for piece in pieces:
-            places = np.arange(len(piece.rows))
-            owners.append((np.minimum(places, places[::-1]) + first) % self.parts)
-            first += -(-len(places) // 2)
-        count = sum(len(piece.rows) for piece in pieces)
+        counts = [len(piece.rows) for piece in pieces]
+        owners = self._owners(counts)
+        count = sum(counts)
         parts = []
         for part in range(self.rank * self.passes, (self.rank + 1) * self.passes):
             own = [np.flatnonzero(owner == part) for owner in owners]
@@ -229,32 +226,26 @@ class Share:
             parts.append((sum(len(each) for each in own) / count, taken))
         return parts
 
+    def _owners(self, counts: Sequence[int]) -> list[np.ndarray]:
+        """Number of the part that each sample goes to, for each dataset.
+
+        Pairs are dealt to the parts in turn and then, two by two, the samples in the middle, which have no partner: so
+        no part has a single sample while another has a whole pair more.
+        """
+        pairs = sum(count // 2 for count in counts)
+        owners, first, middle = [], 0, 2 * pairs
+        for count in counts:
+            places = np.arange(count)
+            units = np.minimum(places, places[::-1]) + first
+            if count % 2:
+                units[count // 2] = middle // 2
+                middle += 1
+            first += count // 2
+            owners.append(units % self.parts)
+        return owners
+
 
 WHOLE = Share()
-
-
-@dataclass(frozen=True)
-class Window:
-    """A part of an epoch that is in memory at once.
-
-    Attributes:
-        spans: consecutive rows that are read, for each dataset.
-        order: (rows,) in which they are met; they are numbered dataset after dataset.
-    """
-
-    spans: list[list[slice]]
-    order: np.ndarray
-    starts: np.ndarray = field(init=False)
-    """Number of the first row of each dataset, and that of all rows."""
-
-    def __post_init__(self) -> None:
-        counts = [sum(each.stop - each.start for each in spans) for spans in self.spans]
-        object.__setattr__(self, "starts", np.cumsum([0, *counts]))
-
-    def rows(self, dataset: int) -> np.ndarray:
-        """Numbers, in its split, of the rows of one dataset."""
-        parts = [np.arange(each.start, each.stop) for each in self.spans[dataset]]
-        return np.concatenate(parts) if parts else np.arange(0)
 
 
 def batch_count(count: int, batch_size: int, share: Share = WHOLE) -> int:
@@ -264,12 +255,12 @@ def batch_count(count: int, batch_size: int, share: Share = WHOLE) -> int:
         UserError: there are not enough samples for one batch of as many parts.
     """
     least = 2 * share.parts
-    if share.parts > 1 and count < least:
+    if count < least:
         raise UserError(
-            f"{count} training samples are too few for {share.passes} passes (recipe accumulate) in each of"
-            f" {share.processes} processes, which take at least {least}"
+            f"training samples: found {count}, expected at least {least}: two for each of {share.passes} passes (recipe"
+            f" accumulate) in each of {share.processes} processes"
         )
-    return max(1, min(-(-count // batch_size), count // least))
+    return min(-(-count // batch_size), count // least)
 
 
 def shuffled_batches(
@@ -289,8 +280,9 @@ def shuffled_batches(
         For each batch a piece of each dataset, some perhaps without rows.
     """
     count = sum(each.tables[0].rows for each in datasets)
-    stream = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch, count])))
-    windows = shuffled_windows([_weights(each) for each in datasets], stream)
+    windows = shuffled_windows(
+        [_weights(each) for each in datasets], batch_size, generator("order", seed, epoch, count)
+    )
     batches = batch_count(count, batch_size, share)
     sizes = [len(each) for each in np.array_split(np.empty(count, np.int8), batches)]
     return _batches(datasets, windows, sizes, epoch, start)
@@ -299,7 +291,7 @@ def shuffled_batches(
 def ordered_batches(dataset: Fed, batch_size: int) -> Iterator[Piece]:
     """Every sample of a dataset in the order of its rows, in the first view."""
     rows, block, row_bytes = _weights(dataset)
-    step = block * max(1, WINDOW_BYTES // (block * row_bytes))
+    step = block * max(1, ORDERED_BYTES // (block * row_bytes))
     windows = [Window([[part]], np.arange(part.stop - part.start)) for part in spans(rows, step)]
     sizes = [part.stop - part.start for part in spans(rows, batch_size)]
     return (pieces[0] for pieces in _batches([dataset], windows, sizes, None))
@@ -309,36 +301,6 @@ def _weights(dataset: Fed) -> tuple[int, int, int]:
     """Rows, rows in a block, and bytes of a row."""
     tables = dataset.tables
     return tables[0].rows, max(table.block for table in tables), sum(table.row_bytes for table in tables)
-
-
-def shuffled_windows(weights: Sequence[tuple[int, int, int]], stream: np.random.Generator) -> list[Window]:
-    """Cut an epoch into windows.
-
-    Args:
-        weights: of each dataset: rows, rows in a block, bytes of a row.
-        stream: of random numbers.
-    """
-    blocks = [
-        (number, part, (part.stop - part.start) * row_bytes)
-        for number, (rows, block, row_bytes) in enumerate(weights)
-        for part in spans(rows, block)
-    ]
-    windows: list[Window] = []
-    filling: list[list[slice]] = [[] for _ in weights]
-    weight = 0
-    for chosen in stream.permutation(len(blocks)):
-        number, part, size = blocks[chosen]
-        if weight and weight + size > WINDOW_BYTES:
-            windows.append(_window(filling, stream))
-            filling, weight = [[] for _ in weights], 0
-        filling[number].append(part)
-        weight += size
-    return [*windows, _window(filling, stream)]
-
-
-def _window(parts: list[list[slice]], stream: np.random.Generator) -> Window:
-    count = sum(each.stop - each.start for spans in parts for each in spans)
-    return Window([sorted(each, key=lambda part: part.start) for each in parts], stream.permutation(count))
 
 
 def _batches(
@@ -351,21 +313,21 @@ def _batches(
     if not windows:
         return
 
-    def load(window: Window) -> list[list[Callable[[], Loaded]]]:
+    def load(number: int) -> list[list[Callable[[], Loaded]]]:
         return [
-            [table.load(spans, epoch, readers) for table in each.tables]
-            for each, spans in zip(datasets, window.spans, strict=True)
+            [table.load(spans, epoch, number % 2, readers) for table in each.tables]
+            for each, spans in zip(datasets, windows[number].spans, strict=True)
         ]
 
     begun: list[Piece] | None = None
     missing = iter(sizes)
     want = next(missing)
     with ThreadPoolExecutor(READERS) as readers:
-        ahead = load(windows[0])
+        ahead = load(0)
         for number, window in enumerate(windows):
             loaded = [[finish() for finish in tables] for tables in ahead]
             if number + 1 < len(windows):
-                ahead = load(windows[number + 1])
+                ahead = load(number + 1)
             rows = [window.rows(dataset) for dataset in range(len(datasets))]
             while start < len(window.order):
                 chosen = window.order[start : start + want]

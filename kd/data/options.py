@@ -7,13 +7,25 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import Field
 
-from kd.options import BaseOptions
+from kd.options import BaseOptions, expected
 
 Resize = Literal["squash", "crop"]
 Task = Literal["single_label", "multi_label"]
 PolicyName = Literal["autoaugment_imagenet", "autoaugment_cifar10", "autoaugment_svhn", "randaugment", "trivialaugment"]
 Size = Annotated[int, Gt(0)] | Annotated[float, Gt(0), Lt(1)]
 Fraction = Annotated[float, Ge(0), Le(1)]
+Byte = Annotated[int, Ge(0), Le(255)]
+Colour = tuple[Byte, Byte, Byte]
+Ground = Annotated[
+    Literal["white", "black"] | Colour, expected("white, black, or [red, green, blue] of whole numbers in 0..255")
+]
+
+WHITE: Colour = (255, 255, 255)
+
+
+def ground_colour(ground: Ground) -> Colour:
+    """Red, green and blue in 0..255."""
+    return {"white": WHITE, "black": (0, 0, 0)}[ground] if isinstance(ground, str) else ground
 
 
 class Augmentation(BaseOptions):
@@ -67,5 +79,5 @@ class SplitOptions(BaseOptions):
     """Validation images, for model selection; null: all that the source gives, or 0.15 of train."""
     test: Size | None = None
     """Test images, read once at the end; null: all that the source gives, or 0.15 of train."""
-    seed: int = 0
+    seed: Annotated[int, Ge(0)] = 0
     """Seed of the draw."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from kd.jobs.differences import spec_differences
-from kd.jobs.errors import UserError
-from kd.jobs.job import JOB, Job
+from kd.jobs.errors import UserError, shown
+from kd.jobs.job import Job, read_job
 from kd.jobs.manifest import load_manifest
 
 MADE_FROM = "made_from"
@@ -30,11 +30,11 @@ def _origin(record: dict[str, Any]) -> Origin:
 
 def begun_origin(directory: Path) -> Origin | None:
     """Of what a directory is being made into; None outside the frame of a job."""
-    path = directory / JOB
-    return origin_of(Job.model_validate_json(path.read_text())) if path.is_file() else None
+    job = read_job(directory)
+    return None if job is None else origin_of(job)
 
 
-def check_origin(found: Origin | None, store: Path) -> None:
+def check_origin(found: Any, store: Path) -> None:
     """Compare what a store says of itself with the manifest beside it, if there is one.
 
     Raises:
@@ -49,11 +49,11 @@ def check_origin(found: Origin | None, store: Path) -> None:
         )
 
 
-def origin_difference(found: Origin | None, manifest: dict[str, Any]) -> str | None:
+def origin_difference(found: Any, manifest: dict[str, Any]) -> str | None:
     """The first field of a store's own record that differs from a manifest, found -> expected, or None."""
     expected = _origin(manifest)
-    if found is None:
-        return f"{MADE_FROM}: absent"
+    if not isinstance(found, dict):
+        return f"{MADE_FROM}: absent" if found is None else f"{MADE_FROM}: found {shown(found)}"
     # What was adopted has the key that it was made under, and differs in code alone.
     keys, adopted = [expected["key"]], manifest.get("adopted")
     while adopted:

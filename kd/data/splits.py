@@ -70,10 +70,17 @@ def _count(size: float, of: int) -> int:
 
 def _draw(pool: np.ndarray, labels: np.ndarray, count: int, code: int, options: SplitOptions) -> np.ndarray:
     """Draw `count` of `pool` so that every prefix of the draw has the pool's class proportions."""
-    if not 0 < count <= len(pool):
+    wanted, name = getattr(options, SPLITS[code]), SPLITS[code]
+    if count == 0:
+        said = f"the default, {DEFAULT_FRACTION}" if wanted is None else str(wanted)
         raise UserError(
-            f"split.{SPLITS[code]}: {getattr(options, SPLITS[code])} asks for {count} images,"
-            f" {len(pool)} are there to draw from"
+            f"split.{name}: {said} of {len(pool)} images is none; say a count of at least 1 or a larger fraction, or"
+            " give the dataset more images"
+        )
+    if count > len(pool):
+        raise UserError(
+            f"split.{name}: {wanted} asks for {count} images, {len(pool)} are there to draw from; say fewer, or draw"
+            " fewer for the other splits"
         )
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([options.seed, code])))
     shuffled = rng.permutation(pool)

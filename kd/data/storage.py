@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.storage import LocalStore
 
 from kd.data.origin import MADE_FROM, begun_origin, check_origin
-from kd.jobs.errors import UserError
-from kd.jobs.files import CHECKSUM_BYTES, link_or_copy
+from kd.jobs.errors import UserError, shown
+from kd.jobs.files import CHECKSUM_BYTES, PARTIAL, link_or_copy, remove
 
 FORMAT = 3  # of packed datasets and stores of embeddings and targets, as config/README.md describes it
 CHUNK_BYTES = 8 << 20
@@ -65,7 +66,7 @@ class RowArray:
         attributes: whatever its writer noted.
 
     Raises:
-        UserError: the array is not laid out as `create_rows` does it.
+        UserError: the array is not laid out as `create_rows` does it, or is larger than what lies on the disk.
     """
 
     def __init__(self, array: zarr.Array[Any], *, views: bool) -> None:
@@ -79,14 +80,29 @@ class RowArray:
         shape: tuple[int, ...] = tuple(array.shape)
         chunks: tuple[int, ...] = tuple(array.chunks)
         whole = chunks[axis + 1 :] == shape[axis + 1 :] and all(size == 1 for size in chunks[:axis])
-        if not raw or not whole:
-            raise UserError(f"{self.path}: expected raw chunks of whole rows with a CRC32C, found {array.metadata}")
+        numbers = np.dtype(array.dtype).kind in "fiu"
+        if not raw or not whole or not numbers or len(shape) <= axis or 0 in chunks:
+            found = shown(array.metadata)
+            raise UserError(f"{self.path}: expected numbers in raw chunks of whole rows with a CRC32C, found {found}")
         self.views = shape[0] if views else 1
         self.rows, self.dtype = shape[axis], np.dtype(array.dtype)
         self.row_shape: tuple[int, ...] = shape[axis + 1 :]
         self.chunk = chunks[axis]
         self.row_bytes = row_size(self.row_shape, self.dtype.name)
         self.attributes = array.attrs.asdict()
+        if array.store.read_only and self.rows and self.views:
+            self._check_size(-(-self.rows // self.chunk) - 1, self.views - 1)
+
+    def _check_size(self, chunk: int, view: int) -> None:
+        """Refuse a chunk that is not there or has another size than the array says: before memory is taken for it."""
+        path = self.file(chunk, view)
+        try:
+            size = path.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            raise UserError(f"{path}: chunk is missing; {self._remedy()}") from None
+        expected = self.chunk * self.row_bytes + CHECKSUM_BYTES
+        if size != expected:
+            raise UserError(f"{path}: {size} bytes, expected {expected}; {self._remedy()}")
 
     def file(self, chunk: int, view: int = 0) -> Path:
         """The file that holds a chunk."""
@@ -130,6 +146,8 @@ class RowArray:
         """
         rows = rows or slice(0, self.rows)
         if out is None:
+            for edge in {rows.start, rows.stop - 1} if rows.start < rows.stop else ():
+                self._check_size(edge // self.chunk, view)
             out = np.empty((rows.stop - rows.start, *self.row_shape), self.dtype)
         for part in self.chunks(rows):
             self._read_chunk(part, view, out[part.start - rows.start : part.stop - rows.start])
@@ -146,23 +164,17 @@ class RowArray:
     def _read_chunk(self, rows: slice, view: int, out: np.ndarray) -> None:
         """Fill `out` with rows of one chunk; all of the chunk is read and checked."""
         path = self.file(rows.start // self.chunk, view)
+        self._check_size(rows.start // self.chunk, view)
         whole: np.ndarray = out if len(out) == self.chunk else np.empty((self.chunk, *self.row_shape), self.dtype)
         content = whole.reshape(-1).view(np.uint8)
         computed = 0
-        try:
-            with path.open("rb") as stream:
-                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
-                # In pieces: what has just been read is checked while it is in the processor's cache.
-                for piece in spans(len(content), PIECE_BYTES):
-                    if stream.readinto(content[piece].data) < piece.stop - piece.start:
-                        break  # the size, below, says that it is cut off
-                    computed = google_crc32c.extend(computed, content[piece])
-                checksum = stream.read(CHECKSUM_BYTES)
-        except FileNotFoundError:
-            raise UserError(f"{path}: chunk is missing; {self._remedy()}") from None
-        size, expected = path.stat().st_size, len(content) + CHECKSUM_BYTES
-        if size != expected:
-            raise UserError(f"{path}: {size} bytes, expected {expected}; {self._remedy()}")
+        with path.open("rb") as stream:
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+            # In pieces: what has just been read is checked while it is in the processor's cache.
+            for piece in spans(len(content), PIECE_BYTES):
+                stream.readinto(content[piece].data)
+                computed = google_crc32c.extend(computed, content[piece])
+            checksum = stream.read(CHECKSUM_BYTES)
         if computed != int.from_bytes(checksum, "little"):
             raise UserError(f"{path}: does not have the CRC32C that it was written with; {self._remedy()}")
         if whole is not out:
@@ -199,9 +211,12 @@ def create_rows(
         views: length of the leading axis.
         chunk: rows in a chunk; 0: `chunk_rows` says.
         attributes: to be noted with it.
+
+    Raises:
+        UserError: it is already there, and not of this layout.
     """
+    shape, chunks = array_layout(rows, row_shape, dtype, views, chunk)
     if name not in group:
-        shape, chunks = array_layout(rows, row_shape, dtype, views, chunk)
         group.create_array(
             name,
             shape=shape,
@@ -211,7 +226,11 @@ def create_rows(
             fill_value=fill_value(np.dtype(dtype)),
             attributes=attributes,
         )
-    return open_rows(group, name, views=views > 0)
+    array = open_rows(group, name, views=views > 0)
+    found = (array.views, array.rows, *array.row_shape, array.chunk, array.dtype)
+    if found != (views or 1, rows, *row_shape, chunks[int(views > 0)], np.dtype(dtype)):
+        raise UserError(f"{array.path}: is laid out otherwise than wanted, {found}; delete it and run again")
+    return array
 
 
 def array_layout(
@@ -242,10 +261,24 @@ def open_rows(group: zarr.Group, name: str, *, views: bool = False) -> RowArray:
     Raises:
         UserError: there is none of that name.
     """
-    array = group.get(name)
+    with zarr_errors(f"{group.store_path}/{name}"):
+        array = group.get(name)
     if not isinstance(array, zarr.Array):
         raise UserError(f"{group.store_path}: holds no array {name}")
     return RowArray(array, views=views)
+
+
+@contextmanager
+def zarr_errors(store: object) -> Iterator[None]:
+    """Say in one line that the description of a store cannot be read; Zarr raises whatever it meets."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{store}: is no Zarr store that can be read ({shown(error)}); delete it and run again"
+        ) from error
 
 
 def create_group(path: Path, attributes: dict[str, Any]) -> zarr.Group:
@@ -256,8 +289,8 @@ def create_group(path: Path, attributes: dict[str, Any]) -> zarr.Group:
     origin = begun_origin(path.parent)
     if path.is_dir() and _attributes(path).get(MADE_FROM) != origin:
         shutil.rmtree(path)
-    for partial in path.rglob("*.partial"):
-        partial.unlink()
+    for partial in path.rglob(f"*{PARTIAL}"):
+        remove(partial)
     root = zarr.open_group(path, mode="a")
     root.attrs.update({"format": FORMAT} | attributes | ({} if origin is None else {MADE_FROM: origin}))
     return root
@@ -265,9 +298,22 @@ def create_group(path: Path, attributes: dict[str, Any]) -> zarr.Group:
 
 def _attributes(path: Path) -> dict[str, Any]:
     try:
-        return zarr.open_group(path, mode="r").attrs.asdict()
-    except (FileNotFoundError, ValueError):  # not there, or cut short
+        return read_group(path).attrs.asdict()
+    except UserError:  # not there, or cut short
         return {}
+
+
+def read_group(path: Path) -> zarr.Group:
+    """A store, of whatever format and artefact, for reading.
+
+    Raises:
+        UserError: there is none that can be read.
+    """
+    try:
+        with zarr_errors(path):
+            return zarr.open_group(path, mode="r", zarr_format=3)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no Zarr store here; delete {path.parent} and run again") from error
 
 
 def open_group(path: Path) -> zarr.Group:
@@ -277,14 +323,11 @@ def open_group(path: Path) -> zarr.Group:
         UserError: there is none, it was written by another version of this program, or it is another
             artefact's than the manifest beside it says.
     """
-    try:
-        root = zarr.open_group(path, mode="r")
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no Zarr store here; delete {path.parent} and run again") from error
+    root = read_group(path)
     attributes: dict[str, Any] = root.attrs.asdict()
     found = attributes.get("format")
     if found != FORMAT:
         remedy = "update kd" if isinstance(found, int) and found > FORMAT else f"delete {path.parent} and run again"
-        raise UserError(f"{path}: has format {found!r}, this version of kd reads format {FORMAT}; {remedy}")
+        raise UserError(f"{path}: has format {shown(repr(found))}, this version of kd reads format {FORMAT}; {remedy}")
     check_origin(attributes.get(MADE_FROM), path)
     return root

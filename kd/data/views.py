@@ -1,4 +1,4 @@
-"""Views: what a network sees of a sample, as a pure function of (dataset, seed, view number, sample id).
+"""Views: what a network sees of a sample, as a pure function of (stream, seed, dataset, view number, sample id).
 
 Nothing depends on batch order, batch size, worker or device. So an embedding that was cached for view v
 belongs exactly to what a student sees in view v, in whatever batch it meets the sample.
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kd import streams
 from kd.data.draws import draw
 from kd.data.options import Augmentation
 from kd.data.packed import DatasetInfo
@@ -30,14 +31,17 @@ class Views:
     """The views of one dataset under one seed.
 
     Args:
+        stream: who sees them; see `kd.streams.Audience`.
         dataset: whose samples; its name seeds the views.
         seed: of the run.
         augmentation: what is done to a picture; None: every view is the picture itself.
     """
 
-    def __init__(self, dataset: DatasetInfo, seed: int, augmentation: Augmentation | None) -> None:
+    def __init__(
+        self, stream: streams.Audience, dataset: DatasetInfo, seed: int, augmentation: Augmentation | None
+    ) -> None:
         self.augmentation = augmentation
-        self._dataset, self._seed = dataset.name, seed
+        self._stream, self._dataset, self._seed = stream, dataset.name, seed
         self._policy = None if augmentation is None or augmentation.policy is None else Policy(augmentation)
 
     def __call__(self, images: Tensor, ids: np.ndarray, view: int) -> Tensor:
@@ -53,7 +57,7 @@ class Views:
         """
         if self.augmentation is None:
             return to_float(images)
-        drawn = draw(self._dataset, self._seed, view, ids)
+        drawn = draw(self._stream, self._seed, self._dataset, view, ids)
         draws = torch.from_numpy(drawn).to(images.device)
         if self.augmentation.cutout:
             images = cutout(images, draws, self.augmentation)

@@ -5,8 +5,11 @@ via attention transfer", ICLR 2017.
 
     L = a sum_levels mean (q_S - q_T)^2 + w label loss,   q = v / |v|,   v = sum over channels of map^2
 
-q has an entry for each place of the grid; a student's map is first resampled to the teacher's grid. The mean is over
-samples and places. The default a = 1000 is that of CRD's comparisons (ICLR 2020).
+q has an entry for each place of the grid. The mean is over samples and places. The default a = 1000 is that of CRD's
+comparisons (ICLR 2020). |v| counts as 1e-6 at least, as otherwise gradients would grow without bound where a map dies.
+
+Where the grids differ, a student's map is resampled to the teacher's grid. The authors' code shrinks the larger of both
+to the smaller grid instead; so where the student's is the smaller one, a = 1000 means something else than there.
 
     distiller: {name: at, levels: [L4, L3, L2], weight: 1000}
 """

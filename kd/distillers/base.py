@@ -74,6 +74,10 @@ class Batch(Protocol):
     def whole(self) -> int:
         """How many samples the step of the optimiser has; B of them are here, where it is computed in parts."""
 
+    @property
+    def seed(self) -> int:
+        """For a torch.Generator, if the loss draws: that of the step, in all processes and passes."""
+
 
 class Distiller(BaseOptions):
     """A method: its options and its loss. Subclasses are called `Method`, one in each module of this folder.

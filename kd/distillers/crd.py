@@ -93,7 +93,8 @@ class Method(Distiller):
         vectors = directions(widened(torch.stack([ours, theirs])))
         memory, classes = parts.get_buffer("memory"), parts.get_buffer("classes")
 
-        drawn = torch.randperm(len(classes), device=classes.device)[: self.negatives]
+        stream = torch.Generator(classes.device).manual_seed(batch.seed)
+        drawn = torch.randperm(len(classes), device=classes.device, generator=stream)[: self.negatives]
         others = (classes[drawn] != batch.labels.unsqueeze(1)) & (drawn != batch.rows.unsqueeze(1))  # (B, K)
         positives = (vectors * memory[:, batch.rows].flip(0)).sum(dim=2, keepdim=True)
         scores = torch.cat([positives, products(vectors, memory[:, drawn].flip(0))], dim=2) / self.temperature

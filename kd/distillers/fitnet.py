@@ -6,7 +6,7 @@ Romero, Ballas, Kahou, Chassang, Gatta, Bengio, "FitNets: hints for thin deep ne
 
 r is a trained 1x1 conv to the teacher's channels, resampled to the teacher's grid; MSE is the element mean. Hint and
 labels are learnt together, not one after the other as in the paper. The default a = 100 is that of CRD's comparisons
-(ICLR 2020).
+(ICLR 2020), in whose code batch norm and a ReLU follow the conv; here it is linear.
 
     distiller: {name: fitnet, level: L3, weight: 100}
 """

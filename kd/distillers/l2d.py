@@ -11,6 +11,8 @@ on the batch size. In `batch_mean` it does not, but for CD: the rarer a class, t
 
     L = w BCE / N + (a / 64) MLD + b CD / N + c ID / N,   in batches of 64 equal to `paper` / 64
 
+BCE and MLD are computed from logits, without the clamp of probabilities at 1e-8 that the authors' code has; see `mld`.
+
     distiller: {name: l2d, mld_weight: 10, cd_weight: 100, id_weight: 1000, reduction: paper}
 """
 

@@ -14,6 +14,7 @@ from kd.models.outputs import Outputs
 
 REFERENCE_BATCH = 64  # the batch size that L2D's weights belong to
 PAIRS_AT_ONCE = 4096
+LEAST_LENGTH = 1e-6  # what is divided by a length is divided by this at least: else gradients grow as maps die
 
 
 def at(outputs: Outputs, name: str) -> Tensor:
@@ -82,9 +83,9 @@ def warm_up(epoch: int, epochs: int) -> float:
 
 
 def directions(vectors: Tensor) -> Tensor:
-    """(..., d) at unit length; a vector of zeros stays one, and its gradient is 0."""
+    """(..., d) at unit length; vectors that are shorter than `LEAST_LENGTH` are divided by that."""
     lengths: Tensor = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    return vectors / lengths.masked_fill(lengths == 0, torch.inf)
+    return vectors / lengths.clamp_min(LEAST_LENGTH)
 
 
 def products(left: Tensor, right: Tensor) -> Tensor:
@@ -157,7 +158,7 @@ def structural_distance(student: Tensor, teacher: Tensor, sets: Tensor) -> Tenso
 def relative_distances(points: Tensor, first: Tensor, second: Tensor, sets: Tensor, count: int) -> Tensor:
     """Euclidean distances of pairs of points, divided by the mean of those above 0 in the same set.
 
-    Where all points of a set are the same, 0.
+    Where all points of a set are the same, 0; where that mean is below `LEAST_LENGTH`, they are divided by that.
 
     Args:
         points: (M, d).
@@ -173,7 +174,7 @@ def relative_distances(points: Tensor, first: Tensor, second: Tensor, sets: Tens
     zeros = distances.new_zeros(count)
     counts = zeros.index_add(0, sets, (distances > 0).to(distances.dtype))
     means = zeros.index_add(0, sets, distances) / counts.clamp_min(1)
-    return distances / means.masked_fill(means == 0, 1)[sets]
+    return distances / means.clamp_min(LEAST_LENGTH)[sets]
 
 
 class _Distances(torch.autograd.Function):

@@ -6,6 +6,9 @@ Yang, Xie, Zong, Feng, Niu, Sugiyama, Huang, "Multi-label knowledge distillation
 
 a = 10 is its weight in L2D, where T = 1; the temperature is ours. `reduction` is as in `l2d`.
 
+Logarithms of probabilities are computed from logits. The authors clamp probabilities at 1e-8 before the logarithm; for
+a logit of 17 or more, whose probability rounds to 1 in float32, their loss is infinite, where this one is exact.
+
     distiller: {name: mld, weight: 10, temperature: 1}
 """
 

@@ -15,6 +15,7 @@ HCL is the mean squared error of the maps themselves and of both pooled to 4x4, 
 u grows linearly to 1 over the first `warmup` epochs. a = 1 is the authors' for ImageNet, 20 epochs are theirs for
 CIFAR-100. Their student also has the pooled vector as its deepest level, here it has the maps alone. Where the grids
 of both differ, maps are averaged or interpolated before the 3x3 conv; theirs takes nearest places, and hands those on.
+Convs start as torch initialises them by default; theirs with kaiming_uniform, a = 1, of weights 1.7 times as large.
 
     distiller: {name: reviewkd, levels: [L4, L3, L2], weight: 1, warmup: 20}
 """

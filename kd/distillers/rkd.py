@@ -6,7 +6,8 @@ Park, Kim, Lu, Cho, "Relational knowledge distillation", CVPR 2019.
 
 h is smooth-L1 (beta 1). D_ij is the Euclidean distance between vectors of the batch, m the mean of those above 0;
 cos_ijk is the cosine of the angle at x_i between x_j and x_k. Means are over all N^2 and all N^3 entries. The defaults
-25 and 50 are those of CRD's comparisons (ICLR 2020). Angles take memory for N^2 D + N^3 numbers.
+25 and 50 are those of CRD's comparisons (ICLR 2020). m and the sides of an angle count as 1e-6 at least, as otherwise
+gradients would grow without bound where vectors meet. Angles take memory for N^2 D + N^3 numbers.
 
     distiller: {name: rkd, distance_weight: 25, angle_weight: 50}
 """

@@ -5,7 +5,8 @@ Tung, Mori, "Similarity-preserving knowledge distillation", ICCV 2019.
     L = a |G_S - G_T|^2 / N^2 + w label loss
 
 G (N, N) holds the scalar products of the N samples of the batch, each row at unit length; widths and grids of student
-and teacher may differ. The default a = 3000 is that of CRD's comparisons (ICLR 2020).
+and teacher may differ. The default a = 3000 is that of CRD's comparisons (ICLR 2020). A row counts as 1e-6 long at
+least, as otherwise gradients would grow without bound where maps die.
 
     distiller: {name: sp, level: L2, weight: 3000}
 """

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from kd.data.storage import RowArray, create_rows, open_rows
 from kd.embeddings.options import STORED_DTYPES, CacheOptions, Dtype
-from kd.jobs.errors import UserError
+from kd.jobs.errors import UserError, shown
 from kd.models.spec import MAP_LEVELS
 
 IN_MEMORY = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.float16}
@@ -62,10 +62,14 @@ class EncodedArray:
         """An array for reading.
 
         Raises:
-            UserError: there is none.
+            UserError: there is none that can be read.
         """
         array = open_rows(group, name, views=True)
-        dtype = cast("Dtype", array.attributes["precision"])
+        dtype = cast("Dtype", array.attributes.get("precision"))
+        if not isinstance(dtype, str) or array.dtype != STORED_DTYPES.get(dtype):
+            raise UserError(
+                f"{array.path}: precision: found {shown(dtype)} with {array.dtype}; delete it and run again"
+            )
         scales = open_rows(group, f"{name}_scale", views=True) if dtype == "int8" else None
         return cls(name, dtype, array, scales)
 

@@ -58,7 +58,7 @@ def embedding_differences(job: Job, upstream: Mapping[str, Path], device: str, r
     teacher = LiveTeachers([upstream["teacher"]], spec.arrays, spec.dataset, spec.cache, fabric)
     for name in SPLITS:
         split = open_split(upstream["dataset"], name)
-        views = Views(split.info, spec.seed, spec.augmentation)
+        views = Views("shared", split.info, spec.seed, spec.augmentation)
 
         def compute(picked: np.ndarray, view: int) -> Mapping[str, Tensor]:
             pixels = fabric.to_device(_picked_rows(split.images, picked))  # noqa: B023

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+from scipy import stats
 
 from kd.jobs.job import Job
 from kd.plan import STAGES, Plan, Row
@@ -16,7 +18,7 @@ Read = Callable[[Job], dict[str, Any]]
 
 PLACE = ("experiment", "dataset", "row", "level", "variant")
 """What tells networks apart, but for their seed."""
-SUMMARY_COLUMNS = (*PLACE, "metric", "selection", "n_seeds", "mean", "std", "gain", "gain_se")
+SUMMARY_COLUMNS = (*PLACE, "metric", "selection", "n_seeds", "mean", "std", "gain", "gain_se", "gain_p")
 REFERENCES = ("vanilla", "individual")
 """Rows that gains are over: the first that there is."""
 METHODS = ("kd", "dkd", "fitnet", "at", "sp", "crd", "rkd", "pkt", "reviewkd", "mse", "ps", "mld", "cd", "id", "l2d")
@@ -75,7 +77,7 @@ def summary(measured: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
     That is `vanilla`, the student's network, where the experiment has it for the dataset, else the individual
     teacher of the dataset. `gain` is the mean over seeds of the difference, in points, to that of the same seed;
     `gain_se` is the standard error of that mean (the standard deviation of the differences over the square
-    root of their number), empty for one seed.
+    root of their number), and `gain_p` the p-value of a two-sided paired t-test; both are empty for one seed.
 
     Args:
         measured: as from `measurements`.
@@ -91,6 +93,7 @@ def summary(measured: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
         std=("value", "std"),
         gain=("difference", "mean"),
         gain_se=("difference", "sem"),
+        gain_p=("difference", _p_value),
     ).reset_index()
 
     def order(line: Any) -> tuple[Any, ...]:
@@ -99,8 +102,35 @@ def summary(measured: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
         return line.experiment, dataset, row, line.level, variant, line.metric, line.selection
 
     lines = list(table.itertuples())
-    rounded: pd.DataFrame = table.loc[[line.Index for line in sorted(lines, key=order)]].round(3)
+    ordered = table.loc[[line.Index for line in sorted(lines, key=order)]]
+    rounded: pd.DataFrame = ordered.round(dict.fromkeys(("mean", "std", "gain", "gain_se"), 3) | {"gain_p": 5})
     return rounded[list(SUMMARY_COLUMNS)].reset_index(drop=True)
+
+
+class Gain(NamedTuple):
+    """Mean of paired differences in points, its standard error, and the p-value of a two-sided paired t-test."""
+
+    mean: float
+    se: float
+    p: float
+
+
+def paired_gain(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Gain:
+    """Differences between two networks, by the seeds that both have; `se` and `p` are NaN for a single seed."""
+    differences = np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
+    if len(differences) < 2:
+        return Gain(float(differences.mean()), np.nan, np.nan)
+    error = differences.std(ddof=1) / np.sqrt(len(differences))
+    return Gain(float(differences.mean()), float(error), _p_value(pd.Series(differences)))
+
+
+def _p_value(differences: pd.Series) -> float:
+    known = differences.dropna()
+    if len(known) < 2:
+        return np.nan
+    if known.std() == 0:  # the test statistic would be 0 / 0 or infinite
+        return 1.0 if known.iloc[0] == 0 else 0.0
+    return float(stats.ttest_1samp(known, 0.0).pvalue)
 
 
 def _references(measured: pd.DataFrame) -> pd.DataFrame:

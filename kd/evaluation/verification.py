@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import zarr
+from pydantic import ValidationError
 
 from kd.data.origin import MADE_FROM, origin_difference
-from kd.data.storage import open_group
+from kd.data.storage import open_group, read_group, zarr_errors
 from kd.jobs.differences import job_differences
 from kd.jobs.errors import UserError
 from kd.jobs.files import damage
 from kd.jobs.job import Job, artefact_key
 from kd.jobs.manifest import load_manifest
+from kd.jobs.reading import check_plain
 
+MOST_MISSING = 100  # chunks of a store that are named
 RECOMPUTED = ("cache_embeddings", "cache_targets")
 
 
@@ -35,6 +38,11 @@ def find_problems(job: Job, rows: int) -> Iterator[str]:
     if manifest is None:
         yield f"{job.directory}: is not finished"
         return
+    try:
+        check_plain(job.directory)
+    except UserError as error:
+        yield str(error)
+        return
     problems = [*_manifest_problems(manifest, job), *_file_problems(manifest, job.directory)]
     yield from problems
     if job.stage in RECOMPUTED and not any("zarr.json" in problem for problem in problems):
@@ -45,21 +53,23 @@ def job_at(directory: Path) -> Job:
     """The job of a finished artefact, as its manifest tells it and its place names it.
 
     Raises:
-        UserError: there is no manifest that can be read.
+        UserError: there is no manifest that can be read, or this is no place of an artefact.
     """
     directory = directory.absolute()
     manifest = load_manifest(directory)
     if manifest is None:
         raise UserError(f"{directory}: not a finished artefact, manifest.json is missing")
     told = {field: manifest[field] for field in ("config_key", "code", "spec")}
-    stage, name, key = directory.parts[-3:]
+    *_, stage, name, key = ("", "", "", *directory.parts)
     upstream = {
         role: up | {"directory": directory.parents[2] / up["stage"] / up["name"] / up["key"]}
         for role, up in manifest["upstream"].items()
     }
-    return Job.model_validate(
-        told | {"stage": stage, "name": name, "key": key, "directory": directory, "upstream": upstream}
-    )
+    place = {"stage": stage, "name": name, "key": key, "directory": directory}
+    try:
+        return Job.model_validate(told | place | {"upstream": upstream})
+    except ValidationError as error:
+        raise UserError(f"{directory}: expected a directory RESULTS/STAGE/NAME/KEY") from error
 
 
 def _manifest_problems(manifest: dict[str, Any], job: Job) -> Iterator[str]:
@@ -85,26 +95,44 @@ def _file_problems(manifest: dict[str, Any], directory: Path) -> Iterator[str]:
     listed = {directory / record["path"] for record in manifest["files"]}
     for store in sorted(directory.glob("*.zarr")):
         try:
-            root = zarr.open_group(store, mode="r")
-            missing = [path for path in _chunk_files(root, store) if not path.is_file()]
-        except (FileNotFoundError, ValueError) as error:
-            yield f"{store}: is not a Zarr store that can be read ({error})"
+            root = read_group(store)
+            missing = list(itertools.islice(_missing_chunks(root, store, listed), MOST_MISSING))
+        except UserError as error:
+            yield str(error)
             continue
-        yield from (f"{path}: is missing, and its manifest does not list it" for path in missing if path not in listed)
+        yield from (f"{path}: is missing, and its manifest does not list it" for path in missing)
         attributes: dict[str, Any] = root.attrs.asdict()
         other = origin_difference(attributes.get(MADE_FROM), manifest)
         if other is not None:
             yield f"{store}/zarr.json: is the store of another artefact than its manifest says: {other}"
 
 
-def _chunk_files(group: zarr.Group, folder: Path) -> Iterator[Path]:
-    """Where every chunk of every array must be."""
-    for name, array in group.arrays():
-        counts = (-(-size // chunk) for size, chunk in zip(array.shape, array.chunks, strict=True))
-        for place in itertools.product(*map(range, counts)):
-            yield folder.joinpath(name, "c", *map(str, place))
-    for name, inner in group.groups():
-        yield from _chunk_files(inner, folder / name)
+def _missing_chunks(group: zarr.Group, folder: Path, listed: set[Path]) -> Iterator[Path]:
+    """Where chunks of arrays must be, and are not, although nobody says that they were there.
+
+    Raises:
+        UserError: the description of an array cannot be read.
+    """
+    with zarr_errors(folder):
+        members = dict(group.members())
+    for name, member in members.items():
+        if isinstance(member, zarr.Group):
+            yield from _missing_chunks(member, folder / name, listed)
+            continue
+        counts = [-(-size // chunk) if chunk else 0 for size, chunk in zip(member.shape, member.chunks, strict=True)]
+        for place in _places(counts):
+            path = folder.joinpath(name, "c", *map(str, place))
+            if path not in listed and not path.is_file():
+                yield path
+
+
+def _places(counts: list[int]) -> Iterator[tuple[int, ...]]:
+    """All places in a grid, in order; unlike `itertools.product`, nothing is kept in memory."""
+    if not counts:
+        yield ()
+        return
+    for first in range(counts[0]):
+        yield from ((first, *others) for others in _places(counts[1:]))
 
 
 def _recomputed(job: Job, manifest: dict[str, Any], rows: int, *, damaged: bool) -> Iterator[str]:

@@ -104,6 +104,7 @@ class Forecaster:
             "mean": STATISTICS,
             "std": STATISTICS,
             "sizes": facts.sizes,
+            "ground": facts.ground,
         }
         size = group_size(attributes) + file_size(facts.listing_bytes)
         for split in SPLITS:
@@ -174,7 +175,9 @@ class Forecaster:
         try:
             return self.memory.recall(kind, question, measure)
         except UserError as error:
-            raise UserError(f"{key}: {str(error).removeprefix('models: ')}") from error
+            # Models are measured without their names, by which the config knows them.
+            told = str(error).removeprefix("models: ")
+            raise UserError(f"{key}.{told[7:]}" if told.startswith("models.") else f"{key}: {told}") from error
 
     def _model_key(self, job: Job) -> str:
         """Key of the config for the model of a network."""
@@ -349,4 +352,5 @@ def _asked(facts: DatasetFacts) -> dict[str, Any]:
         "classes": facts.classes,
         "image_size": facts.image_size,
         "resize": facts.resize,
+        "ground": facts.ground,
     }

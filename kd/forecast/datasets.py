@@ -7,7 +7,9 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from kd.data.packed import SAMPLES, STORE, most_labels, write_samples
+from kd.data.options import Colour
+from kd.data.packed import SAMPLES, STORE
+from kd.data.packing import most_labels, write_samples
 from kd.data.sources.base import SPLITS
 from kd.data.sources.registry import load_source
 from kd.forecast.memory import Memory
@@ -31,6 +33,9 @@ class DatasetFacts:
         task: decides the form of its labels.
         most_labels: of one picture.
         listing_bytes: of samples.csv.
+        ground: red, green and blue that transparent images are laid on.
+        notes: what was left out or changed, or is missing, in words, and how often; of a dataset that is not packed
+            yet, as far as its files tell without being decoded.
     """
 
     name: str
@@ -42,6 +47,8 @@ class DatasetFacts:
     task: str
     most_labels: int
     listing_bytes: int
+    ground: Colour
+    notes: dict[str, int]
 
 
 def dataset_facts(job: Job, memory: Memory) -> DatasetFacts:
@@ -62,6 +69,8 @@ def dataset_facts(job: Job, memory: Memory) -> DatasetFacts:
         task=spec.task,
         most_labels=found["most_labels"],
         listing_bytes=found["listing_bytes"],
+        ground=spec.ground,
+        notes=found["notes"],
     )
 
 
@@ -78,6 +87,7 @@ def _packed(job: Job) -> dict[str, Any] | None:
             "sizes": manifest["result"]["sizes"],
             "most_labels": manifest["result"]["most_labels"],
             "listing_bytes": records[SAMPLES],
+            "notes": manifest["result"]["notes"],
         }
     except (UserError, OSError, ValueError, KeyError):
         return None
@@ -94,4 +104,5 @@ def _listed(spec: Spec) -> dict[str, Any]:
         "most_labels": most_labels(selection.samples),
         "sizes": {split: len(samples) for split, samples in zip(SPLITS, splits, strict=True)},
         "listing_bytes": len(text.getvalue().encode()),
+        "notes": selection.notes,
     }

@@ -35,6 +35,7 @@ def dataset_info(question: dict[str, Any]) -> DatasetInfo:
         mean=(STATISTIC,) * 3,
         std=(STATISTIC,) * 3,
         sizes={},
+        ground=question["ground"],
     )
 
 
@@ -66,7 +67,8 @@ def measure_network(model: dict[str, Any], datasets: list[dict[str, Any]]) -> di
         network = _build(model, datasets)
         taps, problems = _taps(network)
         if "L1" in problems:
-            raise UserError(f"models: {network.config.architecture}: {problems['L1']}")
+            key = "models.kwargs" if model.get("kwargs") else "models"
+            raise UserError(f"{key}: {network.config.architecture}: {problems['L1']}")
         config = len(network.config.model_dump_json(indent=1))
         return _measured(network) | {"config": config, "taps": taps, "problems": problems}
 
@@ -154,6 +156,8 @@ def _taps(network: Network) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]
     for level in LEVELS:
         try:
             taps[level] = tap_shapes(network, [level])[level]
+            if len(taps[level]) != (1 if level == "L1" else 3):
+                problems[level] = f"level {level}: has the shape {taps[level]}, expected a vector at L1 and else a map"
         except UserError as error:
             problems[level] = str(error)
         except (RuntimeError, AssertionError, ValueError, IndexError, AttributeError, TypeError) as error:

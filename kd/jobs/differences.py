@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from kd.jobs.errors import shown
 from kd.jobs.job import Job
 
 ROOT = Path(__file__).parents[2]
@@ -20,22 +21,23 @@ def spec_differences(found: Any, wanted: Any, path: str = "") -> Iterator[str]:
             inner = f"{path}.{name}" if path else str(name)
             yield from spec_differences(found.get(name, _ABSENT), wanted.get(name, _ABSENT), inner)
     elif found != wanted:
-        yield f"{path}: {_shown(found)} -> {_shown(wanted)}"
+        yield f"{shown(path)}: {_value(found)} -> {_value(wanted)}"
 
 
-def _shown(value: Any) -> str:
-    return "absent" if value is _ABSENT else json.dumps(value)
+def _value(value: Any) -> str:
+    return "absent" if value is _ABSENT else shown(json.dumps(value))
 
 
 def code_differences(found: Mapping[str, str], wanted: Mapping[str, str]) -> Iterator[str]:
     """Each source file that differs."""
     for module in sorted({*found, *wanted}):
+        file = shown(source_file(module))
         if module not in found:
-            yield f"{source_file(module)}: newly imported"
+            yield f"{file}: newly imported"
         elif module not in wanted:
-            yield f"{source_file(module)}: no longer imported"
+            yield f"{file}: no longer imported"
         elif found[module] != wanted[module]:
-            yield f"{source_file(module)}: changed"
+            yield f"{file}: changed"
 
 
 def source_file(module: str) -> str:
@@ -49,7 +51,7 @@ def upstream_differences(found: Mapping[str, Mapping[str, Any]], wanted: Job) ->
     told: dict[str, str] = {}
     for role in dict.fromkeys([*found, *wanted.upstream]):
         if role not in wanted.upstream:
-            told[role] = f"{role}: no longer read"
+            told[role] = f"{shown(role)}: no longer read"
         elif role not in found:
             told[role] = f"{role}: newly read"
         elif found[role]["identity"] != wanted.upstream[role].identity:

@@ -11,8 +11,11 @@ from pathlib import Path
 
 from kd.jobs.errors import UserError
 
-_FREE = "free some space (`python -m kd gc` lists what no config needs)"
-_OWN = "check its owner and mode, or set `results` to a folder that you may write to"
+_FREE = "free some space (`python -m kd gc` lists what no run needs)"
+_OWN = (
+    "check its owner and mode (for a results folder that people share: `chmod g+ws` on it, and `chmod -R g+rwX` on what"
+    " is there)"
+)
 ADVICE = {
     errno.ENOSPC: _FREE,
     errno.EDQUOT: _FREE,
@@ -20,14 +23,15 @@ ADVICE = {
     errno.EACCES: _OWN,
     errno.EPERM: _OWN,
 }
-# Libraries in Rust (safetensors) hand the number on in their text; torch.save hands nothing on.
+# Libraries in Rust (safetensors) hand the number on in their text.
 _RUST = re.compile(r"\(os error (\d+)\)")
+
 _TORCH = ("PytorchStreamWriter", "unexpected pos")
 
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn the failure of a disk, also one that lies behind another error, into a `UserError`.
+    """Turn the failure of a disk, also one that an error names as its cause, into a `UserError`.
 
     Args:
         folder: to be named where the failure names no file.
@@ -44,7 +48,10 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 
 def explain(error: BaseException, folder: Path) -> str | None:
-    """What went wrong, with which file and what to do; None if no disk is behind an error."""
+    """What went wrong, with which file and what to do; None if no disk is the cause of an error.
+
+    An error that merely came up while another one was handled has its own cause, and is not explained by that one.
+    """
     seen: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in seen:
@@ -55,7 +62,9 @@ def explain(error: BaseException, folder: Path) -> str | None:
                 f"{path or folder}: {os.strerror(number).lower()}; {ADVICE[number]};"
                 " what was finished is kept: run the same command again"
             )
-        link = link.__cause__ or link.__context__
+        # When torch cannot write to a stream, its closing words hide the stream's own error.
+        hidden = isinstance(link, RuntimeError) and any(words in str(link) for words in _TORCH)
+        link = link.__cause__ or (link.__context__ if hidden else None)
     return None
 
 
@@ -63,8 +72,5 @@ def _failure(error: BaseException) -> tuple[int, str | None]:
     """Error number and file of one link in a chain of errors."""
     if isinstance(error, OSError):
         return error.errno or 0, None if error.filename is None else str(error.filename)
-    text = str(error)
-    found = _RUST.search(text)
-    if found:
-        return int(found[1]), None
-    return errno.ENOSPC if any(word in text for word in _TORCH) else 0, None
+    found = _RUST.search(str(error))
+    return int(found[1]) if found else 0, None

@@ -82,6 +82,11 @@ def started_by_srun() -> bool:
     return int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_PROCID" in os.environ
 
 
+def slurm_step() -> str:
+    """The step of a Slurm job that this process is one of; a job that is requeued has another one."""
+    return ".".join(os.environ.get(f"SLURM_{name}", "0") for name in ("JOB_ID", "RESTART_COUNT", "STEP_ID"))
+
+
 def is_follower() -> bool:
     """Whether this process is not the first of those that share one training, but one that only computes with it."""
     if max(1, device_count()) * node_count() == 1:

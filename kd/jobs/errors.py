@@ -1,5 +1,7 @@
 """The one exception for mistakes that the user can mend."""
 
+SHOWN = 300  # characters of a text that somebody else wrote
+
 
 class UserError(Exception):
     """A mistake in the config, the data or the environment.
@@ -7,3 +9,11 @@ class UserError(Exception):
     Its text names the config key or the file, what was found and what was expected. Command-line entry
     points print it as one line without a stack of frames and exit with status 1.
     """
+
+
+def shown(text: object, limit: int = SHOWN) -> str:
+    """A text that somebody else wrote, for a message: on one line, without control characters, and not too long."""
+    whole = str(text)
+    line = " ".join(whole[: 4 * limit].split())
+    safe = "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in line)
+    return safe if len(safe) <= limit and len(whole) <= 4 * limit else f"{safe[:limit]}... ({len(whole)} characters)"

@@ -8,14 +8,15 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, BinaryIO
 
 import google_crc32c
 
 from kd.jobs.errors import UserError
 from kd.jobs.job import MANIFEST
+from kd.jobs.reading import is_plain_file, is_plain_folder, open_plain
 
 PARTIAL = ".partial"
 CHECKSUM_BYTES = 4
@@ -35,6 +36,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
         partial.replace(path)
+    except IsADirectoryError as error:
+        raise UserError(f"{path}: is a folder, expected a file or nothing; remove it") from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -43,6 +46,15 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, wholly or not at all."""
     with replacing(path) as partial:
         partial.write_text(text)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link itself, or a folder with all that is in it; nothing, if it is not there."""
+    if is_plain_folder(path):
+        shutil.rmtree(path)
+        return
+    with suppress(FileNotFoundError, NotADirectoryError):
+        path.unlink()
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -64,23 +76,26 @@ def link_or_copy(source: Path, target: Path) -> None:
 def file_digest(path: Path) -> str:
     """The sha256 of a file."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return _sha256(stream)
 
 
-def stored_checksum(path: Path) -> str:
+def _sha256(stream: BinaryIO) -> str:
+    return hashlib.file_digest(stream, "sha256").hexdigest()  # type: ignore[arg-type]
+
+
+def _stored_checksum(stream: BinaryIO, size: int) -> str:
     """The CRC32C that a chunk of Zarr's crc32c codec carries in its last four bytes, as 8 hex digits."""
-    with path.open("rb") as stream:
-        stream.seek(-CHECKSUM_BYTES, os.SEEK_END)
-        return f"{int.from_bytes(stream.read(), 'little'):08x}"
+    stream.seek(max(0, size - CHECKSUM_BYTES))
+    return f"{int.from_bytes(stream.read(CHECKSUM_BYTES), 'little'):08x}"
 
 
-def computed_checksum(path: Path) -> str:
+def _computed_checksum(stream: BinaryIO, size: int) -> str:
     """The CRC32C of a chunk without its last four bytes, which should be just that."""
-    left, value = path.stat().st_size - CHECKSUM_BYTES, 0
-    with path.open("rb") as stream:
-        while left > 0 and (block := stream.read(min(BLOCK, left))):
-            value = google_crc32c.extend(value, block)
-            left -= len(block)
+    left, value = size - CHECKSUM_BYTES, 0
+    stream.seek(0)
+    while left > 0 and (block := stream.read(min(BLOCK, left))):
+        value = google_crc32c.extend(value, block)
+        left -= len(block)
     return f"{value:08x}"
 
 
@@ -98,15 +113,17 @@ def file_records(directory: Path) -> list[dict[str, Any]]:
     for path in sorted(directory.rglob("*")):
         relative = path.relative_to(directory)
         hidden = any(part.startswith(".") for part in relative.parts) or path.name.endswith(PARTIAL)
-        if hidden or relative == PurePath(MANIFEST) or not path.is_file():
+        if hidden or relative == PurePath(MANIFEST) or not is_plain_file(path):
             continue
-        record = {"path": str(relative), "bytes": path.stat().st_size}
+        record: dict[str, Any] = {"path": str(relative), "bytes": path.stat().st_size}
         array = chunk_array(relative)
         if array is not None and array not in with_checksum:
             with_checksum[array] = _ends_with_checksum(directory / array)
         if array is not None and with_checksum[array]:
-            record["crc32c"] = stored_checksum(path)
-            if record["crc32c"] != computed_checksum(path):
+            with path.open("rb") as stream:
+                record["crc32c"] = _stored_checksum(stream, record["bytes"])
+                computed = _computed_checksum(stream, record["bytes"])
+            if record["crc32c"] != computed:
                 raise UserError(f"{path}: damaged while it was written (its CRC32C differs); check the disk, run again")
         else:
             record["sha256"] = file_digest(path)
@@ -135,14 +152,18 @@ def damage(directory: Path, record: dict[str, Any], *, chunks: bool = False) -> 
     is noticed at once; `chunks`: they are read whole. (Whoever reads their data checks it anyway.)
     """
     path = directory / record["path"]
-    if not path.is_file():
-        return f"{path}: is missing"
-    size = path.stat().st_size
-    if size != record["bytes"]:
-        return f"{path}: bytes: found {size}, its manifest says {record['bytes']}"
     field = "crc32c" if "crc32c" in record else "sha256"
-    found = {stored_checksum(path)} if field == "crc32c" else {file_digest(path)}
-    if field == "crc32c" and chunks:
-        found.add(computed_checksum(path))
+    try:
+        with os.fdopen(open_plain(path), "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size != record["bytes"]:
+                return f"{path}: bytes: found {size}, its manifest says {record['bytes']}"
+            found = {_stored_checksum(stream, size)} if field == "crc32c" else {_sha256(stream)}
+            if field == "crc32c" and chunks:
+                found.add(_computed_checksum(stream, size))
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{path}: is missing"
+    except UserError as error:
+        return str(error)
     wrong = found - {record[field]}
     return f"{path}: {field}: found {min(wrong)}, its manifest says {record[field]}" if wrong else None

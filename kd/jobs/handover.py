@@ -8,19 +8,21 @@ name by its run notices when somebody changed the content.
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from kd.jobs.disk import disk_errors
 from kd.jobs.errors import UserError
 from kd.jobs.files import write_text
 from kd.jobs.job import Job
+from kd.jobs.reading import LINKED, is_plain_file, open_plain
 
 FOLDER = ".jobs"
 
 
 def job_file(job: Job) -> Path:
     """Where a job is told what to build."""
-    return told_file(job.directory.parents[2], f"{job.stage}/{job.name}", job.model_dump_json())
+    return told_file(job.directory.parents[2], f"{job.stage}-{job.name}", job.model_dump_json())
 
 
 def config_file(results: Path, config: str) -> Path:
@@ -37,10 +39,12 @@ def hand_over(path: Path, text: str) -> None:
     """Write such a file, unless it is there.
 
     Raises:
-        UserError: the disk cannot be written.
+        UserError: the disk cannot be written, or the folder is a link.
     """
+    if path.parent.is_symlink():
+        raise UserError(f"{path.parent}: is a link; {LINKED}")
     with disk_errors(path.parent):
-        if not path.is_file() or path.read_bytes() != text.encode():
+        if not is_plain_file(path) or path.read_bytes() != text.encode():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, text)
 
@@ -57,7 +61,8 @@ def handed_over(option: str, path: Path) -> str:
     """
     again = "it is written when a run starts, so run snakemake"
     try:
-        text = path.read_bytes().decode()
+        with os.fdopen(open_plain(path), "rb") as stream:
+            text = stream.read().decode()
     except FileNotFoundError as error:
         raise UserError(f"{option}: {path}: no such file; {again}") from error
     except (OSError, UnicodeDecodeError) as error:

@@ -7,13 +7,29 @@ import json
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from kd.jobs.errors import UserError, shown
+from kd.jobs.reading import is_plain_file, read_json
 
 MANIFEST = "manifest.json"
 # What a directory is being made into: there from the start of a job, so that an unfinished one can be explained.
 JOB = ".job.json"
+NAME_LENGTH = 200
+
+
+def _finite(value: dict[str, Any]) -> dict[str, Any]:
+    canonical_json(value)  # else it has no key
+    return value
+
+
+# What becomes a part of a path or of a key. Records of a shared folder are read with these, so none leads out of it.
+PathName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$", max_length=NAME_LENGTH)]
+Key = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]+$", max_length=NAME_LENGTH)]
+SpecFields = Annotated[dict[str, Any], AfterValidator(_finite)]
 
 
 class Upstream(BaseModel):
@@ -21,13 +37,13 @@ class Upstream(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    stage: str
-    name: str
-    key: str
+    stage: PathName
+    name: PathName
+    key: Key
     directory: Path
-    identity: str
+    identity: Key
     """What of it counts in the key of its reader: its key, or that of the part that is read."""
-    config_identity: str
+    config_identity: Key
     """The identity if code did not count."""
     unread: tuple[str, ...] = ()
     """Fields of its spec that its reader does not depend on."""
@@ -43,13 +59,13 @@ class Job(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    stage: str
-    name: str
-    key: str
-    config_key: str
+    stage: PathName
+    name: PathName
+    key: Key
+    config_key: Key
     directory: Path
-    code: dict[str, str]
-    spec: dict[str, Any]
+    code: dict[ModuleName, str]
+    spec: SpecFields
     upstream: dict[str, Upstream] = {}
 
     @classmethod
@@ -87,31 +103,29 @@ class Job(BaseModel):
         A reader may have been made from a smaller store than is wanted by now. For its key that is the same,
         but to Snakemake another input, and so a reason to start it again.
         """
-        if not self.manifest.is_file():
+        if not is_plain_file(self.manifest):
             return self
-        try:
-            told = Job.model_validate_json((self.directory / JOB).read_text())
-        except (FileNotFoundError, ValueError):
+        told = told_job(self.directory)
+        if told is None or told.key != self.key:
             return self
         results = self.directory.parents[2]
         upstream = {
             role: up.model_copy(update={"directory": results / up.stage / up.name / up.key})
             for role, up in told.upstream.items()
         }
-        there = all((up.directory / MANIFEST).is_file() for up in upstream.values())
+        there = all(is_plain_file(up.directory / MANIFEST) for up in upstream.values())
         return told.model_copy(update={"directory": self.directory, "upstream": upstream}) if there else self
 
     def kin(self, unread: Collection[str]) -> tuple[Path, ...]:
         """Directories of finished artefacts of this name that differ only in some fields of their specs."""
         if not unread:
             return ()
+        wanted = self.as_upstream(unread).identity
         found = []
-        for path in sorted(self.directory.parent.glob(f"*/{JOB}")):
-            with suppress(ValueError):
-                told = Job.model_validate_json(path.read_text())
-                same = told.as_upstream(unread).identity == self.as_upstream(unread).identity
-                if same and path.parent != self.directory and (path.parent / MANIFEST).is_file():
-                    found.append(path.parent)
+        for directory in sorted(path.parent for path in self.directory.parent.glob(f"*/{JOB}")):
+            told = None if directory == self.directory else told_job(directory)
+            if told is not None and told.as_upstream(unread).identity == wanted and is_plain_file(directory / MANIFEST):
+                found.append(directory)
         return tuple(found)
 
     def as_upstream(self, unread: Collection[str] = ()) -> Upstream:
@@ -132,6 +146,30 @@ class Job(BaseModel):
             config_identity=config_identity,
             unread=tuple(unread),
         )
+
+
+def read_job(directory: Path) -> Job | None:
+    """What a directory is being made into, as it says itself; None: it does not say.
+
+    Raises:
+        UserError: what it says is no description of a job.
+    """
+    path = directory / JOB
+    try:
+        return Job.model_validate(read_json(path))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = shown(".".join(map(str, first["loc"])))
+        raise UserError(f"{path}: {where}: {shown(first['msg'])}; delete {directory} and run again") from error
+
+
+def told_job(directory: Path) -> Job | None:
+    """As `read_job`; what is no description counts as none."""
+    with suppress(UserError):
+        return read_job(directory)
+    return None
 
 
 def canonical_json(value: Any) -> str:

@@ -1,7 +1,8 @@
 """Concrete GPUs for the jobs of one machine: Snakemake's resource `gpu` only counts them.
 
 Every slot of a device is a file that a job holds with `flock` for as long as it lives, so that a slot is free again
-when its holder dies, however it dies.
+when its holder dies, however it dies. The files lie where all jobs of a user on a host find them, however these were
+started: neither the login nor the environment decides. Jobs of other users are not seen.
 """
 
 from __future__ import annotations
@@ -10,18 +11,21 @@ import fcntl
 import logging
 import os
 import re
-import tempfile
+import stat
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 from kd.jobs.environment import VISIBLE, jobs_per_gpu, visible_devices
 from kd.jobs.errors import UserError
+from kd.jobs.gpus import identities
 
+FOLDERS = Path("/tmp")  # not TMPDIR, which differs between logins; what lies there is checked
 POLL_SECONDS = 0.2
+EXPECTED = "a folder of your own with mode 700, in which GPUs are leased; have it removed"
 
 log = logging.getLogger("kd")
-_held: list[IO[str]] = []  # slots of this process
+_held: list[int] = []  # descriptors of this process: its slots, and the folder
 
 
 def lease(count: int) -> list[str]:
@@ -54,16 +58,48 @@ def lease(count: int) -> list[str]:
     return devices
 
 
-def lease_folder() -> Path:
-    """Where the slots of this host and user lie, on a local disk.
+def _open_folder() -> int:
+    """A descriptor of the folder that the slots of this user lie in; a Slurm job has one of its own.
 
-    A Slurm job has its own: GPUs may be numbered from 0 in every job.
+    (GPUs may be numbered from 0 in every Slurm job.)
+
+    Raises:
+        UserError: something else has its name, or it is another user's or open to others.
     """
-    base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
-    job = os.environ.get("SLURM_JOB_ID")
-    folder = base / f"kd-gpus-{os.getuid()}{'-' + job if job else ''}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder
+    job = re.sub(r"[^A-Za-z0-9]", "_", os.environ.get("SLURM_JOB_ID", ""))
+    path = FOLDERS / f"kd-gpus-{os.getuid()}{'-' + job if job else ''}"
+    try:
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700)
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise UserError(f"{path}: {os.strerror(error.errno or 0).lower()}, expected {EXPECTED}") from error
+    status = os.fstat(descriptor)
+    if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        os.close(descriptor)
+        mode = f"{stat.S_IMODE(status.st_mode):o}"
+        raise UserError(f"{path}: is of user {status.st_uid} with mode {mode}, expected {EXPECTED}")
+    fcntl.flock(descriptor, fcntl.LOCK_SH)  # so that systemd does not take it for old and remove what is in it
+    return descriptor
+
+
+def _open_file(folder: int, name: str) -> int:
+    """A descriptor of a file of the folder, made if it is not there.
+
+    Raises:
+        UserError: something else has its name.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    where = Path(f"/proc/self/fd/{folder}").readlink() / name
+    try:
+        descriptor = os.open(name, flags, 0o600, dir_fd=folder)
+    except OSError as error:
+        raise UserError(f"{where}: {os.strerror(error.errno or 0).lower()}; remove it") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid():
+        os.close(descriptor)
+        raise UserError(f"{where}: is no file of yours; remove it")
+    return descriptor
 
 
 def _take(visible: list[str], count: int) -> list[str]:
@@ -71,45 +107,56 @@ def _take(visible: list[str], count: int) -> list[str]:
 
     One job waits for devices at a time, the others wait for their turn: so a job that wants two is not passed over
     for ever by jobs that want one, and none holds one device while it waits for another.
+
+    Raises:
+        UserError: the names mean fewer devices than are wanted, or the slots cannot be held.
     """
-    folder = lease_folder()
+    devices: dict[str, str] = {}
+    for identity, name in zip(identities(visible), visible, strict=True):
+        devices.setdefault(identity, name)
+    if count > len(devices):
+        raise UserError(f"{count} GPUs are wanted, and {', '.join(visible)} are only {len(devices)}")
+    folder = _open_folder()
+    turn = _open_file(folder, "turn")
     told = False
-    with (folder / "turn").open("w") as turn:
+    try:
         fcntl.flock(turn, fcntl.LOCK_EX)
         while True:
-            found = _free_slots(folder, visible)
+            found = _free_slots(folder, list(devices))
             if len(found) >= count:
-                for _, stream in found[count:]:
-                    stream.close()
-                _held.extend(stream for _, stream in found[:count])
-                return [device for device, _ in found[:count]]
-            for _, stream in found:
-                stream.close()
+                for _, slot in found[count:]:
+                    os.close(slot)
+                _held.extend([folder, *(slot for _, slot in found[:count])])
+                return [devices[device] for device, _ in found[:count]]
+            for _, slot in found:
+                os.close(slot)
             if not told:
                 log.info("waiting for %d of the GPUs %s", count, ", ".join(visible))
                 told = True
             time.sleep(POLL_SECONDS)
+    finally:
+        os.close(turn)
 
 
-def _free_slots(folder: Path, visible: list[str]) -> list[tuple[str, IO[str]]]:
+def _free_slots(folder: int, devices: list[str]) -> list[tuple[str, int]]:
     """A free slot, now locked, of each device that has one; those with the fewest jobs first."""
-    found: list[tuple[int, str, IO[str]]] = []
-    for device in dict.fromkeys(visible):
-        mine: IO[str] | None = None
+    found: list[tuple[int, str, int]] = []
+    for device in devices:
+        mine: int | None = None
         taken = 0
-        for slot in range(jobs_per_gpu()):
-            stream = (folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', device)}.{slot}").open("w")
+        for number in range(jobs_per_gpu()):
+            slot = _open_file(folder, f"{re.sub(r'[^A-Za-z0-9-]', '_', device)[:200]}.{number}")
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(slot, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 taken += 1
-                stream.close()
+                os.close(slot)
                 continue
             if mine is None:
-                mine = stream
+                mine = slot
             else:
-                stream.close()
+                os.close(slot)
         if mine is not None:
             found.append((taken, device, mine))
     found.sort(key=lambda each: each[0])
-    return [(device, stream) for _, device, stream in found]
+    return [(device, slot) for _, device, slot in found]

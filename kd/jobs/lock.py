@@ -2,36 +2,39 @@
 
 `flock` on `.lock` keeps apart the processes of one host (of all hosts where the file system supports that) and frees
 itself when its holder dies. Under it, `.writer` says who writes; its holder touches it every few seconds, so that
-another host can tell a live writer from a dead one.
+another host can tell a live writer from a dead one. Who only asks takes no lock, so that a question is in nobody's way.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import logging
 import os
+import resource
 import shutil
 import socket
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Annotated, NamedTuple
 
-from kd.jobs.errors import UserError
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from kd.jobs.errors import UserError, shown
 from kd.jobs.files import PARTIAL
+from kd.jobs.reading import check_place, open_plain
 
 LOCK = ".lock"
 WRITER = ".writer"
 BEAT_SECONDS = 15.0
 DEAD_AFTER_SECONDS = 120.0
 POLL_SECONDS = 2.0
+WRITER_BYTES = 4096  # of `.writer`, at most
 
 log = logging.getLogger("kd")
 
@@ -40,24 +43,27 @@ class BeingWrittenError(UserError):
     """Another process writes the directory."""
 
 
-@dataclass(frozen=True)
-class Writer:
+Word = Annotated[str, StringConstraints(max_length=300)]
+
+
+class Writer(BaseModel):
     """Who writes a directory, as its `.writer` says."""
 
-    host: str
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    host: Word
     pid: int
-    slurm_job: str | None
-    since: str
-    token: str
+    slurm_job: Word | None
+    since: Word
+    token: Word
     """Tells apart two writers of one process."""
 
     def __str__(self) -> str:
         slurm = f", Slurm job {self.slurm_job}" if self.slurm_job else ""
-        return f"{self.host}, process {self.pid}{slurm}, since {self.since}"
+        return shown(f"{self.host}, process {self.pid}{slurm}, since {self.since}")
 
 
-@dataclass(frozen=True)
-class _Claim:
+class _Claim(NamedTuple):
     """A `.writer` as it was found."""
 
     writer: Writer | None
@@ -80,10 +86,8 @@ def writing(directory: Path, *, wait: bool = True) -> Iterator[None]:
     Raises:
         BeingWrittenError: another process holds it, and `wait` is False.
     """
-    with _flocked(directory, wait=wait) as exclusive:
-        path = directory / WRITER
-        mine = _claim(path, exclusive=exclusive, wait=wait)
-        done = threading.Event()
+    with _held(directory, wait=wait) as mine:
+        path, done = directory / WRITER, threading.Event()
         heart = threading.Thread(target=_beat, args=(path, mine, done), daemon=True)
         heart.start()
         try:
@@ -91,44 +95,67 @@ def writing(directory: Path, *, wait: bool = True) -> Iterator[None]:
         finally:
             done.set()
             heart.join()
-            if _is_held_by(path, mine):
-                path.unlink(missing_ok=True)
 
 
-def remove_directory(directory: Path) -> None:
-    """Remove a directory with all that is in it; it is gone from its name at once.
+def remove_directories(directories: Sequence[Path]) -> None:
+    """Remove directories, in this order, with all that is in them: all, or where one cannot be removed, none.
 
     Raises:
-        BeingWrittenError: another process holds it.
+        BeingWrittenError: another process holds one of them.
+        OSError: one of them may not be renamed.
     """
-    removed = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}{PARTIAL}")
-    with _flocked(directory, wait=False) as exclusive:
-        _claim(directory / WRITER, exclusive=exclusive, wait=False)
-        directory.rename(removed)
-    shutil.rmtree(removed)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each lock is an open file
+    moved: list[tuple[Path, Path]] = []
+    with ExitStack() as locks:
+        for directory in directories:
+            locks.enter_context(_held(directory, wait=False))
+        try:
+            for directory in directories:
+                removed = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}{PARTIAL}")
+                directory.rename(removed)
+                moved.append((directory, removed))
+        except OSError:
+            for directory, removed in reversed(moved):
+                removed.rename(directory)
+            raise
+    for _, removed in moved:
+        shutil.rmtree(removed)
 
 
 def current_writer(directory: Path) -> str | None:
     """Who writes a directory right now, in words, or None."""
     claim = _read(directory / WRITER)
-    who = str((claim and claim.writer) or "another process")
-    if (directory / LOCK).is_file():
-        with (directory / LOCK).open("rb") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return who
-            except OSError as error:
-                refuse_unless_unsupported(error)
-    if claim is None or (claim.writer and claim.writer.host == socket.gethostname()):
+    if claim is None:
         return None
-    return who if _seconds_since(claim, directory) < DEAD_AFTER_SECONDS else None
+    if claim.writer is not None and claim.writer.host == socket.gethostname():
+        alive = _is_locked(directory / LOCK)
+    else:
+        alive = _seconds_since(claim, directory) < DEAD_AFTER_SECONDS
+    return str(claim.writer or "another process") if alive else None
 
 
-def is_written_by_this_slurm_job(directory: Path) -> bool:
-    """Whether a process of the Slurm job that this one belongs to writes the directory."""
-    claim = _read(directory / WRITER)
-    return claim is not None and claim.writer is not None and claim.writer.slurm_job == os.environ.get("SLURM_JOB_ID")
+def _is_locked(path: Path) -> bool:
+    """Whether a process of this host holds a lock file, as the kernel lists them, without taking it."""
+    try:
+        inode = path.lstat().st_ino
+        listed = Path("/proc/locks").read_text()
+    except FileNotFoundError:
+        return False
+    return any(" FLOCK " in line and f":{inode} " in line for line in listed.splitlines())
+
+
+@contextmanager
+def _held(directory: Path, *, wait: bool) -> Iterator[Writer]:
+    """Hold a directory and say so in it."""
+    with _flocked(directory, wait=wait) as exclusive:
+        path = directory / WRITER
+        mine = _claim(path, exclusive=exclusive, wait=wait)
+        try:
+            yield mine
+        finally:
+            if _is_held_by(path, mine):
+                path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -136,11 +163,12 @@ def _flocked(directory: Path, *, wait: bool) -> Iterator[bool]:
     """Hold the lock file; False where the file system has no such locks."""
     path = directory / LOCK
     while True:
+        check_place(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as stream:
+        with os.fdopen(open_plain(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "a") as stream:
             exclusive = _flock(stream, directory, wait=wait)
             try:
-                same = os.path.samestat(path.stat(), os.fstat(stream.fileno()))
+                same = os.path.samestat(path.lstat(), os.fstat(stream.fileno()))
             except FileNotFoundError:
                 same = False
             if same:  # else the directory was removed while this process waited for it
@@ -183,7 +211,7 @@ def _claim(path: Path, *, exclusive: bool, wait: bool) -> Writer:
         token=uuid.uuid4().hex,
     )
     told = False
-    while not _create(path, json.dumps(vars(mine))):
+    while not _create(path, mine.model_dump_json()):
         found = _read(path)
         if found is None:
             continue
@@ -230,20 +258,27 @@ def _remove_stale(path: Path, stale: _Claim) -> None:
 
 
 def _read(path: Path) -> _Claim | None:
+    """The claim in a directory, or None.
+
+    Raises:
+        UserError: a link, or something else than a file, has its name.
+    """
     try:
-        with path.open() as stream:  # opening makes network file systems look up the true times
-            beaten, text = os.fstat(stream.fileno()).st_mtime_ns, stream.read()
+        with os.fdopen(open_plain(path), "rb") as stream:  # opening makes network file systems look up the true times
+            beaten, text = os.fstat(stream.fileno()).st_mtime_ns, stream.read(WRITER_BYTES)
     except FileNotFoundError:
         return None
     try:
-        return _Claim(Writer(**json.loads(text)), beaten)
-    except (ValueError, TypeError):
+        return _Claim(Writer.model_validate_json(text), beaten)
+    except ValidationError:
         return _Claim(None, beaten)
 
 
 def _is_held_by(path: Path, writer: Writer) -> bool:
-    claim = _read(path)
-    return claim is not None and claim.writer == writer
+    with suppress(UserError):
+        claim = _read(path)
+        return claim is not None and claim.writer == writer
+    return False
 
 
 def _seconds_since(claim: _Claim, directory: Path) -> float:
@@ -253,7 +288,7 @@ def _seconds_since(claim: _Claim, directory: Path) -> float:
             now = os.fstat(stream.fileno()).st_mtime_ns
     except PermissionError:  # somebody else's results, of which only the state is asked
         now = time.time_ns()
-    return (now - claim.beaten) / 1e9
+    return abs(now - claim.beaten) / 1e9  # a claim from the future is as little alive as one from the past
 
 
 def _beat(path: Path, mine: Writer, done: threading.Event) -> None:

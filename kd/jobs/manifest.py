@@ -10,22 +10,120 @@ import socket
 import subprocess
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
+
+from annotated_types import Ge, Le
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
+from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from kd.jobs.differences import job_differences
-from kd.jobs.errors import UserError
-from kd.jobs.files import damage, file_records, write_text
-from kd.jobs.job import MANIFEST, Job, Upstream
+from kd.jobs.errors import UserError, shown
+from kd.jobs.files import damage, file_records, remove, write_text
+from kd.jobs.job import MANIFEST, Job, Key, ModuleName, PathName, SpecFields, Upstream
+from kd.jobs.reading import check_place, check_plain, is_plain_file, read_json
 
 FORMAT = 2
 # Snakemake deletes the declared output of a job that failed or was stopped, even one that another controller
 # has finished meanwhile. This undeclared copy survives, and counts where the declared one is missing.
 KEPT = ".manifest.json"
 LIBRARIES = ("torch", "torchvision", "timm", "zarr", "numcodecs", "numpy", "pandas", "lightning-fabric")
-DESCRIBING = ("stage", "name", "key", "config_key", "spec", "upstream", "code", "versions", "files")
-
+MANIFEST_BYTES = 1 << 30  # of a manifest, at most: a record of a file takes about 120
+PART_BYTES = 255  # of one part of a path, as file systems have it
 
 log = logging.getLogger("kd")
+
+
+def _below(path: str) -> str:
+    """Check that a path, as `file_records` gives it, leads to a file of the artefact itself."""
+    parts = path.split("/")
+    hidden = any(not part or part.startswith(".") or len(part.encode(errors="replace")) > PART_BYTES for part in parts)
+    if hidden or path == MANIFEST or not path.isprintable() or len(path) > 4 * PART_BYTES:
+        raise ValueError(f"expected the path of a file below the artefact, found {shown(repr(path))}")
+    return path
+
+
+def _one_checksum(record: dict[str, Any]) -> dict[str, Any]:
+    if ("sha256" in record) == ("crc32c" in record):
+        raise ValueError("expected either sha256 or crc32c")
+    return record
+
+
+Size = Annotated[int, Ge(0), Le(1 << 62)]
+Text = Annotated[str, StringConstraints(max_length=1000)]
+STRICT = ConfigDict(strict=True, extra="allow")
+
+
+class FileRecord(TypedDict):
+    """One file of an artefact: where it is below the artefact, its size, and the checksum it has."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    path: Annotated[str, AfterValidator(_below)]
+    bytes: Size
+    sha256: NotRequired[Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]]
+    crc32c: NotRequired[Annotated[str, StringConstraints(pattern="^[0-9a-f]{8}$")]]
+
+
+class UpstreamRecord(TypedDict):
+    """An artefact that was read; see `kd.jobs.job.Upstream`."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    stage: PathName
+    name: PathName
+    key: Key
+    identity: Key
+    config_identity: Key
+    unread: list[Text]
+
+
+class Adoption(BaseModel):
+    """What an artefact was adopted from, and what that was adopted from before."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    before: Adoption | None
+    by: Text
+    when: Text
+    code: list[Text]
+    source: Key = Field(alias="from")
+
+
+def _adoption(record: dict[str, Any]) -> dict[str, Any]:
+    Adoption.model_validate(record)
+    return record
+
+
+class Manifest(TypedDict):
+    """All that a manifest must say, whoever wrote it; `load_manifest` gives nothing else."""
+
+    __pydantic_config__ = STRICT  # type: ignore[misc]
+    stage: PathName
+    name: PathName
+    key: Key
+    config_key: Key
+    spec: SpecFields
+    upstream: dict[Text, UpstreamRecord]
+    code: dict[ModuleName, Text]
+    versions: dict[Text, Text]
+    files: list[Annotated[FileRecord, AfterValidator(_one_checksum)]]
+    git_commit: Text | None
+    host: Text
+    device: Text
+    seconds: Annotated[FiniteFloat, Ge(0)]
+    bytes: Size
+    result: dict[str, Any]
+    adopted: Annotated[dict[str, Any], AfterValidator(_adoption)] | None
+
+
+_MANIFEST = TypeAdapter(Manifest)
 
 
 class NewerFormatError(UserError):
@@ -51,7 +149,9 @@ def library_versions() -> dict[str, str]:
 def version_differences(manifest: dict[str, Any]) -> list[str]:
     """Libraries that are another version now than when an artefact was made; they are in no key."""
     found, now = manifest["versions"], library_versions()
-    return [f"{name} {found.get(name)} -> {version}" for name, version in now.items() if found.get(name) != version]
+    return [
+        f"{name} {shown(found.get(name))} -> {version}" for name, version in now.items() if found.get(name) != version
+    ]
 
 
 def job_record(job: Job) -> dict[str, Any]:
@@ -92,11 +192,13 @@ def publish_manifest(manifest: dict[str, Any], directory: Path) -> None:
 
 def manifest_path(directory: Path) -> Path | None:
     """The manifest in a directory, or its kept copy, or None: the artefact is not finished."""
-    return next((path for path in (directory / MANIFEST, directory / KEPT) if path.is_file()), None)
+    return next((path for path in (directory / MANIFEST, directory / KEPT) if is_plain_file(path)), None)
 
 
 def load_manifest(directory: Path) -> dict[str, Any] | None:
     """The manifest in a directory, or its kept copy, or None; its files are not checked.
+
+    Whatever it says is of the type that `Manifest` tells, and no path in it leads out of the directory.
 
     Raises:
         UserError: it is not a manifest of this format.
@@ -104,26 +206,27 @@ def load_manifest(directory: Path) -> dict[str, Any] | None:
     path = manifest_path(directory)
     if path is None:
         return None
-    try:
-        manifest = json.loads(path.read_text())
-    except ValueError as error:
-        raise UserError(f"{path}: is not valid JSON ({error}); delete it and run again") from error
+    check_place(directory)
+    manifest = read_json(path, MANIFEST_BYTES)
     found = manifest.get("format") if isinstance(manifest, dict) else None
     if not isinstance(found, int):
-        raise UserError(f"{path}: format: found {found!r}, expected {FORMAT}; delete it and run again")
+        raise UserError(f"{path}: format: found {shown(repr(found))}, expected {FORMAT}; delete it and run again")
     if found > FORMAT:
         raise NewerFormatError(
-            f"{path}: format: written by a newer version of kd ({found}, this one knows {FORMAT}); update kd"
+            f"{path}: format: written by a newer version of kd ({shown(found)}, this one knows {FORMAT}); update kd"
         )
     if found < FORMAT:
         raise UserError(
-            f"{path}: format: written by an older version of kd ({found}, this one has {FORMAT});"
+            f"{path}: format: written by an older version of kd ({shown(found)}, this one has {FORMAT});"
             f" delete {directory} and run again"
         )
-    for field in DESCRIBING:
-        if field not in manifest:
-            raise UserError(f"{path}: {field}: is missing; delete {directory} and run again")
-    return dict(manifest)
+    try:
+        return dict(_MANIFEST.validate_python(manifest))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = shown(".".join(map(str, first["loc"])))
+        what = "is missing" if first["type"] == "missing" else shown(first["msg"].removeprefix("Value error, "))
+        raise UserError(f"{path}: {where}: {what}; delete {directory} and run again") from error
 
 
 def read_manifest(artefact: Upstream | Job) -> dict[str, Any]:
@@ -151,6 +254,7 @@ def check_manifest(manifest: dict[str, Any], artefact: Upstream | Job, *, chunks
         UserError: naming the first field, or the first file and what of it, that differs.
     """
     directory = artefact.directory
+    check_plain(directory)
     for field in ("stage", "name", "key"):
         if manifest[field] != getattr(artefact, field):
             why = "; ".join(job_differences(manifest, artefact)) if isinstance(artefact, Job) else ""
@@ -168,6 +272,7 @@ def whole_manifest(directory: Path) -> dict[str, Any] | None:
     """The manifest of a finished artefact whose files are those recorded; else None."""
     try:
         manifest = load_manifest(directory)
+        check_plain(directory)
     except UserError:
         return None
     if manifest is None or any(damage(directory, record) for record in manifest["files"]):
@@ -182,7 +287,9 @@ def restore_manifest(job: Job) -> bool:
 
     Raises:
         NewerFormatError: a later version of this program made it.
+        UserError: in the directory is a link, or something else that no artefact has.
     """
+    check_plain(job.directory)
     try:
         manifest = load_manifest(job.directory)
         if manifest is None:
@@ -191,10 +298,10 @@ def restore_manifest(job: Job) -> bool:
     except NewerFormatError:
         raise
     except UserError as error:
-        log.info("to be made anew: %s", error)
+        log.info("to be rebuilt: %s", error)
         _discard(job.directory)
         return False
-    if not (job.manifest.is_file() and (job.directory / KEPT).is_file()):
+    if not (is_plain_file(job.manifest) and is_plain_file(job.directory / KEPT)):
         publish_manifest(manifest, job.directory)
     return True
 
@@ -204,6 +311,6 @@ def _discard(directory: Path) -> None:
     with suppress(UserError):
         for record in (load_manifest(directory) or {"files": []})["files"]:
             if damage(directory, record, chunks=True):
-                (directory / record["path"]).unlink(missing_ok=True)
+                remove(directory / record["path"])
     for name in (MANIFEST, KEPT):
-        (directory / name).unlink(missing_ok=True)
+        remove(directory / name)

@@ -13,6 +13,7 @@ from kd.options import BaseOptions
 MINUTES = {"m": 1, "h": 60, "d": 24 * 60}
 TRAINING = ("train_teacher", "train_joint_teacher", "distill_student", "train_baseline")
 CACHING = ("cache_embeddings", "cache_targets")
+DECODING_THREADS = 4  # of prepare_dataset, unless the config says otherwise
 BESIDE_DATA_GIB = 4.0  # of main memory, for torch, networks and what streaming takes
 
 
@@ -34,7 +35,8 @@ class Resources(BaseOptions):
     nodes: Annotated[int, Gt(0)] = 1
     """Nodes that a training uses together; more than one takes Slurm."""
     threads: Annotated[int, Gt(0)] = 1
-    """CPU cores, for each GPU if there are several."""
+    """CPU cores, for each GPU if there are several; unless given, prepare_dataset, which decodes with all of them, has
+    4."""
     mem_gib: Annotated[float, Gt(0)] | None = None
     """Main memory on each node; null: for each GPU 4 more than memory.ram_gib. Each retry asks for as much again."""
     runtime: Annotated[int, Gt(0), BeforeValidator(_minutes)] = 240
@@ -91,12 +93,13 @@ class ResourcesConfig(BaseOptions):
         return self
 
     def of(self, stage: str) -> Resources:
-        """What the jobs of a stage ask for."""
-        own: Resources = getattr(self, stage)
+        """What the jobs of a stage ask for; of stages without a section, which need neither GPU nor Slurm, `all`."""
+        own: Resources = getattr(self, stage, Resources())
         given = self.all.model_dump(exclude_unset=True) | own.model_dump(exclude_unset=True)
         if stage not in TRAINING:
             given["nodes"] = 1
             given["gpus"] = None if given.get("gpus") is None else min(given["gpus"], 1)
-        if stage == "prepare_dataset":
+        if stage not in (*TRAINING, *CACHING):
             given["gpus"] = 0
+            given.setdefault("threads", DECODING_THREADS)
         return Resources.model_validate(given)

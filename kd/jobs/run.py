@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
+import shutil
 import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TextIO, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from kd.jobs.disk import disk_errors
-from kd.jobs.environment import give_devices, is_follower, started_by_srun
-from kd.jobs.errors import UserError
-from kd.jobs.files import PARTIAL, write_text
+from kd.jobs.environment import give_devices, is_follower, slurm_step, started_by_srun
+from kd.jobs.errors import UserError, shown
+from kd.jobs.files import PARTIAL, remove, replacing, write_text
 from kd.jobs.handover import handed_over
 from kd.jobs.job import JOB, Job
-from kd.jobs.lock import is_written_by_this_slurm_job, writing
+from kd.jobs.lock import writing
 from kd.jobs.manifest import read_manifest, restore_manifest, whole_manifest, write_manifest
+from kd.jobs.reading import check_plain, open_plain, read_json
+from kd.jobs.sharing import share
 from kd.jobs.stopping import listen
 
 SpecT = TypeVar("SpecT", bound=BaseModel)
 
 JOB_LOG = ".job.log"
 FAILED = "failed: "  # begins the last line there of an attempt that met an error
+DECISION = ".decision.json"  # of the first process of a Slurm step, for the others: is there anything to compute?
+PACKAGE = Path(__file__).parents[1]
 
 log = logging.getLogger("kd")
 
@@ -85,7 +92,8 @@ def stage_main(
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise UserError(f"--job: {options.job}: is no job of this stage: {where}: {first['msg']}") from error
-        run_job(job, spec, build, unread)
+        with _unexpected_errors(), disk_errors(job.directory), _memory_errors():
+            run_job(job, spec, build, unread)
 
 
 def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome], unread: tuple[str, ...] = ()) -> None:
@@ -101,20 +109,25 @@ def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome], u
         _follow(job, lambda: build(Context(spec, directories, job.directory)))
         return
     where = job.directory
+    share(where.parents[2])
     # A failing disk is told in words before the log keeps it; the log and the lock may meet one, too.
-    with disk_errors(where), writing(where), _logged_in(where), disk_errors(where):
-        for partial in job.directory.glob(f".*{PARTIAL}"):  # of an attempt that was killed
-            partial.unlink()
-        if restore_manifest(job):
-            log.info("%s %s: already built, %s", job.stage, job.name, job.directory)
+    with disk_errors(where), writing(where), _logged_in(where), disk_errors(where), _memory_errors():
+        check_plain(where)
+        for partial in where.glob(f".*{PARTIAL}"):  # of an attempt that was killed
+            remove(partial)
+        whole = restore_manifest(job)
+        if started_by_srun():
+            write_text(where / DECISION, json.dumps({"step": slurm_step(), "build": not whole}))
+        if whole:
+            log.info("%s %s: already built, %s", job.stage, job.name, where)
             return
-        write_text(job.directory / JOB, job.model_dump_json())
+        write_text(where / JOB, job.model_dump_json())
         for upstream in job.upstream.values():
             read_manifest(upstream)
-        log.info("%s %s: building %s", job.stage, job.name, job.directory)
+        log.info("%s %s: building %s", job.stage, job.name, where)
         started = time.monotonic()
         kin = tuple(directory for directory in job.kin(unread) if whole_manifest(directory) is not None)
-        outcome = build(Context(spec, directories, job.directory, kin))
+        outcome = build(Context(spec, directories, where, kin))
         seconds = time.monotonic() - started
         write_manifest(job, result=outcome.result, seconds=seconds, device=outcome.device)
         log.info("%s %s: done in %.1f s", job.stage, job.name, seconds)
@@ -124,10 +137,15 @@ def _follow(job: Job, build: Callable[[], object]) -> None:
     """Compute with the first process of a training, which alone writes; end with it or, at the latest, when it ends."""
     log.setLevel(logging.WARNING)
     if started_by_srun():
-        while not is_written_by_this_slurm_job(job.directory):  # it may wait for another writer, and find all done
-            if whole_manifest(job.directory) is not None:
-                return
+        while (decision := _decision(job.directory)) is None:  # the first one may wait for another writer
             time.sleep(1)
+        if not decision:
+            return
+    _end_with_parent()
+    build()
+
+
+def _end_with_parent() -> None:
     parent = os.getppid()
 
     def watch() -> None:
@@ -136,31 +154,84 @@ def _follow(job: Job, build: Callable[[], object]) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    build()
+
+
+def _decision(directory: Path) -> bool | None:
+    """Whether the first process of this Slurm step builds; None: it has not said so yet."""
+    try:
+        said = read_json(directory / DECISION)
+    except (FileNotFoundError, UserError):
+        return None
+    return bool(said.get("build")) if isinstance(said, dict) and said.get("step") == slurm_step() else None
 
 
 @contextmanager
 def _logged_in(directory: Path) -> Iterator[None]:
     """Keep the log of every attempt in the directory, too: Snakemake deletes its own before each."""
-    handler = logging.FileHandler(directory / JOB_LOG)
+    path = directory / JOB_LOG
+    handler = logging.StreamHandler(_appended(path))
     handler.setFormatter(logging.Formatter(f"%(asctime)s {socket.gethostname()} {os.getpid()} %(message)s"))
     log.addHandler(handler)
     try:
         yield
     except Exception as error:
-        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        text = str(error)
+        if not isinstance(error, UserError):
+            handler.emit(logging.makeLogRecord({"msg": "".join(traceback.format_exception(error))}))
+            text = _what_and_where(error)
+            error.add_note(f"traceback in {path}")
         handler.emit(logging.makeLogRecord({"msg": FAILED + " ".join(text.split())}))
         raise
     finally:
         log.removeHandler(handler)
+        handler.stream.close()
         handler.close()
+
+
+def _appended(path: Path) -> TextIO:
+    """A log to append to. If it has other names, as in a copy by hard links, those keep what they have."""
+    descriptor = open_plain(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    if os.fstat(descriptor).st_nlink > 1:
+        os.close(descriptor)
+        with replacing(path) as partial:
+            shutil.copyfile(path, partial)
+        descriptor = open_plain(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    return os.fdopen(descriptor, "a")
+
+
+def _what_and_where(error: Exception) -> str:
+    """An error that nobody expected: its type and text, and the innermost line of this package that met it."""
+    what = f"{type(error).__name__}: {shown(error)}"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)] or frames
+    if not own:
+        return what
+    file = Path(own[-1].filename)
+    path = file.relative_to(PACKAGE.parent) if file.is_relative_to(PACKAGE) else file
+    return f"{what} in {path} line {own[-1].lineno}"
+
+
+@contextmanager
+def _unexpected_errors() -> Iterator[None]:
+    """Say in one line what else stopped a job, and where its traceback is: in the job's log or, without one, above."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        notes = getattr(error, "__notes__", [])
+        if not notes:
+            traceback.print_exception(error)
+        raise UserError("; ".join([_what_and_where(error), *notes[-1:]])) from error
 
 
 @contextmanager
 def _memory_errors() -> Iterator[None]:
-    """Say in one line that a device's memory is too small. torch is known by name: importing it takes seconds."""
+    """Say in one line that memory is too small. torch is known by name: importing it takes seconds."""
     try:
         yield
+    except MemoryError as error:
+        raise UserError(f"out of main memory: {shown(error)}") from error
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":
             raise

@@ -15,16 +15,17 @@ embedding for each label, too. The individual teachers are no part of it: it is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 from annotated_types import Ge, Gt, Lt
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from kd.models.label_encoder import LabelClassifier
 from kd.models.network import Features, Heads, resample
 from kd.models.outputs import Outputs
-from kd.models.spec import LabelEncoderOptions, Level, map_levels
+from kd.models.spec import HeadSizes, LabelEncoderOptions, Level, map_levels
 from kd.options import BaseOptions
 
 Embeddings = Sequence[dict[str, Tensor]]  # per teacher: level -> (B, D) or (B, C, h, w)
@@ -34,18 +35,27 @@ class JointConfig(BaseOptions):
     """All that is needed to build a joint teacher again: stored beside its weights as joint.json."""
 
     level: Level
-    channels: list[int]
+    channels: list[Annotated[int, Gt(0)]]
     """Channels (or vector width, at L1) of each teacher's embedding at `level`, in the order of the teachers."""
-    grid: tuple[int, int] | None
+    grid: tuple[Annotated[int, Gt(0)], Annotated[int, Gt(0)]] | None
     """Height and width that the teachers' maps are resampled to; None at L1."""
-    map_channels: list[int]
+    map_channels: list[Annotated[int, Gt(0)]]
     """Channels of the distilled maps, shallow to deep: those of the student's maps of the same levels."""
     width: Annotated[int, Gt(0)]
     dropout: Annotated[float, Ge(0), Lt(1)]
-    heads: dict[str, int]
+    heads: HeadSizes
     """Classes of each target dataset."""
     label_encoder: LabelEncoderOptions | None = None
     """An embedding for each label from the last map, instead of a linear classifier on its mean; not at L1."""
+
+    @model_validator(mode="after")
+    def _maps_of_its_level(self) -> Self:
+        maps = len(map_levels(self.level))
+        if (self.grid is None) != (maps == 0):
+            raise ValueError(f"grid is {self.grid}, expected a height and width at all levels but L1")
+        if len(self.map_channels) != maps:
+            raise ValueError(f"map_channels are {self.map_channels}, expected {maps} of them at {self.level}")
+        return self
 
 
 class JointTeacher(nn.Module):

@@ -62,6 +62,7 @@ class Network(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
+        self.notes: dict[str, int] = {}  # what is to be said of the weights that it was given, and how often
         self.backbone = create_backbone(config)
         # Some heads widen the pooled features before the classifier.
         features = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
@@ -102,7 +103,10 @@ class Network(nn.Module):
         if not levels:
             return self.backbone(inputs), {}
         indices = {tap_index(self.backbone, level): level for level in levels}
-        final, taps = self.backbone.forward_intermediates(inputs, indices=sorted(indices), output_fmt="NCHW")
+        # Not to stop early: the last of the taps may not be the end, which the vector comes from.
+        final, taps = self.backbone.forward_intermediates(
+            inputs, indices=sorted(indices), stop_early=False, output_fmt="NCHW"
+        )
         maps: dict[str, Tensor] = {indices[index]: each for index, each in zip(sorted(indices), taps, strict=True)}
         if "L2" in maps:
             maps["L2"] = as_map(self.backbone, final, maps["L2"])
@@ -138,8 +142,11 @@ def create_backbone(config: NetworkConfig, classes: int = 0) -> Any:
     """
     try:
         return timm.create_model(config.architecture, num_classes=classes, **config.kwargs)
-    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        raise UserError(f"models: timm cannot build {config.architecture} with {config.kwargs}: {error}") from error
+    except Exception as error:  # timm's constructors raise whatever they meet
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(
+            f"models.kwargs: timm cannot build {config.architecture} with {config.kwargs}: {reason}"
+        ) from error
 
 
 def tap_index(backbone: Any, level: Level) -> int:

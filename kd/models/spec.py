@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
 from annotated_types import Ge, Gt, Lt
-from pydantic import model_validator
+from pydantic import AfterValidator, StringConstraints, model_validator
 
 from kd.options import BaseOptions
 
@@ -53,12 +55,49 @@ class Checkpoint(BaseOptions):
     """Of path, size and modification time; the plan fills it in, so that another file is another network."""
 
 
+# What `timm.create_model` takes but an architecture does not: it decides what is loaded, from where and onto what, or
+# what comes out, which is for other keys to say.
+NOT_OF_THE_ARCHITECTURE = (
+    *("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_model_args", "pretrained_strict"),
+    *("pretrained_filter_fn", "checkpoint_path", "cache_dir", "model_name", "variant", "model_cls", "model_cfg"),
+    *("features_only", "feature_cfg", "feature_cls", "out_indices", "kwargs_filter", "num_classes", "in_chans"),
+    *("device", "dtype", "scriptable", "exportable", "no_jit"),
+)
+
+
+def _plain_architecture(name: str) -> str:
+    """Not of the names by which timm loads what lies elsewhere, such as `hf-hub:OWNER/NAME` or `local-dir:FOLDER`."""
+    if not re.fullmatch(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_-]+)?", name):
+        raise ValueError("expected the name of a timm model, such as resnet18 or resnet18.a1_in1k")
+    return name
+
+
+def _of_the_architecture(kwargs: dict[str, Any]) -> dict[str, Any]:
+    for name in kwargs:
+        if name in NOT_OF_THE_ARCHITECTURE:
+            raise ValueError(f"{name} is not for you to give, expected arguments of the architecture alone")
+    if kwargs.get("global_pool") == "":
+        raise ValueError(
+            "global_pool is '', but level L1 is the pooled features; expected a kind of pooling, such as avg"
+        )
+    try:
+        json.dumps(kwargs, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError("expected finite numbers, words, true and false, and lists and mappings of these") from error
+    return kwargs
+
+
+Architecture = Annotated[str, AfterValidator(_plain_architecture)]
+Kwargs = Annotated[dict[str, Any], AfterValidator(_of_the_architecture)]
+HeadSizes = dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")], Annotated[int, Gt(0)]]
+
+
 class ModelSpec(BaseOptions):
     """A backbone of timm with a latent layer and a classifier (MLFD: individual teachers and students)."""
 
-    architecture: str
+    architecture: Architecture
     """Name of the timm model."""
-    kwargs: dict[str, Any] = {}
+    kwargs: Kwargs = {}
     """Further arguments of timm.create_model, such as drop_rate, drop_path_rate, output_stride."""
     latent_dim: Annotated[int, Gt(0)] | None = None
     """Width of the linear layer between backbone and classifier (level L1); null: the pooled features are L1."""
@@ -85,13 +124,13 @@ class ModelSpec(BaseOptions):
 class NetworkConfig(BaseOptions):
     """All that is needed to build a network again: stored beside its weights as network.json."""
 
-    architecture: str
-    kwargs: dict[str, Any]
-    latent_dim: int | None
+    architecture: Architecture
+    kwargs: Kwargs
+    latent_dim: Annotated[int, Gt(0)] | None
     label_encoder: LabelEncoderOptions | None = None
-    input_size: tuple[int, int]
-    mean: tuple[float, ...]
+    input_size: tuple[Annotated[int, Gt(0)], Annotated[int, Gt(0)]]
+    mean: tuple[float, float, float]
     """Per RGB channel in 0..1, as is `std`: what the network normalises its input with."""
-    std: tuple[float, ...]
-    heads: dict[str, int]
+    std: tuple[float, float, float]
+    heads: HeadSizes
     """Classes of each dataset that the network has a classifier for."""

@@ -3,21 +3,36 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import timm
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from annotated_types import Gt
+from pydantic import BaseModel
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from kd.data.options import WHITE, Colour, Resize, Task
 from kd.data.packed import DatasetInfo
 from kd.jobs.errors import UserError
 from kd.jobs.files import replacing, write_text
+from kd.models.checkpoints import (
+    check_finite,
+    find_by_name,
+    find_by_order,
+    load_stored,
+    load_strictly,
+    read_options,
+    read_tensors,
+)
+from kd.models.finite import first_not_finite
 from kd.models.network import Network, create_backbone
 from kd.models.spec import Checkpoint, ModelSpec, NetworkConfig
+
+log = logging.getLogger("kd")
 
 CONFIG, WEIGHTS = "network.json", "network.safetensors"
 PRETRAINED = "pretrained.safetensors"
@@ -46,7 +61,7 @@ def new_network(
         UserError: the weights cannot be had or do not fit.
     """
     kwargs = dict(model.kwargs)
-    pretrained_cfg = _pretrained_cfg(model.architecture)
+    pretrained_cfg = pretrained_cfg_of(model.architecture)
     input_size = model.input_size or statistics.image_size
     if pretrained_cfg is not None and pretrained_cfg.fixed_input_size:
         kwargs.setdefault("img_size", input_size)
@@ -67,7 +82,7 @@ def new_network(
         assert pretrained is not None
         complete = _take(_pretrained(config, pretrained), network)
     elif isinstance(model.weights, Checkpoint):
-        complete = load_checkpoint(network, model.weights)
+        complete, network.notes = load_checkpoint(network, model.weights)
     if not trains and not complete:
         behind = "this label_encoder" if model.label_encoder else f"a latent layer of width {model.latent_dim}"
         raise UserError(
@@ -77,7 +92,7 @@ def new_network(
     return network
 
 
-def _pretrained_cfg(architecture: str) -> Any:
+def pretrained_cfg_of(architecture: str) -> Any:
     """What timm records of an architecture with its pretraining tag, or None."""
     try:
         return timm.get_pretrained_cfg(architecture)
@@ -88,7 +103,7 @@ def _pretrained_cfg(architecture: str) -> Any:
 def _input_statistics(model: ModelSpec, statistics: DatasetInfo) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std: the model's, else those the brought weights were trained with, else the dataset's."""
     mean, std = statistics.mean, statistics.std
-    pretrained_cfg = _pretrained_cfg(model.architecture)
+    pretrained_cfg = pretrained_cfg_of(model.architecture)
     if model.weights != "scratch" and pretrained_cfg is not None:
         mean, std = pretrained_cfg.mean, pretrained_cfg.std
     stored = _stored_config(model.weights.path) if isinstance(model.weights, Checkpoint) else None
@@ -100,20 +115,7 @@ def _input_statistics(model: ModelSpec, statistics: DatasetInfo) -> tuple[tuple[
 def _stored_config(path: Path) -> NetworkConfig | None:
     """What stands beside the weights of a network that this project stored."""
     config = path.parent / CONFIG
-    return NetworkConfig.model_validate_json(config.read_text()) if config.is_file() else None
-
-
-def fetch_pretrained(architecture: str, directory: Path) -> None:
-    """Store timm's pretrained weights of an architecture, with the classifier that they have.
-
-    Raises:
-        UserError: timm has none, or they cannot be had from where they lie.
-    """
-    try:
-        whole = timm.create_model(architecture, pretrained=True)
-    except (RuntimeError, OSError) as error:
-        raise UserError(f"models: cannot get pretrained weights of {architecture}: {error}") from error
-    save_tensors(directory / PRETRAINED, whole.state_dict())
+    return read_options(config, NetworkConfig) if config.is_file() else None
 
 
 def _pretrained(config: NetworkConfig, directory: Path) -> Any:
@@ -144,24 +146,32 @@ def _take(whole: Any, network: Network) -> bool:
     return bool(heads) and all(fits) and isinstance(network.latent, nn.Identity)
 
 
-def load_checkpoint(network: Network, checkpoint: Checkpoint) -> bool:
+def load_checkpoint(network: Network, checkpoint: Checkpoint) -> tuple[bool, dict[str, int]]:
     """Load brought weights into the backbone; a classifier in the file is used if its classes fit.
 
     Returns:
-        Whether all came along: every head, and the latent layer or label encoder before it.
+        Whether all came along: every head, and the latent layer or label encoder before it. And what was chosen among
+        the weights in the file, in words, and how often.
 
     Raises:
-        UserError: the file is missing, is not a file of tensors, or does not fit the architecture.
+        UserError: the file is missing, is not a file of tensors, does not fit the architecture, or holds values that
+            are not finite.
     """
-    tensors = read_tensors(checkpoint.path)
-    if tensors and all(name.split(".")[0] in ("backbone", "latent", "heads", "labels") for name in tensors):
-        return _take_own(tensors, network, checkpoint.path)
-    classes = _classes_in(tensors, network.config.architecture, checkpoint.match)
+    path = checkpoint.path
+    groups = read_tensors(path)
+    if all(name.split(".")[0] in ("backbone", "latent", "heads", "labels") for name in groups.get("", ("",))):
+        check_finite(groups[""], path)
+        return _take_own(groups[""], network, path), {}
+    by_order = checkpoint.match == "order"
+    found = find_by_order(groups, path) if by_order else find_by_name(groups, network.backbone.state_dict(), path)
+    for note in found.notes:
+        log.info("%s", note)
+    classes = _classes_in(found.tensors, network.config.architecture, checkpoint.match)
     whole = create_backbone(network.config, classes=classes)
-    if checkpoint.match == "order":
-        tensors = _by_order(tensors, whole, checkpoint.path)
-    _load_strictly(whole, tensors, checkpoint.path)
-    return _take(whole, network)
+    tensors = _by_order(found.tensors, whole, path) if by_order else found.tensors
+    check_finite(tensors, path)
+    load_strictly(whole, tensors, path)
+    return _take(whole, network), found.notes
 
 
 def _take_own(tensors: dict[str, Tensor], network: Network, path: Path) -> bool:
@@ -183,7 +193,7 @@ def _take_own(tensors: dict[str, Tensor], network: Network, path: Path) -> bool:
     taken = ("backbone.", *(("latent.", "labels.encoder.", *filter(fits, heads)) if alike else ()))
     brought = {name: value for name, value in tensors.items() if name.startswith(taken)}
     kept = {name: value for name, value in wanted.items() if not name.startswith(taken)}
-    _load_strictly(network, kept | brought, path)
+    load_strictly(network, kept | brought, path)
     return alike and all(map(fits, heads))
 
 
@@ -191,31 +201,12 @@ def _attention_heads(config: NetworkConfig) -> int | None:
     return config.label_encoder.heads if config.label_encoder else None
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file or a torch file, by name."""
-    if not path.is_file():
-        raise UserError(f"models: weights.path: {path} is not a file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except SafetensorError as error:
-        raise UserError(f"{path}: not a safetensors file ({error})") from error
-    except Exception as error:  # torch.load raises whatever the unpickler meets
-        raise UserError(f"{path}: not a torch file of tensors ({type(error).__name__}: {error})") from error
-    for key in ("state_dict", "model"):
-        content = content.get(key, content) if isinstance(content, dict) else content
-    if not isinstance(content, dict) or not content or not all(isinstance(each, Tensor) for each in content.values()):
-        raise UserError(f"{path}: holds no tensors by name, but a {type(content).__name__}")
-    return {name.removeprefix("module."): value for name, value in content.items()}
-
-
 def _classes_in(tensors: dict[str, Tensor], architecture: str, match: str) -> int:
     """Classes of the classifier in a checkpoint; 0: it has none."""
     if match == "order":
         weight, bias = list(tensors.values())[-2:] if len(tensors) > 1 else (torch.empty(0), torch.empty(0))
     else:
-        pretrained_cfg = _pretrained_cfg(architecture)
+        pretrained_cfg = pretrained_cfg_of(architecture)
         classifier = pretrained_cfg.classifier if pretrained_cfg else None
         weight, bias = (tensors.get(f"{classifier}.{name}", torch.empty(0)) for name in ("weight", "bias"))
     return len(weight) if weight.ndim == 2 and tuple(bias.shape) == (len(weight),) else 0
@@ -231,13 +222,6 @@ def _by_order(tensors: dict[str, Tensor], module: nn.Module, path: Path) -> dict
     return dict(zip(wanted, tensors.values(), strict=True))
 
 
-def _load_strictly(module: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    try:
-        module.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise UserError(f"{path}: does not fit the architecture: {str(error).splitlines()[1].strip()} ...") from error
-
-
 def save_network(network: Network, directory: Path) -> None:
     """Store a network so that `load_network` builds it again."""
     write_text(directory / CONFIG, network.config.model_dump_json(indent=1))
@@ -245,14 +229,19 @@ def save_network(network: Network, directory: Path) -> None:
 
 
 def load_network(directory: Path) -> Network:
-    """The network stored in a directory."""
-    network = Network(NetworkConfig.model_validate_json((directory / CONFIG).read_text()))
-    network.load_state_dict(load_file(directory / WEIGHTS))
-    return network
+    """The network stored in a directory.
+
+    Raises:
+        UserError: one of its files is missing, damaged or not what this program stores.
+    """
+    return load_stored(directory / CONFIG, directory / WEIGHTS, NetworkConfig, Network)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a .safetensors file, wholly or not at all."""
+    """Write a .safetensors file, wholly or not at all, and only if all is finite."""
+    bad = first_not_finite(tensors)
+    if bad is not None:
+        raise UserError(f"{path}: {bad} is not finite, so nothing is stored")
     with replacing(path) as partial:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
 
@@ -307,6 +296,19 @@ class Exported(nn.Module):
         return logits
 
 
+class ExportedStudent(BaseModel):
+    """What `predict` reads of config.json: how pictures become those of the dataset, and what the logits mean."""
+
+    label_names: tuple[str, ...]
+    task: Task
+    image_size: tuple[Annotated[int, Gt(0)], Annotated[int, Gt(0)]]
+    """Height and width that the pictures of the dataset are stored with."""
+    resize: Resize
+    """How they were brought to that."""
+    ground: Colour = WHITE
+    """Red, green and blue that transparent images are laid on."""
+
+
 def export_student(network: Network, dataset: DatasetInfo, directory: Path) -> None:
     """Write config.json and model.safetensors, loadable by `timm.create_model("local-dir:DIRECTORY")`.
 
@@ -337,6 +339,9 @@ def export_config(config: NetworkConfig, plain: Any, dataset: DatasetInfo) -> st
     exported = {
         "architecture": config.architecture.split(".")[0],
         "task": dataset.task,
+        "ground": list(dataset.ground),
+        "image_size": list(dataset.image_size),
+        "resize": dataset.resize,
         "num_classes": len(dataset.classes),
         "num_features": plain.num_features,
         "label_names": list(dataset.classes),

@@ -57,7 +57,7 @@ def build(context: Context[Spec]) -> Outcome:
         split = open_split(context.upstream["dataset"], name)
         layouts = stored_layouts(shapes, spec.cache, split.info)
         train = name == "train"
-        views = Views(split.info, spec.seed, spec.augmentation)
+        views = Views("shared", split.info, spec.seed, spec.augmentation)
 
         def make(rows: slice, view: int, *, train: bool = train) -> dict[str, Tensor]:
             pixels = send(fabric, torch.from_numpy(split.images.read(rows)))  # noqa: B023

@@ -65,8 +65,8 @@ def build(context: Context[Spec]) -> Outcome:
 
 def _target_source(context: Context[Spec], names: tuple[str, ...]) -> MakeSource:
     """Stored targets, stored embeddings of the individual teacher, live teachers, or nothing."""
-    from kd.training.registry import load_live
-    from kd.training.targets import NoTargets, StoredTargets
+    from kd.training.registry import load_live, load_stored
+    from kd.training.targets import NoTargets
 
     spec, upstream = context.spec, context.upstream
 
@@ -79,9 +79,10 @@ def _target_source(context: Context[Spec], names: tuple[str, ...]) -> MakeSource
             tapped = names if spec.individual else (spec.level,)
             teachers = live.LiveTeachers(directories, tapped, spec.dataset, spec.live, fabric)
             source: TargetSource = live.LiveTargets(teachers, names, upstream.get("joint_teacher"), fabric)
-            return source
-        assert spec.views is not None
-        return StoredTargets(upstream["targets"], split, names, spec.views, fabric, memory)
+        else:
+            assert spec.views is not None
+            source = load_stored().StoredTargets(upstream["targets"], split, names, spec.views, fabric, memory)
+        return source
 
     return make
 

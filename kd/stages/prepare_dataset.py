@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kd.data.options import Resize, SplitOptions, Task
+from kd.data.options import WHITE, Colour, Resize, SplitOptions, Task
 from kd.data.sources.base import Sample
 from kd.data.sources.registry import parse_source
 from kd.jobs.errors import UserError
@@ -29,6 +29,7 @@ class Spec(BaseOptions):
     resize: Resize
     task: Task
     split: SplitOptions
+    ground: Colour = WHITE
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Selection:
         codes: (len(samples),) index into SPLITS; negative: left out.
         classes: sorted names.
         channels: of the pictures.
-        notes: what the source left out or changed, in words, and how often.
+        notes: what the source left out or changed, and what the splits lack, in words, and how often.
     """
 
     samples: list[Sample]
@@ -56,7 +57,7 @@ def select(spec: Spec) -> Selection:
     Raises:
         UserError: the source has changed since `spec` was made, or does not hold what is wanted.
     """
-    from kd.data.packed import check_classes, encode_labels
+    from kd.data.packing import check_classes, encode_labels
     from kd.data.splits import assign_splits, strata
 
     source, options = parse_source(spec.source)
@@ -69,20 +70,20 @@ def select(spec: Spec) -> Selection:
         classes = sorted({label for sample in samples for label in sample.labels} if listed is None else listed)
         labels = encode_labels(samples, classes, spec.task)
         codes = assign_splits(strata(labels), [sample.split for sample in samples], spec.split)
-        check_classes(labels, codes, classes, listed=listed is not None)
+        notes = listing.notes | check_classes(labels, codes, classes, listed=listed is not None)
     except UserError as error:
         raise UserError(f"datasets.{spec.name}: {error}") from error
-    return Selection(samples, codes, classes, source.CHANNELS, listing.notes)
+    return Selection(samples, codes, classes, source.CHANNELS, notes)
 
 
 def build(context: Context[Spec]) -> Outcome:
     """Read the source, draw the splits, decode and store."""
-    from kd.data.packed import pack
+    from kd.data.packing import pack
 
     spec = context.spec
     selection = select(spec)
     try:
-        info = pack(
+        packed = pack(
             context.directory,
             spec.name,
             selection.samples,
@@ -92,18 +93,20 @@ def build(context: Context[Spec]) -> Outcome:
             image_size=spec.image_size,
             resize=spec.resize,
             channels=selection.channels,
+            ground=spec.ground,
         )
     except UserError as error:
         raise UserError(f"datasets.{spec.name}: {error}") from error
+    info, notes = packed.info, selection.notes | packed.notes
     log.info("%s: %d classes, %s", spec.name, len(selection.classes), info.sizes)
-    for what, count in selection.notes.items():
+    for what, count in notes.items():
         log.info("%s: %s: %d", spec.name, what, count)
     return Outcome(
         {
             "classes": len(selection.classes),
             "sizes": info.sizes,
             "most_labels": info.most_labels,
-            "notes": selection.notes,
+            "notes": notes,
         }
     )
 

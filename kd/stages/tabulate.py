@@ -21,6 +21,7 @@ from kd.evaluation.caches import cache_table
 from kd.evaluation.contents import OPTIONAL_TABLES, is_multi_label
 from kd.evaluation.multilabel import metrics_side_by_side, per_class, readable_per_class, readable_side_by_side
 from kd.evaluation.tables import cost, markdown, measurements, primary_metrics, readable, summary
+from kd.evaluation.verdict import as_html, as_rst, verdict
 from kd.jobs.files import write_text
 from kd.jobs.handover import handed_over
 from kd.jobs.job import Job
@@ -33,6 +34,12 @@ from kd.plan import Plan
 
 log = logging.getLogger("kd")
 
+FRONT_PAGE = """\
+Individual teachers, joint teachers that fuse their cached embeddings, and students distilled from them: test acc@1
+(multi-label: mAP) with its gain over the student's network trained with labels alone, where the experiment has one,
+else over the individual teacher of each dataset; and what it cost. Config, versions and what was left out of the data
+are under *Provenance*.
+"""
 STYLE = "<style>body{font-family:sans-serif} td,th{padding:2px 8px} table{border-collapse:collapse}</style>"
 
 
@@ -56,7 +63,9 @@ def write_tables(plan: Plan, key: Path, configfile: str = "") -> None:
     measured = measurements(plan.rows, read)
     table = summary(measured, list(plan.config.datasets))
     costs, caches = cost(plan, read), cache_table(plan, measured, selection, read)
-    texts = _summary_texts(table, selection) | {
+    told = verdict(plan, measured, read)
+    texts = _summary_texts(table, selection, told) | {
+        "front_page.rst": f"{as_rst(told)}\n\n{FRONT_PAGE}",
         "measurements.csv": measured.to_csv(index=False),
         "cost.csv": costs.to_csv(index=False),
         "cost.html": STYLE + costs.to_html(index=False, na_rep=""),
@@ -80,16 +89,16 @@ def write_tables(plan: Plan, key: Path, configfile: str = "") -> None:
         sign(plan.folder, plan.config.experiment, configfile)
 
 
-def _summary_texts(table: pd.DataFrame, selection: str) -> dict[str, str]:
-    """All of `summary`, and in short for people."""
+def _summary_texts(table: pd.DataFrame, selection: str, told: str) -> dict[str, str]:
+    """All of `summary`; in short for people, below the verdict `told`."""
     short = readable(table, selection)
     metrics = " or ".join(dict.fromkeys(primary_metrics(table).values()))
     title = f"test {metrics} in percent, mean ± std over seeds (gain), weights: {selection}"
     whole = table.to_html(index=False, na_rep="")
-    page = f"<p>{title}</p>{short.to_html(index=False)}<p>All of it, gains with their standard errors:</p>{whole}"
+    page = f"{as_html(told)}<p>{title}</p>{short.to_html(index=False)}<p>Gains with their standard errors:</p>{whole}"
     return {
         "summary.csv": table.to_csv(index=False),
-        "summary.md": f"{title}\n\n{markdown(short)}",
+        "summary.md": "\n\n".join(filter(None, [told, title, markdown(short)])),
         "summary.html": STYLE + page,
     }
 

@@ -18,9 +18,9 @@ from torch.nn import functional
 
 from kd.data.feed import Piece, batch_count, ordered_batches, shuffled_batches
 from kd.models.network import Features
-from kd.training.devices import send, share_of
-from kd.training.loop import Fit
-from kd.training.metrics import PRIMARY, metric_rows, primary
+from kd.training.devices import send
+from kd.training.loop import Fit, share_of
+from kd.training.metrics import PRIMARY, VAL, metric_rows, primary
 from kd.training.mixing import Mix, draw_mix, mix_images, mixed_loss
 from kd.training.recipe import Recipe
 from kd.training.samples import Samples
@@ -119,7 +119,14 @@ class Classification:
 
     def validate(self, module: nn.Module) -> float:
         """Mean over the datasets of acc@1 or mAP on val."""
-        scores = [primary(samples.task, *predict(module, samples, self.recipe.batch_size)) for samples in self.val]
+        scores = [
+            primary(
+                samples.task,
+                *predict(module, samples, self.recipe.batch_size),
+                f"the network in training on val of {samples.dataset}",
+            )
+            for samples in self.val
+        ]
         return sum(scores) / len(scores)
 
 
@@ -187,4 +194,17 @@ def measure_test(module: nn.Module, test: Sequence[Samples], selection: str, bat
             samples.classes,
             *predict(module, samples, batch_size),
         )
+    ]
+
+
+def measure_val(module: nn.Module, val: Sequence[Samples], selection: str, batch_size: int) -> list[dict[str, Any]]:
+    """The primary metric on the val split of every dataset, as rows for the tables: what choices are made by."""
+    return [
+        {
+            "dataset": samples.dataset,
+            "selection": selection,
+            "metric": VAL + PRIMARY[samples.task],
+            "value": primary(samples.task, *predict(module, samples, batch_size), f"{selection} on {samples.dataset}"),
+        }
+        for samples in val
     ]

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from datetime import timedelta
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kd.data.feed import Share
 from kd.jobs.environment import device_count, is_follower, node_count, started_by_srun
 from kd.jobs.errors import UserError
 from kd.jobs.lease import lease
-from kd.training.recipe import Recipe
+
+# The first process alone measures val and writes, however long that takes; a process that dies ends the others anyway.
+LONGEST_WAIT = timedelta(days=7)
 
 log = logging.getLogger("kd")
 
@@ -45,7 +47,7 @@ def make_fabric(precision: str, *, training: bool = False) -> Fabric:
         accelerator="auto",
         devices=devices,
         num_nodes=nodes,
-        strategy="ddp" if devices * nodes > 1 else "auto",
+        strategy=DDPStrategy(timeout=LONGEST_WAIT) if devices * nodes > 1 else "auto",
         precision=precision,  # type: ignore[arg-type]
         # Named, since Fabric would take one process of a Slurm job for one of several.
         plugins=SLURMEnvironment() if started_by_srun() else LightningEnvironment(),
@@ -64,11 +66,6 @@ def send(fabric: Fabric, tensor: Tensor) -> Tensor:
     return sent
 
 
-def share_of(fabric: Fabric, recipe: Recipe) -> Share:
-    """What this process computes of every batch."""
-    return Share(recipe.accumulate, fabric.global_rank, fabric.world_size)
-
-
 def gathering(fabric: Fabric, rows: int) -> Callable[[Tensor], Tensor]:
     """Of all processes: a function from (rows, ...) to the rows of all of them, in their order.
 
@@ -83,14 +80,6 @@ def gathering(fabric: Fabric, rows: int) -> Callable[[Tensor], Tensor]:
         return torch.cat([each[:count] for each, count in zip(gathered, counts, strict=True)])
 
     return gather
-
-
-@contextmanager
-def drawing_alike(fabric: Fabric) -> Iterator[None]:
-    """Within it all processes draw the same random numbers: those of the first one's seed, whatever it drew before."""
-    with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
-        torch.manual_seed(fabric.broadcast(torch.initial_seed()))
-        yield
 
 
 def share_statistics(module: nn.Module, fabric: Fabric) -> nn.Module:

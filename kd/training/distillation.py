@@ -15,8 +15,10 @@ from kd.distillers.losses import widened
 from kd.models.outputs import Outputs
 from kd.models.spec import ARRAYS
 from kd.models.student import Student
+from kd.streams import torch_seed
 from kd.training.classification import predict
-from kd.training.devices import drawing_alike, gathering, send, share_of
+from kd.training.devices import gathering, send
+from kd.training.loop import share_of
 from kd.training.metrics import PRIMARY, primary
 from kd.training.mixing import Mix, draw_mix, mix_images, mixed_loss
 from kd.training.recipe import Recipe
@@ -34,6 +36,7 @@ class DistillationBatch:
     rows: Tensor
     epoch: int
     whole: int
+    seed: int
     mix: Mix | None
 
     def flip(self) -> DistillationBatch:
@@ -97,7 +100,8 @@ class Distillation:
         rows = send(self.fabric, torch.from_numpy(piece.rows))
         mix = draw_mix(self.recipe.mixup, self.recipe.cutmix, (seen.shape[2], seen.shape[3]), self.seed, epoch, step)
         shown = seen if mix is None else mix_images(seen, seen.flip(0), mix)
-        return DistillationBatch(shown, targets, labels, rows, epoch, whole, mix)
+        drawn = torch_seed("loss", self.seed, epoch, step)
+        return DistillationBatch(shown, targets, labels, rows, epoch, whole, drawn, mix)
 
     def loss(self, module: nn.Module, batch: DistillationBatch) -> Tensor:
         """The method's loss."""
@@ -115,8 +119,7 @@ class Distillation:
             for each in (output, batch.targets)
         )
         whole = replace(batch, targets=targets, labels=gather(batch.labels), rows=gather(batch.rows))
-        with drawing_alike(self.fabric):
-            loss = self.method.loss(outputs, targets, whole, self.module.parts)
+        loss = self.method.loss(outputs, targets, whole, self.module.parts)
         # All processes have the same loss. The training weights it by the samples that each of them holds.
         return loss * (len(whole.labels) / (len(batch.labels) * self.fabric.world_size))
 
@@ -128,4 +131,5 @@ class Distillation:
     def validate(self, module: nn.Module) -> float:
         """acc@1 or mAP on val."""
         assert isinstance(module, Student)
-        return primary(self.val.task, *predict(module.network, self.val, self.recipe.batch_size))
+        whose = f"the student in training on val of {self.val.dataset}"
+        return primary(self.val.task, *predict(module.network, self.val, self.recipe.batch_size), whose)

@@ -8,19 +8,21 @@ from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import load_file
 
 from kd.data.feed import Memory
 from kd.data.packed import DatasetInfo, Split, open_split
 from kd.jobs.files import write_text
+from kd.models.checkpoints import load_stored
 from kd.models.joint import JointConfig, JointTeacher
 from kd.models.spec import LabelEncoderOptions, Level, ModelSpec, map_levels
 from kd.models.weights import save_tensors
-from kd.training.classification import Classification, measure_selections, measure_test
+from kd.streams import torch_seed
+from kd.training.classification import Classification, measure_selections, measure_test, measure_val
 from kd.training.devices import make_fabric
+from kd.training.embedded import CachedSamples, join_embeddings
 from kd.training.loop import finish, fit
 from kd.training.recipe import Recipe
-from kd.training.samples import CachedSamples, Samples, data_memory, join_embeddings
+from kd.training.samples import Samples, data_memory
 
 CONFIG, WEIGHTS = "joint.json", "joint.safetensors"
 
@@ -78,7 +80,7 @@ def train_joint_teacher(
     """
     fabric = make_fabric(recipe.precision, training=True)
     memory = data_memory(fabric)
-    torch.manual_seed(seed)
+    torch.manual_seed(torch_seed("weights", seed))
 
     def samples(name: str, memory: Memory | None) -> list[EmbeddingSamples]:
         return [embeddings(number, open_split(path, name), fabric, memory) for number, path in enumerate(datasets)]
@@ -92,7 +94,12 @@ def train_joint_teacher(
     trained = fit(fabric, task, recipe, seed, directory)
     test = samples("test", None)
     metrics = measure_selections(
-        trained, joint, recipe.selection, lambda kind: measure_test(joint, test, kind, recipe.batch_size)
+        trained,
+        joint,
+        recipe.selection,
+        lambda kind: (
+            measure_test(joint, test, kind, recipe.batch_size) + measure_val(joint, val, kind, recipe.batch_size)
+        ),
     )
     save_joint_teacher(joint, directory)
     finish(directory)
@@ -142,7 +149,9 @@ def save_joint_teacher(joint: JointTeacher, directory: Path) -> None:
 
 
 def load_joint_teacher(directory: Path) -> JointTeacher:
-    """The joint teacher stored in a directory."""
-    joint = JointTeacher(JointConfig.model_validate_json((directory / CONFIG).read_text()))
-    joint.load_state_dict(load_file(directory / WEIGHTS))
-    return joint
+    """The joint teacher stored in a directory.
+
+    Raises:
+        UserError: one of its files is missing, damaged or not what this program stores.
+    """
+    return load_stored(directory / CONFIG, directory / WEIGHTS, JointConfig, JointTeacher)

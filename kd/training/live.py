@@ -88,7 +88,7 @@ def live_embeddings(
     def make(number: int, split: Split, fabric: Fabric, memory: Memory | None) -> LiveSamples:  # noqa: ARG001
         if not loaded:
             loaded.append(LiveTeachers(teachers, (level,), split.info.name, options, fabric))
-        return LiveSamples(split, Views(split.info, seed, augmentation), loaded[0], fabric, memory)
+        return LiveSamples(split, Views("shared", split.info, seed, augmentation), loaded[0], fabric, memory)
 
     return make
 

@@ -16,14 +16,17 @@ from lightning_fabric import Fabric
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
+from kd.data.feed import Share
 from kd.jobs.environment import events_wanted
 from kd.jobs.errors import UserError
 from kd.jobs.files import replacing
 from kd.jobs.progress import Progress
 from kd.jobs.stopping import Stopped, not_postponed, postponed, stop_if_requested, stop_requested
+from kd.streams import torch_seed
 from kd.training.devices import share_statistics
 from kd.training.optimisation import make_optimizer, make_schedule
 from kd.training.recipe import Recipe
+from kd.training.watch import DivergedError, Watch
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 CHECKPOINT = ".checkpoint.pt"
 CHECKPOINT_EVERY_SECONDS = 30.0
 CHECKPOINT_COST = 0.01  # of the time that training takes, at most
-AGREE_EVERY_STEPS = 8  # several processes stop together, at one of these steps
+AGREE_EVERY_STEPS = 8  # at these steps several processes stop, write a checkpoint or find that they diverged
 HISTORY = "history.csv"
 EVENTS = ".events"
 
@@ -79,7 +82,7 @@ class Fit:
         weights: state dicts on the CPU by selection, `best_val` and `last`.
         best: the best score on val so far; the earliest epoch wins a tie.
         history: a row per finished epoch.
-        losses: of the finished steps of the epoch that is not finished.
+        losses: of the finished steps of the epoch that is not finished, each a mean over the whole batch.
         seconds: that this epoch has taken so far.
     """
 
@@ -106,7 +109,8 @@ def fit(fabric: Fabric, task: Task, recipe: Recipe, seed: int, directory: Path) 
         directory: for the checkpoint and history.csv.
 
     Raises:
-        UserError: the loss is no longer finite, or the device's memory is too small.
+        UserError: a loss, gradient, weight or state of the optimiser is no longer finite in any of the processes, or
+            the device's memory is too small. Nothing that is not finite is returned or written.
         Stopped: the process was asked to stop; the checkpoint is where it stopped.
     """
     try:
@@ -117,6 +121,11 @@ def fit(fabric: Fabric, task: Task, recipe: Recipe, seed: int, directory: Path) 
             f"out of GPU memory; lower recipe batch_size ({recipe.batch_size}), or raise accumulate"
             f" ({recipe.accumulate}): {error}"
         ) from error
+
+
+def share_of(fabric: Fabric, recipe: Recipe) -> Share:
+    """What this process computes of every batch."""
+    return Share(recipe.accumulate, fabric.global_rank, fabric.world_size)
 
 
 def finish(directory: Path) -> None:
@@ -130,13 +139,13 @@ class _Training:
     def __init__(self, fabric: Fabric, task: Task, recipe: Recipe, seed: int, directory: Path) -> None:
         self.fabric, self.task, self.recipe, self.seed, self.directory = fabric, task, recipe, seed, directory
         self.state = Fit()
-        self.losses: list[Tensor] = []
         module = share_statistics(task.module, fabric)
         self.optimizer = make_optimizer(module, recipe, fabric.device)
         self.schedule = make_schedule(self.optimizer, recipe, (recipe.schedule_epochs or recipe.epochs) * task.steps)
         compiled: Any = torch.compile(module) if recipe.compile else module
         self.module, self.wrapped = fabric.setup(compiled, self.optimizer)
         self.ema = ModelEmaV3(task.module, decay=recipe.ema, use_warmup=True) if recipe.ema else None
+        self.watch = Watch(fabric, task.module, self.optimizer, self.ema, scaled=recipe.precision == "16-mixed")
         self.checkpoint = directory / CHECKPOINT
         self.events = _event_writer(directory) if events_wanted() and fabric.is_global_zero else None
         self._saved, self._save_seconds = time.monotonic(), 0.0
@@ -151,8 +160,8 @@ class _Training:
         steps = self.task.steps
         if self.checkpoint.is_file():  # after setup: optimiser state goes to the device that the parameters are on
             self._restore()
-            log.info("continuing in epoch %d at step %d of %d", len(self.state.history), len(self.losses), steps)
-        done = len(self.state.history) * steps + len(self.losses)
+            log.info("continuing in epoch %d at step %d of %d", len(self.state.history), len(self.state.losses), steps)
+        done = len(self.state.history) * steps + len(self.state.losses)
         self.progress = Progress(self.recipe.epochs * steps, "step", done)
         try:
             while len(self.state.history) < self.recipe.epochs:
@@ -176,19 +185,15 @@ class _Training:
         state, begun = self.state, time.monotonic() - self.state.seconds
         shown = {"epoch": epoch, **_figures(state.history[-1])} if epoch else {}
         self.module.train()
-        batches = self.task.batches(epoch, len(self.losses))
-        for step in range(len(self.losses), self.task.steps):
-            self.losses.append(self._step(batches, epoch, step))
+        batches = self.task.batches(epoch, len(state.losses))
+        for step in range(len(state.losses), self.task.steps):
+            self._step(batches, epoch, step)
             state.seconds = time.monotonic() - begun
             self.progress.step(figures=shown)
-            self._stop_if_requested(step)
-            if time.monotonic() - self._saved > max(CHECKPOINT_EVERY_SECONDS, self._save_seconds / CHECKPOINT_COST):
-                self._save()
-        loss = _mean_loss(torch.stack(self.losses), epoch, self.recipe, self.checkpoint)
-        score = -1.0
-        if self.fabric.is_global_zero:
-            with not_postponed():
-                score = self.task.validate(self.trained)
+            self._pause(epoch, step)
+        self._agree(epoch)
+        loss = sum(state.losses) / len(state.losses)
+        score = self._validate()
         seconds = time.monotonic() - begun
         state.history.append({"epoch": epoch, "loss": loss, f"val_{self.task.metric}": score, "seconds": seconds})
         if score > state.best:
@@ -198,50 +203,80 @@ class _Training:
             for name, value in state.history[-1].items():
                 self.events.add_scalar(name, value, epoch + 1)
             self.events.flush()
-        self.losses, state.seconds = [], 0.0
+        state.losses, state.seconds = [], 0.0
         self.progress.show({"epoch": epoch + 1, **_figures(state.history[-1])})
 
-    def _step(self, batches: Iterator[tuple[float, Any]], epoch: int, step: int) -> Tensor:
-        """One step of the optimiser; the mean loss of the samples that this process had in it."""
+    def _step(self, batches: Iterator[tuple[float, Any]], epoch: int, step: int) -> None:
+        """One step of the optimiser."""
         fabric, recipe = self.fabric, self.recipe
-        # Dropout of the step: of this process, and not what another one draws.
-        torch.manual_seed(((self.seed * 1_000_003 + epoch) * 1_000_003 + step) * 1_009 + fabric.global_rank)
+        # Each process has dropout of its own.
+        torch.manual_seed(torch_seed("step", self.seed, epoch, step, fabric.global_rank))
         self.wrapped.zero_grad()
-        total, own = torch.zeros((), device=fabric.device), 0.0
+        total = torch.zeros((), device=fabric.device)
         for each in range(recipe.accumulate):
             part, batch = next(batches)
             with fabric.no_backward_sync(self.module, enabled=each + 1 < recipe.accumulate):
                 loss = self.task.loss(self.module, batch)
                 # Fabric takes the mean of the gradients over the processes, and what is wanted is that over samples.
                 fabric.backward(loss * (part * fabric.world_size))
-            total, own = total + part * loss.detach(), own + part
+            total = total + part * loss.detach()
+        self.watch.note(total)
         if recipe.clip_grad is not None:
-            # Gradients that are not finite are skipped by the scaler of 16-mixed, or seen in the loss below.
+            # Gradients that are not finite are skipped by the scaler of 16-mixed, or found by the watch.
             fabric.clip_gradients(self.module, self.wrapped, max_norm=recipe.clip_grad, error_if_nonfinite=False)
         self.wrapped.step()
         self.schedule.step()
         if self.ema is not None:
             self.ema.update(self.task.module, step=epoch * self.task.steps + step)
-        return total / own
 
-    def _stop_if_requested(self, step: int) -> None:
-        """Several processes stop at the same step, so that none waits for gradients of one that has gone."""
-        if self.fabric.world_size == 1:
+    def _pause(self, epoch: int, step: int) -> None:
+        """Stop or write a checkpoint, if it is time; several processes do so at the same step, and together."""
+        due = time.monotonic() - self._saved > max(CHECKPOINT_EVERY_SECONDS, self._save_seconds / CHECKPOINT_COST)
+        several = self.fabric.world_size > 1
+        if (step + 1) % AGREE_EVERY_STEPS == 0 if several else due or stop_requested():
+            stop, save = self._agree(epoch, stop_requested(), due and self.fabric.is_global_zero)
             stop_if_requested()
-        elif (step + 1) % AGREE_EVERY_STEPS == 0:
-            asked = self.fabric.all_reduce(torch.tensor(float(stop_requested())), reduce_op="sum")
-            if asked:
+            if stop:
                 raise Stopped(signal.SIGTERM)
+            if save:
+                self._save()
+
+    def _agree(self, epoch: int, *flags: bool) -> list[bool]:
+        """Find with all processes that training is sound; whether any of them raised each of the flags."""
+        try:
+            losses, raised = self.watch.agree(len(self.state.losses), *flags)
+        except DivergedError as error:
+            self._end_follower()
+            recipe, problem = self.recipe, error.problem
+            kept = f"; {self.checkpoint} is from before" if self.checkpoint.is_file() else ""
+            raise UserError(
+                f"{problem.text} at epoch {epoch}, step {problem.step}: training diverged; lower recipe lr"
+                f" ({recipe.lr:g}), set clip_grad, or use another precision than {recipe.precision}{kept}"
+            ) from None
+        self.state.losses += losses
+        return raised
+
+    def _validate(self) -> float:
+        """Score of what is trained, measured by the first process; if that ends there, all end."""
+        score, failure = -1.0, None
+        if self.fabric.is_global_zero:
+            try:
+                with not_postponed():
+                    score = self.task.validate(self.trained)
+            except (UserError, Stopped) as error:
+                failure = error
+        ended = torch.tensor(float(failure is not None), device=self.fabric.device)
+        if self.fabric.all_reduce(ended, reduce_op="sum"):
+            self._end_follower()
+            assert failure is not None
+            raise failure
+        return score
 
     def _save(self) -> None:
-        """Write a checkpoint; a kill at any moment leaves the old one or the new one."""
+        """Write a checkpoint of what all agreed on; a kill at any moment leaves the old one or the new one."""
         if not self.fabric.is_global_zero:
             return
         started = time.monotonic()
-        losses = torch.stack(self.losses) if self.losses else torch.zeros(0)
-        if not torch.isfinite(losses).all():
-            return  # the last good one stays; the end of the epoch says what happened
-        self.state.losses = losses.tolist()
         content = {
             "module": self.task.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -250,8 +285,8 @@ class _Training:
             "ema": None if self.ema is None else self.ema.module.state_dict(),
             "fit": vars(self.state),
         }
-        with replacing(self.checkpoint) as partial:
-            torch.save(content, partial)
+        with replacing(self.checkpoint) as partial, partial.open("wb") as stream:
+            torch.save(content, stream)  # to a stream, since for a path torch does not say why it cannot be written
         self._saved = time.monotonic()
         self._save_seconds = self._saved - started
 
@@ -264,7 +299,6 @@ class _Training:
         if self.ema is not None:
             self.ema.module.load_state_dict(content["ema"])
         self.state = Fit(**content["fit"])
-        self.losses = [torch.tensor(each, device=self.fabric.device) for each in self.state.losses]
 
 
 def _event_writer(directory: Path) -> SummaryWriter:
@@ -282,18 +316,6 @@ def _event_writer(directory: Path) -> SummaryWriter:
 
 def _figures(row: dict[str, float]) -> dict[str, float]:
     return {"loss": row["loss"], "val": next(value for name, value in row.items() if name.startswith("val_"))}
-
-
-def _mean_loss(losses: Tensor, epoch: int, recipe: Recipe, checkpoint: Path) -> float:
-    bad = (~torch.isfinite(losses)).nonzero()
-    if len(bad):
-        step = int(bad[0])
-        kept = f"; {checkpoint} is from before" if checkpoint.is_file() else ""
-        raise UserError(
-            f"loss is {losses[step].item()} at epoch {epoch}, step {step}: training diverged; lower recipe lr"
-            f" ({recipe.lr:g}), set clip_grad, or use another precision than {recipe.precision}{kept}"
-        )
-    return losses.mean().item()
 
 
 def _snapshot(module: nn.Module) -> State:

@@ -13,35 +13,50 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kd.data.options import Task
+from kd.jobs.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PRIMARY: dict[Task, str] = {"single_label": "acc@1", "multi_label": "mAP"}
 """What epochs are selected by, and what figures show."""
+VAL = "val_"
+"""Begins the name of a metric that was measured on val: choices are made by it."""
 MULTI_LABEL_METRICS = ("mAP", "OF1@k", "CF1@k", "OF1", "CF1")
 """In the order of the L2D paper's tables, and then those that it does not have."""
 
 
-def measure(task: Task, logits: Tensor, labels: Tensor) -> dict[str, float]:
+def measure(task: Task, logits: Tensor, labels: Tensor, whose: str = "a network") -> dict[str, float]:
     """All metrics of a task, by name, in percent.
 
     Args:
         task: of the dataset.
-        logits: (N, classes) finite float32 on the CPU, N > 0.
+        logits: (N, classes) float32 on the CPU, N > 0.
         labels: (N,) class ids; or, multi-label, (N, classes) of 0 and 1.
+        whose: network and samples, for the error.
+
+    Raises:
+        UserError: logits are not finite; ranked, they would give numbers that mean nothing.
     """
+    _check_finite(logits, whose)
     if task == "single_label":
         return accuracies(logits, labels)
     scores = f1_scores(logits, labels) | {"mAP": mean_average_precision(logits, labels)}
     return {name: scores[name] for name in MULTI_LABEL_METRICS}
 
 
-def primary(task: Task, logits: Tensor, labels: Tensor) -> float:
-    """The metric of a task that says which epoch is best, alone: for each epoch. Arguments are those of `measure`."""
+def primary(task: Task, logits: Tensor, labels: Tensor, whose: str = "a network") -> float:
+    """The metric of a task that says which epoch is best, alone: for each epoch. All else is as in `measure`."""
+    _check_finite(logits, whose)
     if task == "single_label":
         return topk_accuracy(logits, labels, 1)
     return mean_average_precision(logits, labels)
+
+
+def _check_finite(logits: Tensor, whose: str) -> None:
+    bad = int((~logits.isfinite()).any(dim=1).sum())
+    if bad:
+        raise UserError(f"logits of {whose} are not finite for {bad} of {len(logits)} samples: nothing can be measured")
 
 
 def metric_rows(
@@ -61,7 +76,8 @@ def metric_rows(
         labels: as in `measure`.
     """
     place = {"dataset": dataset, "selection": selection}
-    rows = [place | {"metric": name, "value": value} for name, value in measure(task, logits, labels).items()]
+    measured = measure(task, logits, labels, f"the network ({selection}) on test of {dataset}")
+    rows = [place | {"metric": name, "value": value} for name, value in measured.items()]
     if task == "multi_label":
         by_class = zip(classes, average_precisions(logits, labels).tolist(), strict=True)
         rows += [

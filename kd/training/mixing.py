@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-STREAM = (int.from_bytes(b"mix"),)  # apart from the stream that shuffles the epoch
+from kd.streams import generator
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,7 @@ def draw_mix(mixup: float, cutmix: float, image_size: tuple[int, int], seed: int
     """
     if not mixup and not cutmix:
         return None
-    entropy = np.random.SeedSequence([seed, epoch, step], spawn_key=STREAM)
-    random = np.random.Generator(np.random.Philox(entropy))
+    random = generator("mixing", seed, epoch, step)
     pastes = random.random() < (0.5 if mixup and cutmix else float(cutmix > 0))
     alpha = cutmix if pastes else mixup
     coefficient = float(random.beta(alpha, alpha))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from timm.optim import param_groups_weight_decay
 from torch import nn, optim
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
@@ -12,12 +13,17 @@ from kd.training.recipe import Recipe
 
 
 def make_optimizer(module: nn.Module, recipe: Recipe, device: torch.device) -> optim.Optimizer:
-    """The recipe's optimiser over the parameters that train on a device; biases and norms are not decayed."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [each for each in trained if each.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [each for each in trained if each.ndim <= 1], "weight_decay": 0.0},
-    ]
+    """The recipe's optimiser over the parameters that train on a device.
+
+    Not decayed are biases, norms, and what a timm model within `module` names in `no_weight_decay`.
+    """
+    spared = {
+        f"{prefix}.{name}".removeprefix(".")
+        for prefix, each in module.named_modules()
+        if hasattr(each, "no_weight_decay")
+        for name in each.no_weight_decay()
+    }
+    groups = param_groups_weight_decay(module, recipe.weight_decay, no_weight_decay_list=spared)
     # One kernel for all parameters. With 16-mixed it would unscale the gradients itself, after they were clipped.
     fused = True if device.type == "cuda" and recipe.precision != "16-mixed" else None
     if recipe.optimizer == "sgd":

@@ -21,7 +21,7 @@ class RecipeOptions(BaseOptions):
     lr: Positive
     """Learning rate: the peak one, where there is a schedule."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
-    """On weights of two or more dimensions; never on biases and norms."""
+    """On matrices and kernels; never on biases, norms, and what the timm model names in `no_weight_decay`."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     """For SGD; not used by the others."""
     schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"

@@ -1,4 +1,4 @@
-"""Live teachers, loaded by name: their code counts only in the keys of jobs that say so."""
+"""Teachers' outputs from stores or from live teachers, loaded by name: their code counts only in jobs that use it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ import importlib
 from typing import Any
 
 LIVE = "kd.training.live"
+STORED = "kd.training.stored"
 
 
 def load_live() -> Any:
     """`kd.training.live`."""
     return importlib.import_module(LIVE)
+
+
+def load_stored() -> Any:
+    """`kd.training.stored`."""
+    return importlib.import_module(STORED)

@@ -17,7 +17,8 @@ from kd.models.network import tap_shapes
 from kd.models.spec import ModelSpec
 from kd.models.student import Student
 from kd.models.weights import Exported, export_student, new_network, save_network
-from kd.training.classification import measure_selections, measure_test
+from kd.streams import torch_seed
+from kd.training.classification import measure_selections, measure_test, measure_val
 from kd.training.devices import make_fabric
 from kd.training.distillation import Distillation
 from kd.training.loop import finish, fit
@@ -56,14 +57,14 @@ def distill_student(
         pretrained: directory of fetched weights, where the model wants them.
 
     Returns:
-        Test metrics with the best epoch, and the name of the device.
+        Test metrics with the best epoch and notes on brought weights, and the name of the device.
     """
     fabric = make_fabric(recipe.precision, training=True)
     memory = data_memory(fabric)
-    torch.manual_seed(seed)
+    torch.manual_seed(torch_seed("weights", seed))
     splits = {name: open_split(dataset, name) for name in ("val", "train", "test")}
     info = splits["train"].info
-    seen = Views(info, seed, recipe.augmentation)
+    seen = Views("shared", info, seed, recipe.augmentation)
     images = {
         name: ImageSamples(split, seen, fabric, memory if name != "test" else None, views)
         for name, split in splits.items()
@@ -80,9 +81,12 @@ def distill_student(
         trained,
         student,
         recipe.selection,
-        lambda kind: measure_test(Exported(network, info.name), [images["test"]], kind, recipe.batch_size),
+        lambda kind: (
+            measure_test(Exported(network, info.name), [images["test"]], kind, recipe.batch_size)
+            + measure_val(network, [images["val"]], kind, recipe.batch_size)
+        ),
     )
     save_network(network, directory)
     export_student(network, info, directory)
     finish(directory)
-    return {"metrics": metrics, "best_epoch": trained.best_epoch}, str(fabric.device)
+    return {"metrics": metrics, "best_epoch": trained.best_epoch, "notes": network.notes}, str(fabric.device)

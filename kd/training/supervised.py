@@ -12,7 +12,8 @@ from kd.data.packed import open_split
 from kd.data.views import Views
 from kd.models.spec import ModelSpec
 from kd.models.weights import new_network, save_network
-from kd.training.classification import Classification, measure_selections, measure_test
+from kd.streams import torch_seed
+from kd.training.classification import Classification, measure_selections, measure_test, measure_val
 from kd.training.devices import make_fabric
 from kd.training.loop import finish, fit
 from kd.training.recipe import Recipe
@@ -40,15 +41,15 @@ def train_network(
         pretrained: directory of fetched weights, where the model wants them.
 
     Returns:
-        Test metrics with the best epoch, and the name of the device.
+        Test metrics with the best epoch and notes on brought weights, and the name of the device.
     """
     fabric = make_fabric(recipe.precision, training=True) if recipe else make_fabric("32")
-    torch.manual_seed(seed)
+    torch.manual_seed(torch_seed("weights", seed))
     memory = data_memory(fabric)
     splits = {name: [open_split(path, name) for path in datasets] for name in ("val", "train", "test")}
     infos = [split.info for split in splits["train"]]
     network = new_network(model, infos, statistics=infos[0], pretrained=pretrained, trains=recipe is not None)
-    views = [Views(info, seed, recipe.augmentation if recipe else None) for info in infos]
+    views = [Views("train", info, seed, recipe.augmentation if recipe else None) for info in infos]
     samples = {
         name: [
             ImageSamples(split, view, fabric, memory if name != "test" else None, size=network.config.input_size)
@@ -59,15 +60,22 @@ def train_network(
     if recipe is None:
         network.to(fabric.device)
         metrics = measure_test(network, samples["test"], "last", EVALUATION_BATCH)
+        metrics += measure_val(network, samples["val"], "last", EVALUATION_BATCH)
         metrics += [row | {"selection": "best_val"} for row in metrics]
         save_network(network, directory)
-        return {"metrics": metrics, "best_epoch": 0}, str(fabric.device)
+        return {"metrics": metrics, "best_epoch": 0, "notes": network.notes}, str(fabric.device)
     batch_size = recipe.batch_size
     task = Classification(network, samples["train"], samples["val"], recipe, seed, fabric)
     trained = fit(fabric, task, recipe, seed, directory)
     metrics = measure_selections(
-        trained, network, recipe.selection, lambda kind: measure_test(network, samples["test"], kind, batch_size)
+        trained,
+        network,
+        recipe.selection,
+        lambda kind: (
+            measure_test(network, samples["test"], kind, batch_size)
+            + measure_val(network, samples["val"], kind, batch_size)
+        ),
     )
     save_network(network, directory)
     finish(directory)
-    return {"metrics": metrics, "best_epoch": trained.best_epoch}, str(fabric.device)
+    return {"metrics": metrics, "best_epoch": trained.best_epoch, "notes": network.notes}, str(fabric.device)

@@ -190,6 +190,7 @@ def test_predict__a_student_with_a_label_encoder(made: Plan, tmp_path: Path) -> 
     split = open_split(made.jobs[student.upstream["dataset"].directory].directory, "test")
     Image.fromarray(split.images.read(slice(0, 1))[0, :, :, 0]).save(tmp_path / "scene.png")
     ((_, found),) = predict_images(student.directory, tmp_path / "scene.png", 10)
+    assert not isinstance(found, UserError)
     assert len(found) == 10
     assert sum(probability for _, probability in found) != pytest.approx(1)  # each label by itself
     assert all(0 <= probability <= 1 for _, probability in found)

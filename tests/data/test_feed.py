@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from kd.data import feed
-from kd.data.feed import Memory, RawColumn, Table, batch_count, ordered_batches, shuffled_batches, shuffled_windows
+from kd.data import feed, order
+from kd.data.feed import Memory, Piece, RawColumn, Share, Table, batch_count, ordered_batches, shuffled_batches
+from kd.data.order import WINDOW_BATCHES, shuffled_windows
 from kd.data.storage import chunk_rows, create_rows
 from kd.jobs.errors import UserError
+from kd.streams import generator
 
 
 class Rows:
@@ -49,7 +51,8 @@ def test_shuffled_batches__every_sample_once_in_step_and_whatever_the_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int
 ) -> None:
     """Rows of both tables belong together, and streaming gives what residence gives."""
-    monkeypatch.setattr(feed, "WINDOW_BYTES", window)
+    monkeypatch.setattr(order, "WINDOW_BYTES", window)
+    monkeypatch.setattr(order, "WINDOW_BATCHES", 2)
     results = []
     for budget in (0, 500, 10**9):
         folder = tmp_path / str(budget)
@@ -76,7 +79,7 @@ def test_shuffled_batches__rows_of_a_small_dataset_are_mixed_as_a_whole(tmp_path
 
 
 def test_ordered_batches__rows_in_order_of_the_first_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "WINDOW_BYTES", 300)
+    monkeypatch.setattr(feed, "ORDERED_BYTES", 300)
     rows = Rows(tmp_path, 61, 2, (4, 16), 0)
     pieces = list(ordered_batches(rows, 7))
     assert np.concatenate([piece.rows for piece in pieces]).tolist() == list(range(61))
@@ -95,19 +98,79 @@ def test_shuffled_batches__a_damaged_chunk_stops_the_epoch(tmp_path: Path) -> No
     st.lists(
         st.tuples(st.integers(1, 3000), st.sampled_from([1, 8, 512]), st.integers(1, 2_000_000)), min_size=1, max_size=3
     ),
+    st.integers(2, 64),
     st.integers(0, 2**31),
 )
-def test_shuffled_windows__hold_every_row_once_within_the_memory_bound(
-    weights: list[tuple[int, int, int]], seed: int
+def test_shuffled_windows__hold_every_row_once_and_16_batches_within_the_memory_bound(
+    weights: list[tuple[int, int, int]], batch_size: int, seed: int
 ) -> None:
-    windows = shuffled_windows(weights, np.random.default_rng(seed))
+    windows = shuffled_windows(weights, batch_size, np.random.default_rng(seed))
     for dataset, (rows, _, _) in enumerate(weights):
         assert sorted(np.concatenate([window.rows(dataset) for window in windows]).tolist()) == list(range(rows))
     for window in windows:
         assert sorted(window.order.tolist()) == list(range(len(window.order)))
         weight = sum(len(window.rows(number)) * size for number, (_, _, size) in enumerate(weights))
-        one_block = max(block * size for _, block, size in weights)
-        assert weight <= max(feed.WINDOW_BYTES, one_block)
+        blocks = sum(min(block, rows) * size for rows, block, size in weights)
+        rows = sum(rows for rows, _, _ in weights)
+        whole = sum(rows * size for rows, _, size in weights)
+        least = WINDOW_BATCHES * batch_size + sum(min(block, rows) for rows, block, _ in weights)
+        assert weight <= max(order.WINDOW_BYTES, whole * 2 * least / rows) + blocks
+        assert len(windows) == 1 or len(window.order) >= WINDOW_BATCHES * batch_size
+
+
+def met_again(weights: list[tuple[int, int, int]], batch_size: int) -> float:
+    """Part of the pairs within the batches of an epoch that are within a batch of the next one, too."""
+    epochs = []
+    for number in range(2):
+        windows = shuffled_windows(weights, batch_size, generator("order", 0, number))
+        rows = np.concatenate([window.rows(0)[window.order] for window in windows])
+        place = np.empty(len(rows), np.int64)
+        place[rows] = np.arange(len(rows)) // batch_size
+        epochs.append(place)
+    _, counts = np.unique(np.stack(epochs), axis=1, return_counts=True)
+    return float((counts * (counts - 1)).sum() / (len(rows) * (batch_size - 1)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "block", "row_bytes"),
+    [(19_200, 8, 800_000), (19_200, 128, 50_000), (19_200, 512, 200_000), (9_600, 2, 4_000_000), (3_072, 32, 150_528)],
+)
+def test_shuffled_windows__samples_of_a_batch_seldom_meet_again(rows: int, block: int, row_bytes: int) -> None:
+    """About as seldom as if every epoch were shuffled as a whole: a batch's part of all rows of the time."""
+    assert met_again([(rows, block, row_bytes)], 192) < 192 / rows + 0.0125
+
+
+def test_shuffled_windows__an_epoch_that_fits_is_shuffled_as_a_whole() -> None:
+    (window,) = shuffled_windows([(3000, 32, 150_528), (500, 512, 3_072)], 8, np.random.default_rng(0))
+    assert len(window.order) == 3500
+
+
+def pieces_of(counts: list[int]) -> list[Piece]:
+    return [Piece(np.arange(count), []) for count in counts]
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.integers(1, 4), st.integers(1, 3))
+def test_share__no_part_has_a_single_sample(counts: list[int], passes: int, processes: int) -> None:
+    """Batch norm could not take it; and pairs that mixing makes stay together."""
+    assume(sum(counts) >= 2 * passes * processes)
+    found: list[list[int]] = [[] for _ in counts]
+    for rank in range(processes):
+        parts = Share(passes, rank, processes).of(pieces_of(counts))
+        assert len(parts) == passes
+        for part, own in parts:
+            size = sum(len(piece.rows) for piece in own)
+            assert size >= 2
+            assert part == pytest.approx(size / sum(counts))
+            for piece, count, rows in zip(own, counts, found, strict=True):
+                assert set(piece.rows) == {count - 1 - row for row in piece.rows}
+                rows.extend(piece.rows.tolist())
+    assert [sorted(rows) for rows in found] == [list(range(count)) for count in counts]
+
+
+@pytest.mark.parametrize(("count", "share"), [(1, Share()), (3, Share(passes=2)), (7, Share(2, 0, 2))])
+def test_batch_count__too_few_samples_are_a_user_error(count: int, share: Share) -> None:
+    with pytest.raises(UserError, match=f"found {count}, expected at least {2 * share.parts}"):
+        batch_count(count, 16, share)
 
 
 @given(st.integers(2, 5000), st.integers(2, 300))

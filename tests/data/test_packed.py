@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pytest
 import zarr
 from PIL import Image
 
-from kd.data.packed import DatasetInfo, check_classes, encode_labels, open_split, pack, read_info
+from kd.data.packed import DatasetInfo, open_split, read_info
+from kd.data.packing import REPEATED, check_classes, decoders, encode_labels, pack
 from kd.data.sources.base import Sample
 from kd.data.storage import FORMAT, open_group
 from kd.jobs.errors import UserError
@@ -29,8 +31,15 @@ CODES = np.array([0, 0, 0, 0, 0, 0, 1, 1, -1, 2, 2, 2])
 
 
 def packed(directory: Path, given: list[Sample], codes: np.ndarray = CODES, **changes: Any) -> DatasetInfo:
+    return whole(directory, given, codes, **changes)[0]
+
+
+def whole(
+    directory: Path, given: list[Sample], codes: np.ndarray = CODES, **changes: Any
+) -> tuple[DatasetInfo, dict[str, int]]:
     options: dict[str, Any] = {"task": "single_label", "image_size": (8, 8), "resize": "squash", "channels": 3}
-    return pack(directory, "toy", given, codes, ["a", "b"], **(options | changes))
+    done = pack(directory, "toy", given, codes, ["a", "b"], **(options | changes))
+    return done.info, done.notes
 
 
 def test_pack__round_trip(tmp_path: Path) -> None:
@@ -67,6 +76,42 @@ def test_pack__crop_keeps_the_aspect_ratio(tmp_path: Path) -> None:
     given = [Sample(str(index), ("ab"[index % 2],), image.copy) for index in range(4)]
     packed(tmp_path, given, np.array([0, 0, 1, 2]), image_size=(20, 20), resize="crop")
     assert (open_split(tmp_path, "train").images.read() == 255).all()
+
+
+def test_pack__outside_a_job_replaces_what_was_packed_before(tmp_path: Path) -> None:
+    """Ids, labels and splits are the same; only the pixels differ."""
+    packed(tmp_path, samples())
+    other = [replace(each, open=Image.new("RGB", (8, 8), "green").copy) for each in samples()]
+    packed(tmp_path, other)
+    assert (open_split(tmp_path, "train").images.read() == (0, 128, 0)).all()
+
+
+def test_pack__lays_transparent_images_on_the_ground(tmp_path: Path) -> None:
+    clear = [replace(each, open=Image.new("RGBA", (8, 8), (9, 9, 9, 0)).copy) for each in samples()]
+    given = [clear[0], *samples()[1:4], *clear[4:6], *samples()[6:]]
+    for ground, said in (((255, 255, 255), "white"), ((1, 2, 3), "(1, 2, 3)")):
+        info, notes = whole(tmp_path, given, ground=ground)
+        assert info.ground == read_info(tmp_path).ground == ground
+        assert notes == {f"images with transparency laid on {said}": 3}
+        train = open_split(tmp_path, "train").images.read()
+        assert (train == ground).all(axis=(1, 2, 3)).sum() == 3
+
+
+def test_pack__says_which_images_are_in_two_splits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The image of 00 (train) also stands as 06 (val) and 10 (test), that of 01 only in train, and 08 is left out."""
+    first = samples()
+    copies = {1: 2, 6: 0, 8: 0, 10: 0}
+    given = [replace(each, open=first[copies.get(number, number)].open) for number, each in enumerate(first)]
+    assert whole(tmp_path, given)[1] == {REPEATED: 2}
+    assert "2, such as 00 (train) and 06 (val)" in caplog.text
+    assert whole(tmp_path, first)[1] == {}
+
+
+def test_decoders__are_the_cores_that_the_job_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
+    for wanted, expected in (("2", 2), ("64", 3), ("0", 1), ("", 3)):
+        monkeypatch.setenv("OMP_NUM_THREADS", wanted)
+        assert decoders() == expected
 
 
 def test_split__notices_a_missing_chunk_and_a_flipped_bit(tmp_path: Path) -> None:
@@ -110,16 +155,16 @@ def test_check_classes__refuses_what_cannot_be_learned() -> None:
         check_classes(np.array([0, 0]), np.array([0, 1]), ["a"], listed=False)
     with pytest.raises(UserError, match=r"without a training image: \['b'\]"):
         check_classes(np.array([0, 1, 0]), np.array([0, 1, 2]), ["a", "b"], listed=True)
-    with pytest.raises(UserError, match="split test has no images"):
+    with pytest.raises(UserError, match=r"split test has no images; say a size for split.test, or smaller ones"):
         check_classes(np.array([0, 1, 0]), np.array([0, 0, 1]), ["a", "b"], listed=False)
 
 
-def test_check_classes__only_listed_classes_may_lack_positives(caplog: pytest.LogCaptureFixture) -> None:
+def test_check_classes__only_listed_classes_may_lack_positives() -> None:
     labels, codes = np.array([[1, 0], [0, 1], [1, 1]], dtype=np.uint8), np.array([0, 1, 2])
     with pytest.raises(UserError, match=r"without a training image: \['b'\]"):
         check_classes(labels, codes, ["a", "b"], listed=False)
-    check_classes(labels, codes, ["a", "b"], listed=True)
-    assert "1 of 2 classes have no training image, such as ['b']" in caplog.text
+    notes = check_classes(labels, codes, ["a", "b"], listed=True)
+    assert notes == {"classes without an image in train (b)": 1, "classes without an image in val (a)": 1}
     with pytest.raises(UserError, match=r"class 'b\|c' holds '\|'"):
         check_classes(labels, codes, ["a", "b|c"], listed=True)
 

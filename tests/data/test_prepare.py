@@ -11,11 +11,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from kd.config import load_config
+from kd.data.decoding import REDUCED
 from kd.data.options import SplitOptions
-from kd.data.packed import open_split, read_info
+from kd.data.packed import STORE, open_split, read_info
+from kd.data.packing import CHANGES
 from kd.data.sources import image_folder, scenes
+from kd.data.sources.listing import HIDDEN, open_image
 from kd.data.sources.registry import parse_source
+from kd.data.storage import RowArray
 from kd.forecast.artefacts import Forecaster
+from kd.forecast.datasets import dataset_facts
 from kd.forecast.memory import Memory
 from kd.jobs.errors import UserError
 from kd.jobs.job import Job
@@ -24,7 +30,7 @@ from kd.jobs.run import Context
 from kd.plan import Plan
 from kd.stages import prepare_dataset
 from tests.conftest import make
-from tests.data.layouts import make_coco
+from tests.data.layouts import make_coco, picture
 
 
 def spec_of(root: Path) -> prepare_dataset.Spec:
@@ -93,6 +99,106 @@ def test_prepare_dataset__refuses_files_that_changed_after_planning(tmp_path: Pa
         prepare_dataset.build(Context(spec, {}, tmp_path))
 
 
+def job_of(root: Path, results: Path, **changes: Any) -> Job:
+    spec = spec_of(root).model_copy(update=changes).model_dump(mode="json")
+    return Job.make(results, "prepare_dataset", "toy", spec=spec, code={"x": "0" * 16}, upstream={})
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """40 images of two classes: every third is transparent, every fourth has 16 bits; two files are no images."""
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        path = tmp_path / "mixed" / "ab"[number % 2] / f"{number:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if number % 4 == 0:
+            Image.fromarray(rng.integers(0, 2**16, (16, 16), dtype=np.uint16)).save(path)
+        else:
+            pixels = rng.integers(0, 255, (16, 16, 4), dtype=np.uint8)
+            Image.fromarray(pixels).convert("RGBA" if number % 3 == 0 else "RGB").save(path)
+    (tmp_path / "mixed" / "a" / "notes.txt").touch()
+    (tmp_path / "mixed" / "b" / ".DS_Store").touch()
+    return tmp_path / "mixed"
+
+
+def test_prepare_dataset__that_was_killed_goes_on_and_has_the_notes_of_an_undisturbed_one(
+    tmp_path: Path, mixed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed as each chunk in turn is stored; what is stored is not decoded again."""
+    monkeypatch.setattr("kd.data.storage.CHUNK_ROWS", 8)
+    undisturbed, killed = (job_of(mixed, tmp_path / name) for name in ("undisturbed", "killed"))
+    make(undisturbed)
+    write, opened, chunks = RowArray.write, [], 0
+
+    def cut_off(self: RowArray, rows: slice, values: np.ndarray, view: int = 0) -> None:
+        nonlocal chunks
+        chunks += self.path.name == "images"
+        if chunks == 2:
+            raise KeyboardInterrupt
+        write(self, rows, values, view)
+
+    def counted(path: Path) -> Image.Image:
+        opened.append(path)
+        return open_image(path)
+
+    monkeypatch.setattr(RowArray, "write", cut_off)
+    monkeypatch.setattr(image_folder, "open_image", counted)
+    for _ in range(5):
+        chunks = 0
+        with pytest.raises(KeyboardInterrupt):
+            make(killed)
+        with (killed.directory / STORE / CHANGES).open("a") as stream:
+            stream.write('\n["train", 8, {"images')  # a kill can also cut off the line
+    chunks = -9
+    make(killed)
+    assert len(opened) <= 40 + 5 * 8
+    manifests = [load_manifest(job.directory) for job in (undisturbed, killed)]
+    assert manifests[0] is not None
+    assert manifests[1] is not None
+    assert manifests[0]["result"] == manifests[1]["result"]
+    assert manifests[0]["files"] == manifests[1]["files"]
+    assert manifests[0]["result"]["notes"] == {
+        REDUCED: 10,
+        "images with transparency laid on white": 10,
+        HIDDEN: 1,
+        "files that are no images by their names left out (.txt)": 1,
+    }
+
+
+def test_prepare_dataset__says_which_classes_val_or_test_lack_before_anything_is_packed(tmp_path: Path) -> None:
+    root, results = tmp_path / "root", tmp_path / "results"
+    for label, count in (("cat", 12), ("dog", 2)):
+        for number in range(count):
+            picture(root / label / f"{number}.png", 10 * number)
+    job = job_of(root, results, ground=(0, 0, 0))
+    expected = {"classes without an image in val (dog)": 1, "classes without an image in test (dog)": 1}
+    before = dataset_facts(job, Memory(results))
+    assert before.notes == expected
+    make(job)
+    after = dataset_facts(job, Memory(results))
+    assert expected.items() <= after.notes.items()
+    assert before.ground == after.ground == read_info(job.directory).ground == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("ground", "red", r"ground: expected white, black, or \[red, green, blue\] .* given: 'red'"),
+        ("ground", [1, 2], "ground: expected white"),
+        ("ground", [0, 0, 256], "ground: expected white"),
+        ("split", {"seed": -1}, "split.seed: input should be greater than or equal to 0; given: -1"),
+        ("source", {"type": "scenes", "seed": -1}, "seed: input should be greater than or equal to 0"),
+        ("source", {"type": "image_folder", "root": "x", "split_folders": "some"}, "expected yes, no or auto"),
+    ],
+)
+def test_options__mistakes(tiny: dict[str, Any], key: str, value: Any, said: str) -> None:
+    tiny["datasets"]["digits"][key] = value
+    if value == {"type": "scenes", "seed": -1}:
+        tiny["datasets"]["digits"]["task"] = "multi_label"
+    with pytest.raises(UserError, match=rf"datasets.digits.*{said}"):
+        load_config(tiny)
+
+
 def multi_label_spec(source: dict[str, Any], split: SplitOptions) -> prepare_dataset.Spec:
     module, options = parse_source(source)
     return prepare_dataset.Spec(
@@ -131,9 +237,7 @@ def test_prepare_dataset__of_scenes_holds_their_labels_and_is_as_large_as_foreca
             assert tuple(np.array(info.classes)[labels == 1]) == shown[sample] == tuple(cell.split("|"))
 
 
-def test_prepare_dataset__official_classes_are_outputs_even_if_nothing_shows_them(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_prepare_dataset__official_classes_are_outputs_even_if_nothing_shows_them(tmp_path: Path) -> None:
     """Of the 80 of COCO, three are shown here."""
     root = make_coco(tmp_path / "coco")
     selection = prepare_dataset.select(
@@ -141,4 +245,6 @@ def test_prepare_dataset__official_classes_are_outputs_even_if_nothing_shows_the
     )
     assert len(selection.classes) == 80
     assert selection.classes == sorted(selection.classes)
-    assert "77 of 80 classes have no training image" in caplog.text
+    assert (
+        selection.notes["classes without an image in train (airplane, apple, backpack, banana, baseball bat, …)"] == 77
+    )

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
-import pytest
-from PIL import Image
 
 from kd.data.options import Task
-from kd.data.sources import digits, glyphs, image_folder, mnist5k
-from kd.data.sources.listing import open_image
+from kd.data.sources import digits, glyphs, mnist5k
 from kd.data.sources.registry import load_source, source_names
-from kd.jobs.errors import UserError
 from tests.conftest import ROOT
-from tests.data.layouts import picture
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for label in ("cat", "dog"):
-        for number in range(3):
-            picture(tmp_path / "pictures" / label / f"{number}.png", 10 * number)
-    return tmp_path / "pictures"
 
 
 def test_registry__knows_every_source() -> None:
@@ -73,78 +57,3 @@ def test_glyphs__no_font_is_in_two_splits() -> None:
     assert len({sample.id for sample in samples}) == len(samples)
     drawn = [np.asarray(sample.open()) for sample in samples[::97]]
     assert all(10 < image.astype(int).sum() / 255 < 500 for image in drawn)  # some ink, not all ink
-
-
-def test_image_folder__classes_are_folders(folder: Path) -> None:
-    (folder / "cat" / "notes.txt").write_text("not a picture")
-    (folder / "cat" / ".hidden.png").write_text("not a picture")
-    samples = image_folder.read(image_folder.Options(root=folder)).samples
-    expected = [f"{label}/{number}.png" for label in ("cat", "dog") for number in range(3)]
-    assert sorted(sample.id for sample in samples) == expected
-    assert all(sample.split is None and sample.labels == (sample.id.split("/")[0],) for sample in samples)
-
-
-def test_image_folder__split_folders_are_splits(tmp_path: Path) -> None:
-    for split in ("train", "val", "test"):
-        picture(tmp_path / split / "a" / "0.png")
-    samples = image_folder.read(image_folder.Options(root=tmp_path)).samples
-    assert {(sample.id, sample.split) for sample in samples} == {
-        (f"{split}/a/0.png", split) for split in ("train", "val", "test")
-    }
-
-
-def test_image_folder__fingerprint_follows_content_not_order(folder: Path, tmp_path: Path) -> None:
-    options = image_folder.Options(root=folder)
-    before = image_folder.fingerprint(options)
-    copy = tmp_path / "copy"
-    for path in sorted(folder.rglob("*.png"), reverse=True):
-        target = copy / path.relative_to(folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, target)
-    assert image_folder.fingerprint(image_folder.Options(root=copy)) == before
-    os.utime(folder / "cat" / "0.png", (1, 1))
-    assert image_folder.fingerprint(options) != before
-
-
-def test_image_folder__validation_is_val_and_other_folders_beside_train_are_refused(tmp_path: Path) -> None:
-    for split in ("train", "validation", "test"):
-        picture(tmp_path / split / "a" / "0.png")
-    samples = image_folder.read(image_folder.Options(root=tmp_path)).samples
-    assert {sample.split for sample in samples} == {"train", "val", "test"}
-    picture(tmp_path / "extra" / "a" / "0.png")
-    with pytest.raises(UserError, match=r"has a folder train, so \['extra'\] beside it should be val or test"):
-        image_folder.fingerprint(image_folder.Options(root=tmp_path))
-
-
-def test_open_image__scales_sixteen_bits_to_eight(tmp_path: Path) -> None:
-    values = np.array([[0, 16000, 32000, 65535]], dtype=np.uint16)
-    Image.fromarray(values).save(tmp_path / "deep.png")
-    assert np.asarray(open_image(tmp_path / "deep.png")).tolist() == [[0, 62, 125, 255]]
-    Image.fromarray(np.zeros((2, 2), dtype=np.float32)).save(tmp_path / "float.tiff")
-    with pytest.raises(UserError, match="pixels of mode F, whose range is unknown"):
-        open_image(tmp_path / "float.tiff")
-
-
-def test_image_folder__mistakes(tmp_path: Path, folder: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere is not a folder"):
-        image_folder.fingerprint(image_folder.Options(root=tmp_path / "nowhere"))
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no class folders"):
-        image_folder.fingerprint(image_folder.Options(root=tmp_path / "empty"))
-    (folder / "fox").mkdir()
-    with pytest.raises(UserError, match=r"class folder .*fox holds no images"):
-        image_folder.fingerprint(image_folder.Options(root=folder))
-
-
-def test_open_image__names_the_damaged_file(folder: Path) -> None:
-    text = folder / "cat" / "text.png"
-    text.write_text("this is no picture")
-    cut = folder / "cat" / "cut.png"
-    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(cut)
-    cut.write_bytes(cut.read_bytes()[:2000])
-    by_id = {sample.id: sample for sample in image_folder.read(image_folder.Options(root=folder)).samples}
-    with pytest.raises(UserError, match=r"text\.png: is not an image"):
-        by_id["cat/text.png"].open()
-    with pytest.raises(UserError, match=r"cut\.png: damaged image"):
-        by_id["cat/cut.png"].open()

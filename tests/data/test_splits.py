@@ -55,6 +55,16 @@ def test_assign_splits__asks_for_no_more_than_there_is() -> None:
         assign_splits(np.zeros(100, dtype=int), [None] * 100, SplitOptions(train=95))
 
 
+def test_assign_splits__says_what_to_do_where_a_split_would_be_empty() -> None:
+    for options, said in (
+        (SplitOptions(), r"split.test: the default, 0.15 of 3 images is none; say a count of at least 1 or a larger"),
+        (SplitOptions(test=1, val=0.1), r"split.val: 0.1 of 2 images is none; say a count"),
+        (SplitOptions(test=4), r"split.test: 4 asks for 4 images, 3 are there to draw from; say fewer"),
+    ):
+        with pytest.raises(UserError, match=said):
+            assign_splits(np.array([0, 0, 1]), [None] * 3, options)
+
+
 def test_strata__are_classes_or_rarest_labels() -> None:
     classes = np.array([2, 0, 1])
     assert strata(classes) is classes

@@ -37,8 +37,8 @@ IDS = np.arange(50)
 @settings(max_examples=25, deadline=None)
 @given(st.permutations(range(50)), st.integers(1, 50), st.integers(0, 20))
 def test_views__do_not_depend_on_order_or_batch_size(order: list[int], size: int, view: int) -> None:
-    whole = Views(INFO, 3, ALL)(IMAGES, IDS, view)
-    views = Views(INFO, 3, ALL)
+    whole = Views("shared", INFO, 3, ALL)(IMAGES, IDS, view)
+    views = Views("shared", INFO, 3, ALL)
     for start in range(0, 50, size):
         rows = np.array(order[start : start + size])
         assert torch.equal(views(IMAGES[rows], IDS[rows], view), whole[rows])
@@ -46,21 +46,21 @@ def test_views__do_not_depend_on_order_or_batch_size(order: list[int], size: int
 
 def test_views__differ_by_dataset_seed_view_and_sample() -> None:
     same = IMAGES[:1].expand(50, -1, -1, -1)
-    first = Views(INFO, 0, ALL)(same, IDS, 0)
+    first = Views("shared", INFO, 0, ALL)(same, IDS, 0)
     assert not torch.equal(first[0], first[1])
-    assert not torch.equal(first, Views(INFO, 0, ALL)(same, IDS, 1))
-    assert not torch.equal(first, Views(INFO, 1, ALL)(same, IDS, 0))
-    assert not torch.equal(first, Views(replace(INFO, name="other"), 0, ALL)(same, IDS, 0))
+    assert not torch.equal(first, Views("shared", INFO, 0, ALL)(same, IDS, 1))
+    assert not torch.equal(first, Views("shared", INFO, 1, ALL)(same, IDS, 0))
+    assert not torch.equal(first, Views("shared", replace(INFO, name="other"), 0, ALL)(same, IDS, 0))
 
 
 def test_views__without_augmentation_are_the_pictures() -> None:
     expected = IMAGES.permute(0, 3, 1, 2).float() / 255
-    assert torch.equal(Views(INFO, 0, None)(IMAGES, IDS, 7), expected)
-    torch.testing.assert_close(Views(INFO, 0, Augmentation())(IMAGES, IDS, 7), expected, atol=1e-5, rtol=0)
+    assert torch.equal(Views("shared", INFO, 0, None)(IMAGES, IDS, 7), expected)
+    torch.testing.assert_close(Views("shared", INFO, 0, Augmentation())(IMAGES, IDS, 7), expected, atol=1e-5, rtol=0)
 
 
 def test_views__stay_in_range_and_grey_becomes_rgb() -> None:
-    out = Views(INFO, 0, ALL)(IMAGES[..., :1], IDS, 0)
+    out = Views("shared", INFO, 0, ALL)(IMAGES[..., :1], IDS, 0)
     assert out.shape == (50, 3, 16, 16)
     assert 0 <= out.min() <= out.max() <= 1
     assert to_float(IMAGES[..., :1]).shape == (50, 3, 16, 16)
@@ -134,7 +134,7 @@ def test_cutout__is_cut_off_where_the_picture_ends(row: float, column: float, ro
 
 def test_cutout__every_picture_has_a_place_and_a_colour_of_its_own() -> None:
     grey = torch.full((1000, 32, 32, 1), 128, dtype=torch.uint8)
-    seen = cutout(grey, torch.from_numpy(draw("toy", 0, 0, np.arange(1000))), Augmentation(cutout=0.25))
+    seen = cutout(grey, torch.from_numpy(draw("shared", 0, "toy", 0, np.arange(1000))), Augmentation(cutout=0.25))
     assert seen.shape == (1000, 32, 32, 3)
     covered = (seen != 128).any(dim=3)
     sizes = covered.flatten(1).sum(dim=1)
@@ -150,7 +150,7 @@ def test_cutout__every_picture_has_a_place_and_a_colour_of_its_own() -> None:
 def test_cutout__comes_first_and_changes_no_other_number() -> None:
     """So a policy and all geometry and colour act on the covered picture as they would on any."""
     both = ALL.model_copy(update={"policy": "randaugment"})
-    drawn = draw("toy", 3, 5, IDS)
+    drawn = draw("shared", 3, "toy", 5, IDS)
     pictures = Policy(both)(cutout(IMAGES, torch.from_numpy(drawn), both), drawn[:, POLICY_COLUMN])
-    expected = Views(INFO, 3, ALL.model_copy(update={"cutout": 0.0}))(pictures, IDS, 5)
-    assert torch.equal(Views(INFO, 3, both)(IMAGES, IDS, 5), expected)
+    expected = Views("shared", INFO, 3, ALL.model_copy(update={"cutout": 0.0}))(pictures, IDS, 5)
+    assert torch.equal(Views("shared", INFO, 3, both)(IMAGES, IDS, 5), expected)

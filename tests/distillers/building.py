@@ -40,6 +40,7 @@ class Batch:
     epoch: int = 0
     parts: int = 1
     """As many batches of this size make the whole one."""
+    seed: int = 0
 
     @property
     def whole(self) -> int:

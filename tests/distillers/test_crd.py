@@ -27,9 +27,10 @@ def make(seed: int = 0, **options: Any) -> tuple[Method, nn.ModuleDict]:
     return method, parts
 
 
-def loss_of(method: Method, parts: nn.Module, labels: Tensor = LABELS, rows: Tensor = ROWS) -> Tensor:
+def loss_of(method: Method, parts: nn.Module, labels: Tensor = LABELS, seed: int = 0) -> Tensor:
     own, wanted = VECTORS
-    return method.loss(Outputs(logits=LOGITS, vector=own), Outputs(vector=wanted), Batch(labels, rows), parts)
+    batch = Batch(labels, ROWS, seed=seed)
+    return method.loss(Outputs(logits=LOGITS, vector=own), Outputs(vector=wanted), batch, parts)
 
 
 def embedded(parts: nn.ModuleDict) -> list[list[list[float]]]:
@@ -81,15 +82,15 @@ def test_loss__equals_slow_reference() -> None:
     assert loss_of(method, parts).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_loss__draws_by_torch_s_generator() -> None:
+def test_loss__draws_by_the_seed_of_the_batch_alone() -> None:
     method, parts = make(negatives=5)
     parts.eval()
-    torch.manual_seed(3)
-    drawn = torch.randperm(SAMPLES)[:5].tolist()
+    drawn = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(3))[:5].tolist()
     expected, _ = slow_loss(method, parts, drawn, [UNSEEN] * SAMPLES)
-    torch.manual_seed(3)
-    assert loss_of(method, parts).item() == pytest.approx(expected, rel=1e-5)
-    assert len({loss_of(method, parts).item() for _ in range(5)}) > 1
+    before = torch.default_generator.get_state()
+    assert loss_of(method, parts, seed=3).item() == pytest.approx(expected, rel=1e-5)
+    assert torch.equal(torch.default_generator.get_state(), before)
+    assert len({loss_of(method, parts, seed=seed).item() for seed in (0, 1, 2, 2**64 - 1)}) > 1
 
 
 def test_loss__of_a_single_class_has_no_negatives() -> None:
@@ -136,10 +137,7 @@ def test_memory__is_in_the_state_and_training_goes_on_from_it() -> None:
     loss_of(method, parts)
     _, again = make(seed=1)
     again.load_state_dict(parts.state_dict())
-    torch.manual_seed(0)
-    first = loss_of(method, parts)
-    torch.manual_seed(0)
-    assert loss_of(method, again).item() == first.item()
+    assert loss_of(method, parts).item() == loss_of(method, again).item()
 
 
 def test_memory__gets_no_gradient_and_both_layers_do() -> None:

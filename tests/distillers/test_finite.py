@@ -85,6 +85,16 @@ def test_loss__of_small_and_large_values(name: str, spread: bool, scale: float) 
     check(method, own, wanted, batch_of(labels_of(method, SIZE, 0)))
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1e-8, 1e-12, 1e-20])
+@pytest.mark.parametrize(("name", "limit"), [("at", 1e5), ("sp", 1e5), ("pkt", 1e9), ("rkd", 1e8)])
+def test_loss__gradients_are_bounded_where_maps_die(name: str, limit: float, scale: float) -> None:
+    """If lengths could be as small as they like, gradients would grow as one over the scale of what is compared."""
+    method = parse_distiller({"name": name})
+    own, wanted = values(method)
+    own |= {key: value * scale for key, value in own.items() if key != "logits"}
+    check(method, own, wanted, batch_of(labels_of(method, SIZE, 0)), limit)
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("scale", [0.0, 100.0, 6e4])
 @pytest.mark.parametrize("name", NAMES)

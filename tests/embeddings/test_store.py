@@ -52,7 +52,7 @@ def test_cache__equals_the_live_teacher(
 
     live = freeze(load_network(teacher))
     reader = StoreReader(store, LEVELS)
-    views = Views(info, 4, SHAKE)
+    views = Views("shared", info, 4, SHAKE)
     for name, view in (("train", 0), ("train", 2), ("val", 0), ("test", 0)):
         split = open_split(dataset, name)
         rows = np.random.default_rng(0).permutation(len(split.ids))[:7]  # other batch, other order

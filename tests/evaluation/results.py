@@ -21,11 +21,11 @@ def job(name: str) -> Job:
 
 
 def single_label(dataset: str, value: float) -> list[dict[str, Any]]:
-    """acc@1 and acc@5."""
+    """acc@1 and acc@5 on test, acc@1 on val."""
     return [
         {"dataset": dataset, "selection": selection, "metric": metric, "value": value}
         for selection in SELECTIONS
-        for metric in ("acc@1", "acc@5")
+        for metric in ("acc@1", "acc@5", "val_acc@1")
     ]
 
 
@@ -34,7 +34,7 @@ def multi_label(dataset: str, value: float) -> list[dict[str, Any]]:
     metrics = [
         {"dataset": dataset, "selection": selection, "metric": metric, "value": value - index}
         for selection in SELECTIONS
-        for index, metric in enumerate(MULTI_LABEL_METRICS)
+        for index, metric in enumerate((*MULTI_LABEL_METRICS, "val_mAP"))
     ]
     classes = [
         {"dataset": dataset, "selection": selection, "metric": "AP", "class": name, "value": precision}

@@ -38,7 +38,7 @@ def table() -> pd.DataFrame:
         metrics = single_label("d", value) + single_label("another", value + 50)
         results.add(row, metrics, level=level, seed=seed)
     measured = measurements(results.rows, results.read)
-    assert len(measured) == len(VALUES) * 4  # the other dataset's metrics are not this row's
+    assert len(measured) == len(VALUES) * 6  # the other dataset's metrics are not this row's
     return summary(measured, ["d"])
 
 
@@ -143,4 +143,4 @@ def test_measurements__are_of_networks_not_of_classes() -> None:
     results.add("individual", multi_label("d", 80.0))
     measured = measurements(results.rows, results.read)
     assert "AP" not in set(measured["metric"])
-    assert len(measured) == 2 * 5
+    assert len(measured) == 2 * 6

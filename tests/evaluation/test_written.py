@@ -41,7 +41,8 @@ def written(
 
     def manifest(_: Job) -> dict[str, Any]:
         values = multi_label("digits", 80.0) if multi else single_label("digits", 80.0)
-        return {"result": {"metrics": values + single_label("mnist5k", 70.0)}}
+        result = {"metrics": values + single_label("mnist5k", 70.0), "sizes": {"train": 60}}
+        return {"seconds": 1.0, "bytes": 1000, "result": result}
 
     monkeypatch.setattr("kd.stages.tabulate.read_manifest", manifest)
     monkeypatch.setattr("kd.stages.tabulate.cost", lambda *_: COSTS)
@@ -66,12 +67,15 @@ def test_write_tables__of_several_labels_and_sweeps_only_where_there_are_any(
     assert {"summary.csv", "measurements.csv", "accuracy.svg", "training_curves.svg", "index.csv"} <= plain
     assert not further & plain
     short = (folder / "tables/summary.md").read_text()
-    assert short.startswith("test acc@1 in percent")
+    assert short.startswith("**digits**, 60 training images, 1 seed: distilling from several datasets made no diff")
+    assert "\n\ntest acc@1 in percent" in short
+    assert "<b>digits</b>, 60 training images" in (folder / "tables/summary.html").read_text()
+    assert (folder / "tables/front_page.rst").read_text().startswith("**digits**, 60 training images")
     assert "| digits | mnist5k |" in short
 
     assert names(written(tmp_path, tiny, monkeypatch, multi=True)) == plain | further
     short = (folder / "tables/summary.md").read_text()
-    assert short.startswith("test mAP or acc@1 in percent")
+    assert "\n\ntest mAP or acc@1 in percent" in short
     assert "| digits (mAP) | mnist5k |" in short
     assert "mld_weight=10" in (folder / "tables/summary.csv").read_text()
     assert "| cat | 85.0 |" in (folder / "tables/per_class.md").read_text()

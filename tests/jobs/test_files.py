@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -74,8 +75,51 @@ def test_explain__names_the_folder_where_no_file_is_known(tmp_path: Path) -> Non
     assert explain(ValueError("bad"), tmp_path) is None
 
 
+def raised(how: Callable[[], object]) -> BaseException:
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever it is
+        how()
+    return caught.value
+
+
+def while_handling(error: Exception, other: Exception) -> Callable[[], None]:
+    def fail() -> None:
+        try:
+            raise error
+        except type(error):
+            raise other  # noqa: B904 - that is the case
+
+    return fail
+
+
+def caused(error: Exception, other: Exception) -> Callable[[], None]:
+    def fail() -> None:
+        raise other from error
+
+    return fail
+
+
+NO_SPACE, DENIED = OSError(errno.ENOSPC, "full"), PermissionError(errno.EACCES, "no", "a.txt")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (while_handling(DENIED, KeyError("x")), False),
+        (while_handling(NO_SPACE, ValueError("bad")), False),
+        (while_handling(DENIED, RuntimeError("bad")), False),
+        (while_handling(KeyError("x"), RuntimeError("PytorchStreamWriter failed writing file")), False),
+        (while_handling(NO_SPACE, RuntimeError("unexpected pos 704 vs 598")), True),
+        (caused(DENIED, KeyError("x")), True),
+        (caused(NO_SPACE, RuntimeError("PytorchStreamWriter failed writing file")), True),
+    ],
+)
+def test_explain__only_what_a_disk_is_the_cause_of(error: Callable[[], None], told: bool, tmp_path: Path) -> None:
+    """What came up in another error's handler has a cause of its own; torch's writer fails for other reasons, too."""
+    assert (explain(raised(error), tmp_path) is not None) == told
+
+
 FULL = {
-    "torch": "import torch; torch.save(torch.zeros(1 << 18), '/dev/full')",
+    "torch": "import torch; stream = open('/dev/full', 'wb'); torch.save(torch.zeros(1 << 18), stream)",
     "file": "stream = open('/dev/full', 'w'); stream.write('x'); stream.close()",
     "text": "raise ValueError('Error while serializing: I/O error: No space left on device (os error 28)')",
 }

@@ -25,7 +25,7 @@ def test_job_file__runs_that_read_other_stores_do_not_meet(tmp_path: Path) -> No
 
 
 def test_hand_over__writes_once_and_mends(tmp_path: Path) -> None:
-    path = told_file(tmp_path, "stage/name", "{}")
+    path = told_file(tmp_path, "stage-name", "{}")
     hand_over(path, "{}")
     before = path.stat().st_mtime_ns
     hand_over(path, "{}")
@@ -54,8 +54,17 @@ def test_handed_over__is_what_the_run_wrote_or_an_error(tmp_path: Path, content:
         handed_over("--config", path)
     path.unlink(missing_ok=True)
     path.mkdir(parents=True)
-    with pytest.raises(UserError, match=r"cannot be read: .*directory"):
+    with pytest.raises(UserError, match="is no plain file"):
         handed_over("--config", path)
+
+
+def test_hand_over__follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    path = told_file(tmp_path, "config", "{}")
+    path.parent.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"\.jobs: is a link"):
+        hand_over(path, "{}")
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_other_owner__is_told_by_user_or_config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,12 +83,8 @@ def test_other_owner__is_told_by_user_or_config_file(tmp_path: Path, monkeypatch
 
 
 def test_user_name__where_the_system_knows_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown() -> str:
-        raise KeyError("getpwuid(): uid not found: 1234")
-
-    monkeypatch.setattr("getpass.getuser", unknown)
-    monkeypatch.setattr("os.getuid", lambda: 1234)
-    assert user_name() == "1234"
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)
+    assert user_name() == str(2**31 - 7)
 
 
 TRACEBACK = "Traceback (most recent call last):\n  File ...\n"

@@ -8,21 +8,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
 import pytest
 
 from kd.jobs.environment import visible_devices
 from kd.jobs.errors import UserError
+from kd.jobs.gpus import identities
 from kd.jobs.lease import lease
 
 # Leases devices, checks by files of its own that nobody else has them, works, and gives them back.
 JOB = """
 import os, sys, time
 from pathlib import Path
+from kd.jobs import lease as leasing
 from kd.jobs.lease import lease
+leasing.FOLDERS = Path(sys.argv[4])
 folder, count, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 def alive(pid):
     try:
@@ -42,32 +44,38 @@ for device in devices:
 """
 
 
-KEPT: list[IO[str]] = []  # slots of pretended jobs
+KEPT: list[int] = []  # slots of pretended jobs
 
 
 @pytest.fixture(autouse=True)
 def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two devices, and a folder for leases that nobody else uses."""
     (tmp_path / "run").mkdir()
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setattr("kd.jobs.lease.FOLDERS", tmp_path / "run")
+    monkeypatch.setattr("kd.jobs.gpus.DRIVER", tmp_path / "driver")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     yield
     while KEPT:
-        KEPT.pop().close()
+        os.close(KEPT.pop())
 
 
-def start(folder: Path, count: int = 1, seconds: float = 0.1) -> subprocess.Popen[bytes]:
+def start(
+    folder: Path, count: int = 1, seconds: float = 0.1, environment: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     folder.mkdir(exist_ok=True)
-    return subprocess.Popen([sys.executable, "-c", JOB, str(folder), str(count), str(seconds)])
+    command = [sys.executable, "-c", JOB, str(folder), str(count), str(seconds), str(folder.parent / "run")]
+    return subprocess.Popen(command, env=os.environ | (environment or {}))
 
 
 def test_lease__eight_jobs_on_two_devices_some_killed(tmp_path: Path) -> None:
-    """Ten rounds: never two jobs on a device, and none leaked by kills."""
+    """Five rounds: never two jobs on a device, and none leaked by kills."""
     rng = random.Random(0)
-    for number in range(10):
+    for number in range(5):
         folder = tmp_path / str(number)
-        jobs = [start(folder, rng.choice([1, 1, 2]), rng.uniform(0, 0.1)) for _ in range(8)]
+        # However they were started: in a login shell, by cron, in another scratch folder.
+        elsewhere = [{"XDG_RUNTIME_DIR": str(tmp_path)}, {"XDG_RUNTIME_DIR": "", "TMPDIR": str(folder)}, {}]
+        jobs = [start(folder, rng.choice([1, 1, 2]), rng.uniform(0, 0.1), rng.choice(elsewhere)) for _ in range(8)]
         victims = rng.sample(jobs, 3)
         time.sleep(rng.uniform(0, 0.3))
         for victim in victims:
@@ -82,7 +90,7 @@ def test_lease__eight_jobs_on_two_devices_some_killed(tmp_path: Path) -> None:
 def as_another_job(count: int, monkeypatch: pytest.MonkeyPatch, visible: str) -> list[str]:
     """What a job beside those before would get."""
     with monkeypatch.context() as patch:
-        held: list[IO[str]] = []
+        held: list[int] = []
         patch.setattr("kd.jobs.lease._held", held)
         patch.setenv("CUDA_VISIBLE_DEVICES", visible)
         devices = lease(count)
@@ -126,3 +134,107 @@ def test_lease__leaves_what_slurm_gave_and_shares_out_a_larger_allocation(
     assert as_another_job(1, monkeypatch, "0,1") == ["0"]
     assert [each.name for each in (tmp_path / "run").iterdir()] == [f"kd-gpus-{os.getuid()}-7"]
     assert as_another_job(1, monkeypatch, "0,1") == ["1"]
+
+
+INFORMATION = """Model: \t\t {model}
+IRQ:   \t\t 123
+GPU UUID: \t {uuid}
+Bus Type: \t PCIe
+Device Minor: \t {minor}
+"""
+UUIDS = ["GPU-1a2b0000-0000", "GPU-1a3c0000-0000"]
+
+
+def pretend_driver(folder: Path, models: tuple[str, str] = ("NVIDIA A100", "NVIDIA A100")) -> None:
+    """Two GPUs; the minor numbers of their device files are not their place on the bus."""
+    for place, (uuid, model) in enumerate(zip(UUIDS, models, strict=True)):
+        card = folder / f"0000:0{place + 1}:00.0"
+        card.mkdir(parents=True)
+        (card / "information").write_text(INFORMATION.format(model=model, uuid=uuid, minor=1 - place))
+
+
+@pytest.mark.parametrize(
+    "names", [("0", UUIDS[0]), (UUIDS[1], "1"), ("GPU-1a2b", "0"), (UUIDS[1], "GPU-1a3"), ("1", "1")]
+)
+def test_lease__one_gpu_has_many_names_and_is_leased_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, str]
+) -> None:
+    pretend_driver(tmp_path / "driver")
+    first, second = names
+    assert as_another_job(1, monkeypatch, first) == [first]
+    monkeypatch.setattr(time, "sleep", interrupt)
+    with pytest.raises(InterruptedError):
+        as_another_job(1, monkeypatch, second)
+    other = "1" if first in ("0", UUIDS[0], "GPU-1a2b") else "0"
+    assert as_another_job(1, monkeypatch, f"{second},{other}") == [other]
+
+
+def interrupt(_: float) -> None:
+    raise InterruptedError("it would wait")
+
+
+def test_lease__numbers_that_say_nothing_stay_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA puts the fastest first, and only it knows which that is."""
+    pretend_driver(tmp_path / "driver", ("NVIDIA T4", "NVIDIA H100"))
+    assert identities(["0", "1", "GPU-1a3", "GPU-1", "7"]) == ["0", "1", UUIDS[1], "GPU-1", "7"]
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    assert identities(["0", "1", "GPU-1a3"]) == [*UUIDS, UUIDS[1]]
+
+
+def test_lease__two_names_of_one_gpu_are_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_driver(tmp_path / "driver")
+    with pytest.raises(UserError, match=r"2 GPUs are wanted, and 0, GPU-1a2b are only 1"):
+        as_another_job(2, monkeypatch, "0,GPU-1a2b")
+
+
+def test_lease__parts_of_a_gpu_by_the_beginning_of_their_uuid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "bin/nvidia-smi"
+    program.parent.mkdir()
+    listed = "GPU 0: NVIDIA A100 (UUID: GPU-1)\n  MIG 1g.5gb Device  0: (UUID: MIG-77aa)\n  MIG 1g.5gb (UUID: MIG-78)\n"
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{listed}END\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    assert identities(["MIG-77", "MIG-78", "MIG-7", "MIG-GPU-1/2/0"]) == [
+        "MIG-77aa",
+        "MIG-78",
+        "MIG-7",
+        "MIG-GPU-1/2/0",
+    ]
+
+
+def pipe(path: Path) -> Path:
+    os.mkfifo(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("lay", "said"),
+    [
+        (lambda folder: folder.symlink_to(folder.parent), "not a directory|symbolic links"),
+        (lambda folder: folder.write_text(""), "not a directory"),
+        (lambda folder: folder.mkdir(mode=0o755), "with mode 755, expected a folder of your own with mode 700"),
+        (lambda folder: (folder.mkdir(mode=0o700), (folder / "turn").symlink_to("/etc/passwd")), "turn: .*; remove it"),
+        (lambda folder: (folder.mkdir(mode=0o700), (folder / "0.0").symlink_to(folder / "x")), r"0\.0: .*; remove it"),
+        (lambda folder: (folder.mkdir(mode=0o700), pipe(folder / "0.0")), r"0\.0: .*; remove it"),
+        (lambda folder: (folder.mkdir(mode=0o700), (folder / "0.0").mkdir()), r"0\.0: is a directory; remove it"),
+    ],
+)
+def test_lease__what_others_put_into_the_folder_of_all_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lay: Callable[[Path], object], said: str
+) -> None:
+    folder = tmp_path / f"run/kd-gpus-{os.getuid()}"
+    lay(folder)
+    before = sorted(each.name for each in tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=said) as caught:
+        as_another_job(1, monkeypatch, "0")
+    assert str(folder) in str(caught.value)
+    assert set(before) | {"turn"} >= {each.name for each in tmp_path.rglob("*")}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+def test_lease__a_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / f"run/kd-gpus-{os.getuid()}"
+    folder.mkdir(mode=0o700)
+    os.chown(folder, 12345, -1)
+    with pytest.raises(UserError, match="is of user 12345"):
+        as_another_job(1, monkeypatch, "0")

@@ -37,7 +37,7 @@ def claim(directory: Path, age: float, writer: Writer = CLAIM) -> Path:
     """A `.writer` whose last heartbeat is so many seconds ago."""
     directory.mkdir(exist_ok=True)
     path = directory / ".writer"
-    path.write_text(json.dumps(vars(writer)))
+    path.write_text(writer.model_dump_json())
     os.utime(path, (time.time() - age,) * 2)
     return path
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kd.commands.status import last_line
 from kd.config import load_config
 from kd.jobs.errors import UserError
 from kd.jobs.handover import hand_over, job_file, told_file
@@ -18,7 +21,7 @@ from kd.jobs.manifest import read_manifest
 from kd.jobs.run import Context, Outcome, run_job, stage_main
 from kd.plan import Plan
 from tests.conftest import ROOT
-from tests.jobs.building import Spec, job, refuse, write
+from tests.jobs.building import Spec, job, refuse, write, write_store
 
 Tiny = dict[str, Any]
 
@@ -124,6 +127,119 @@ def test_stage__is_told_what_is_not_its_own(
         stage_main(Spec, refuse)
     assert ended.value.code == 1
     assert f"error: --job: {told}: {said}" in capsys.readouterr().err.splitlines()[-1]
+
+
+def stumble(context: Context[Spec]) -> Outcome:
+    outcomes: dict[str, Outcome] = {context.spec.text: write(context)}
+    return outcomes["lr"]
+
+
+def run_stage(monkeypatch: pytest.MonkeyPatch, made: Job, build: Callable[[Context[Spec]], Outcome]) -> None:
+    """As on a command line."""
+    told = job_file(made)
+    hand_over(told, made.model_dump_json())
+    monkeypatch.setattr("sys.argv", ["stage", "--job", str(told), "--devices", "0"])
+    monkeypatch.setattr("kd.jobs.run.listen", lambda: None)
+    stage_main(Spec, build)
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (stumble, "KeyError: 'lr'"),
+        (lambda _: (_ for _ in ()).throw(ZeroDivisionError("by\nzero")), "ZeroDivisionError: by zero"),
+        (lambda _: (_ for _ in ()).throw(RuntimeError("PytorchStreamWriter failed")), "RuntimeError: PytorchStream"),
+    ],
+)
+def test_stage__an_unexpected_error_is_one_line_and_its_traceback_is_in_the_log(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    build: Callable[[Context[Spec]], Outcome],
+    said: str,
+) -> None:
+    made = job(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        run_stage(monkeypatch, made, build)
+    assert ended.value.code == 1
+    path = made.directory / ".job.log"
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"error: {said}")
+    assert last.endswith(f"; traceback in {path}")
+    assert " line " in last
+    kept = path.read_text()
+    assert "Traceback (most recent call last):" in kept
+    assert f"failed: {said}" in kept.splitlines()[-1]
+    assert last_line(path).startswith(f"failed: {said}")
+
+
+def test_stage__an_error_before_there_is_a_log_keeps_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: Path) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr("kd.jobs.run.share", broken)
+    with pytest.raises(SystemExit):
+        run_stage(monkeypatch, job(tmp_path), write)
+    *above, last = capsys.readouterr().err.splitlines()
+    assert "Traceback (most recent call last):" in above
+    assert last.startswith("error: KeyError: 'x' in kd/jobs/run.py line ")
+
+
+def test_stage__too_little_memory_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run_stage(monkeypatch, job(tmp_path), lambda _: Outcome({"a": bytearray(1 << 62)}))
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: out of main memory")
+
+
+@pytest.fixture
+def follower(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second process of a Slurm step of two."""
+    for name, value in {"NTASKS": "2", "PROCID": "1", "JOB_ID": "7", "STEP_ID": "0", "RESTART_COUNT": "1"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setattr("kd.jobs.environment.node_count", lambda: 2)
+
+
+@pytest.mark.usefixtures("follower")
+@pytest.mark.parametrize("state", ["whole", "missing", "damaged where only a whole reading sees it"])
+def test_run_job__a_follower_computes_just_when_the_first_process_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """Not when the first one finds that all is there: then nobody would answer."""
+    made = job(tmp_path)
+    with monkeypatch.context() as alone:
+        alone.setenv("SLURM_PROCID", "0")
+        if state != "missing":
+            run_job(made, Spec(text="x"), write_store)
+        if state.startswith("damaged"):
+            chunk = made.directory / "data.zarr/rows/c/1/0"
+            chunk.write_bytes(b"?" + chunk.read_bytes()[1:])
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")  # what another step decided does not count
+    followed: list[str] = []
+
+    def compute(_: Context[Spec]) -> Outcome:
+        followed.append("computed")
+        return Outcome({})
+
+    def first_process(_: float) -> None:
+        """It runs while the follower waits."""
+        with monkeypatch.context() as patch:
+            patch.setattr("kd.jobs.run.time.sleep", interrupt)
+            patch.setenv("SLURM_PROCID", "0")
+            shutil.rmtree(made.directory / "data.zarr") if state.startswith("damaged") else None
+            run_job(made, Spec(text="x"), write_store)
+
+    monkeypatch.setattr("kd.jobs.run.time.sleep", first_process)
+    monkeypatch.setattr("kd.jobs.run._end_with_parent", lambda: None)
+    run_job(made, Spec(text="x"), compute)
+    assert followed == ([] if state == "whole" else ["computed"])
+
+
+def interrupt(_: float) -> None:
+    raise InterruptedError("it would wait")
 
 
 def test_artefact_key__depends_on_all_it_is_told() -> None:

@@ -17,9 +17,10 @@ from torch import nn
 
 from kd.data.packed import DatasetInfo
 from kd.jobs.errors import UserError
+from kd.models.checkpoints import read_tensors
 from kd.models.network import Network
 from kd.models.spec import Checkpoint, ModelSpec
-from kd.models.weights import export_student, fold, load_network, new_network, read_tensors, save_network
+from kd.models.weights import export_student, fold, load_network, new_network, save_network
 from tests.models.test_network import SWIN
 
 INFO = DatasetInfo("toy", ("x", "y", "z"), (32, 32), "squash", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), {"train": 3})
@@ -96,7 +97,7 @@ def test_new_network__takes_a_real_pretrained_network_of_another_code_base() -> 
     spec = ModelSpec(architecture="tf_efficientnet_lite0", weights=Checkpoint(path=path, match="order"))
     classes = DatasetInfo("imagenet", tuple(map(str, range(1000))), (224, 224), "squash", INFO.mean, INFO.std, {})
     network = new_network(spec, [classes], statistics=classes).eval()
-    tensors = list(read_tensors(path).values())
+    tensors = list(read_tensors(path)[""].values())
     weights = network.state_dict()
     assert torch.equal(weights["backbone.conv_stem.weight"], tensors[0])
     assert torch.equal(network.heads["imagenet"].weight, tensors[-2])
@@ -198,7 +199,7 @@ def test_new_network__weights_of_timm_hold_no_label_encoder(tmp_path: Path) -> N
     weights = {"path": str(path)}
     spec = ModelSpec.model_validate({"architecture": "test_resnet", "label_encoder": ENCODER, "weights": weights})
     network = new_network(spec, [INFO], statistics=INFO)
-    assert torch.equal(network.backbone.conv1[0].weight, read_tensors(path)["conv1.0.weight"])
+    assert torch.equal(network.backbone.conv1[0].weight, read_tensors(path)[""]["conv1.0.weight"])
     with pytest.raises(UserError, match=r"hold no classifier for \{'toy': 3\} .* behind this label_encoder"):
         new_network(spec, [INFO], statistics=INFO, trains=False)
 
@@ -230,7 +231,7 @@ def test_load_checkpoint__says_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="do not have the shapes"):
         new(weights={"path": str(other), "match": "order"})
     torch.save(torch.zeros(3), other)
-    with pytest.raises(UserError, match="holds no tensors by name, but a Tensor"):
+    with pytest.raises(UserError, match="holds no tensors by name"):
         new(weights={"path": str(other)})
     with pytest.raises(UserError, match=r"test_resnet\.nonsense"):
         new(architecture="test_resnet.nonsense")

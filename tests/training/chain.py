@@ -21,8 +21,8 @@ from kd.stages import cache_embeddings, cache_targets
 from kd.training import loop
 from kd.training.fusion import cached_embeddings, train_joint_teacher
 from kd.training.recipe import Recipe
+from kd.training.stored import StoredTargets
 from kd.training.students import distill_student
-from kd.training.targets import StoredTargets
 
 SHAKE = Augmentation(rotation=10, translate=0.1)
 RECIPE = Recipe(lr=3e-3, epochs=6, batch_size=16, augmentation=SHAKE)

@@ -86,7 +86,7 @@ def make_distillation(dataset: Path, make_source: Any, names: tuple[str, ...]) -
     memory = data_memory(fabric)
     torch.manual_seed(0)
     train, val = (open_split(dataset, name) for name in ("train", "val"))
-    views = Views(train.info, 0, SHAKE)
+    views = Views("shared", train.info, 0, SHAKE)
     network = new_network(MODEL, [train.info], statistics=train.info)
     source = make_source(train, fabric, memory)
     parts = MLFD.parts(tap_shapes(network, names, "digits"), source.shapes(), len(train.ids))
@@ -175,7 +175,7 @@ def test_mixing__partners_are_of_the_same_dataset(dataset: Path, other_dataset: 
     """Their labels belong to the same head: a mixture of a sample with itself is the sample."""
     fabric = make_fabric("32")
     splits = [open_split(path, "train") for path in (dataset, other_dataset)]
-    samples = [ImageSamples(split, Views(split.info, 0, None), fabric, None) for split in splits]
+    samples = [ImageSamples(split, Views("shared", split.info, 0, None), fabric, None) for split in splits]
     network = new_network(MODEL, [split.info for split in splits], statistics=splits[0].info)
     task = Classification(network, samples, samples, MIXED, 0, fabric)
     _, batch = next(task.batches(0))
@@ -208,14 +208,15 @@ def test_pairing__a_store_of_other_samples_is_refused(
 def test_distillation__without_its_soft_term_is_plain_training(
     tmp_path: Path, dataset: Path, teachers: dict[str, Path]
 ) -> None:
-    """Same initial weights, same order, same views: what remains of the loss is the cross-entropy with labels."""
+    """Same initial weights, same order, same pictures: what remains of the loss is the cross-entropy with labels."""
     upstream = {"teacher": teachers["digits"], "dataset": dataset}
     spec = embedding_spec(("logits",), RECIPE.epochs)
     cache_embeddings.build(Context(spec, upstream, folder(tmp_path / "store")))
     source = of_store(tmp_path / "store", "L1", RECIPE.epochs)
     method = mlfd.Method(soft_weight=0.0)
-    taught = student(tmp_path / "student", dataset, *source, views=RECIPE.epochs, method=method)
-    train_network(folder(tmp_path / "plain"), [dataset], MODEL, RECIPE, 0)
+    recipe = RECIPE.model_copy(update={"augmentation": None})  # views of students are not those of teachers
+    taught = student(tmp_path / "student", dataset, *source, views=RECIPE.epochs, method=method, recipe=recipe)
+    train_network(folder(tmp_path / "plain"), [dataset], MODEL, recipe, 0)
     plain, student_weights = (load_network(path).state_dict() for path in (tmp_path / "plain", taught))
     for name, value in plain.items():
         torch.testing.assert_close(student_weights[name], value, rtol=1e-4, atol=1e-5)

@@ -68,15 +68,6 @@ def test_draw_mix__coefficient_of_cutmix_is_the_visible_part(alpha: float, heigh
     assert mix_images(own, partner, mix).mean().item() == pytest.approx(mix.coefficient, abs=1e-6)
 
 
-def test_draw_mix__stream_is_not_the_one_that_shuffles() -> None:
-    """Epoch and step of a mix can equal epoch and count of a shuffle."""
-    shuffle = np.random.Generator(np.random.Philox(np.random.SeedSequence([0, 1, 2])))
-    shuffle.random()
-    mix = draw_mix(1, 0, (8, 8), 0, 1, 2)
-    assert mix is not None
-    assert mix.coefficient != shuffle.beta(1, 1)
-
-
 def normal(seed: int, *shape: int, learns: bool = False) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).requires_grad_(learns)
 

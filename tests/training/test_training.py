@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from kd.data.options import SplitOptions
+from kd.data.packed import DatasetInfo
 from kd.models.network import Features
 from kd.models.spec import ModelSpec
-from kd.models.weights import load_network
+from kd.models.student import Student
+from kd.models.weights import load_network, new_network
 from kd.training.classification import Batch, classification_loss
 from kd.training.optimisation import make_optimizer, make_schedule
 from kd.training.recipe import Recipe
@@ -24,6 +26,8 @@ from tests.training.chain import (
     losses,
     same_weights,
 )
+
+SMALL_SWIN = {"img_size": 32, "patch_size": 2, "window_size": 4, "depths": (1, 1), "num_heads": (1, 2), "embed_dim": 8}
 
 
 def test_train_network__learns_and_is_reproducible(tmp_path: Path, dataset: Path) -> None:
@@ -68,6 +72,47 @@ def test_classification_loss__each_sample_by_the_head_of_its_dataset() -> None:
         expected -= (powers[labels[row]] / powers.sum()).log().item() / 5
     loss = classification_loss(Features(torch.zeros(5, 1), logits=logits), batch)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", [18_283, 20_261_126, 2**63, 2**64 - 1])
+def test_train_network__takes_any_seed(tmp_path: Path, dataset: Path, seed: int) -> None:
+    recipe = RECIPE.model_copy(update={"epochs": 1, "batch_size": 60, "mixup": 0.5})
+    train_network(folder(tmp_path / "a"), [dataset], MODEL, recipe, seed)
+    assert losses(tmp_path / "a")
+
+
+def backbones(architecture: str, **kwargs: Any) -> dict[str, torch.nn.Module]:
+    """A timm model as teachers and baselines, and as students, have it."""
+    infos = [DatasetInfo(name, ("a", "b"), (32, 32), "squash", (0.5,) * 3, (0.5,) * 3, {}) for name in ("one", "two")]
+    model = ModelSpec(architecture=architecture, kwargs=kwargs, latent_dim=4)
+    made = {"teacher": infos[:1], "baseline": infos, "student": infos[:1]}
+    networks = {name: new_network(model, each, statistics=each[0]) for name, each in made.items()}
+    parts = torch.nn.ModuleDict({"L2": torch.nn.Conv2d(4, 4, 1)})
+    return networks | {"student": Student(networks["student"], "one", ("logits",), parts)}
+
+
+@pytest.mark.parametrize("whose", ["teacher", "baseline", "student"])
+@pytest.mark.parametrize(
+    ("architecture", "kwargs", "spared"),
+    [
+        ("test_vit", {}, ["cls_token", "pos_embed"]),
+        ("test_resnet", {}, []),
+        ("swin_tiny_patch4_window7_224", SMALL_SWIN, ["relative_position_bias_table"]),
+    ],
+)
+def test_make_optimizer__does_not_decay_what_timm_spares(
+    whose: str, architecture: str, kwargs: dict[str, Any], spared: list[str]
+) -> None:
+    module = backbones(architecture, **kwargs)[whose]
+    recipe = Recipe(lr=0.1, epochs=1, batch_size=2, weight_decay=0.05)
+    groups = make_optimizer(module, recipe, torch.device("cpu")).param_groups
+    decayed = {id(each) for group in groups if group["weight_decay"] for each in group["params"]}
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.05}
+    assert sum(len(group["params"]) for group in groups) == len(list(module.parameters()))
+    for name, parameter in module.named_parameters():
+        last = name.rpartition(".")[2]
+        assert (id(parameter) in decayed) == (parameter.ndim > 1 and last not in spared), name
+    assert all(any(name.endswith(each) for name, _ in module.named_parameters()) for each in spared)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "one_cycle"])

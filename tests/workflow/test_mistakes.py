@@ -147,11 +147,14 @@ BEFORE_ANY_JOB = [
     (unknown_architecture, "models.resnet.architecture: 'resnet_of_dreams' is not the name of a known timm model"),
     (checkpoint_missing, "none.safetensors is not a file"),
 ]
+IN_PREFLIGHT = [
+    (one_class, "datasets.digits: expected at least two classes, found ['class0']"),
+    (too_few_pictures, "split.train: 1000 asks for 1000 images"),
+    (wrong_argument, "timm cannot build test_resnet with {'depth': 3}"),
+]
 IN_A_JOB = [
-    ("prepare_dataset", one_class, "datasets.digits: expected at least two classes, found ['class0']"),
     ("prepare_dataset", not_an_image, "class0/0.png: is not an image that can be decoded"),
     ("prepare_dataset", truncated, "class1/1.png: damaged image"),
-    ("prepare_dataset", too_few_pictures, "split.train: 1000 asks for 1000 images"),
     ("train_teacher", damaged_checkpoint, "weights.safetensors: not a safetensors file"),
     ("train_teacher", diverging, "training diverged; lower recipe lr"),
 ]
@@ -164,10 +167,11 @@ def test_mistake__is_found_before_any_job(tmp_path: Path, tiny: Tiny, mistake: A
         Plan(load_config(tiny))
 
 
-def test_mistake__is_found_when_networks_are_built(tiny: Tiny) -> None:
-    """Before any job, too: preflight builds them."""
-    wrong_argument(tiny, Path())
-    with pytest.raises(UserError, match=r"timm cannot build test_resnet with \{'depth': 3\}"):
+@pytest.mark.parametrize(("mistake", "message"), IN_PREFLIGHT, ids=lambda value: getattr(value, "__name__", ""))
+def test_mistake__is_found_in_preflight(tmp_path: Path, tiny: Tiny, mistake: Any, message: str) -> None:
+    """Before any job, too: it reads the labels and builds the networks."""
+    mistake(tiny, tmp_path)
+    with pytest.raises(UserError, match=re.escape(message)):
         list(check_fit(Plan(load_config(tiny)), set()))
 
 

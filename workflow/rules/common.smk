@@ -7,6 +7,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.io import ancient
 
 from kd.config import load_config
+from kd.config_file import read_config
 from kd.evaluation.contents import config_json, key_file
 from kd.jobs.environment import (
     give_memory,
@@ -28,6 +29,9 @@ class Error(WorkflowError):
 
 
 try:
+    # Snakemake has read them already, but takes the last of two keys of one name in silence.
+    for configfile_path in workflow.configfiles:
+        read_config(Path(configfile_path))
     PLAN = Plan(load_config(config))
 except UserError as error:
     raise Error(str(error)) from None

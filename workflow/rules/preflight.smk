@@ -6,6 +6,7 @@ import sys
 
 from snakemake.logging import logger
 
+from kd.commands.records import record_run
 from kd.jobs.handover import hand_over
 from kd.jobs.signature import other_owner
 
@@ -83,9 +84,10 @@ onstart:
             preflight(directories)
         say_whose_tables_go()
         try:
+            # Ahead of the jobs: where results are shared, they inherit from here that their group may write.
+            record_run(PLAN, CONFIGFILE)
             hand_over_jobs(directories)
         except UserError as error:
             raise Error(str(error)) from None
-        # MERGE: here record_run(PLAN, CONFIGFILE) of kd.commands.records, inside the try.
         if directories and workflow.local_exec and not gpus_here():
             logger.info("No GPU found: everything runs on the CPU.")

@@ -1,4 +1,5 @@
-report: "../report/workflow.rst"
+# Begins with the verdict on the run, so it is written with the tables.
+report: str(PLAN.folder / "tables" / "front_page.rst")
 
 
 localrules:

@@ -18,6 +18,7 @@ rule tabulate:
             caption="../report/summary.rst",
             category="Tables",
         ),
+        front_page=table("front_page.rst"),
         measurements=table("measurements.csv"),
         cost=table("cost.csv"),
         cost_html=report(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -14,6 +15,28 @@ if TYPE_CHECKING:
 
 SPLITS = ("train", "val", "test")
 SEPARATOR = "|"  # of labels, where several stand in one cell
+
+# The words and their meaning are those of the Hugging Face `datasets` library, so that a folder means the same to both.
+_SPLIT_WORDS = {
+    "train": {"train", "training"},
+    "val": {"val", "valid", "validation", "dev", "development"},
+    "test": {"test", "testing", "eval", "evaluation"},
+}
+_SPLIT_NAME = re.compile(r"([a-z]+?)[\W_]*(?:set|data|split|images)?[\W_]*(?:(?:19|20)\d\d)?")
+
+
+def split_of(word: str) -> str | None:
+    """The split that a folder or a cell of a table names: `Training`, `train_set` and `train2017` all name `train`.
+
+    Args:
+        word: in any case; white space around it does not count.
+
+    Returns:
+        `train`, `val` or `test`; None: it names no split.
+    """
+    found = _SPLIT_NAME.fullmatch(word.strip().lower())
+    name = found[1] if found else ""
+    return next((split for split, words in _SPLIT_WORDS.items() if name in words), None)
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ the pictures, annotations/instances_train2014.json and annotations/instances_val
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from kd.data.options import Task
 from kd.data.sources.base import Listing
-from kd.data.sources.listed import Listed, ListOptions, read_list, settle
+from kd.data.sources.listed import Listed, ListOptions, read_list, settle, stripped
 from kd.data.sources.listing import tree_digest
 from kd.jobs.errors import UserError
 
@@ -76,27 +77,70 @@ def _listed(options: Options, split: str) -> Iterator[Listed]:
 def _read(file: Path) -> list[tuple[str, tuple[str, ...]]]:
     """File name and labels of every image."""
     try:
-        # Outlines of objects, most of the file, are dropped while it is parsed.
-        document = json.loads(
-            read_list(file),
-            object_hook=lambda each: {key: value for key, value in each.items() if key in READ},
-        )
-        names = {each["id"]: each["name"] for each in document["categories"]}
-        images = {each["id"]: each["file_name"] for each in document["images"]}
-        instances = [(each["image_id"], each["category_id"]) for each in document["annotations"]]
-    except ValueError as error:
+        document = json.loads(read_list(file), object_pairs_hook=_read_fields)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: is not JSON ({error})") from error
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{file}: expected images (id, file_name), categories (id, name) and annotations (image_id, category_id),"
-            f" as instances_*.json of COCO have them; failed at {error}"
-        ) from error
-    if len(images) < len(document["images"]):
-        raise UserError(f"{file}: two images have the same id")
-    labels: dict[Any, set[str]] = {image: set() for image in images}
-    for image, category in instances:
-        if image not in images or category not in names:
-            what, number = ("image", image) if image not in images else ("category", category)
-            raise UserError(f"{file}: an annotation is of {what} {number}, which the file does not list")
+    names: dict[int, str] = _by_id(file, document, "categories", "name")
+    images: dict[int, str] = _by_id(file, document, "images", "file_name")
+    if len(set(names.values())) < len(names):
+        (name, count), *_ = Counter(names.values()).most_common(1)
+        ids = [number for number, other in names.items() if other == name]
+        raise UserError(f"{file}: categories: {count} have the name {name!r}, ids {ids}; merge them into one")
+    labels: dict[int, set[str]] = {image: set() for image in images}
+    for place, record in _records(file, document, "annotations"):
+        image, category = _id(place, record, "image_id"), _id(place, record, "category_id")
+        for what, number, known in (("image", image, images), ("category", category, names)):
+            if number not in known:
+                raise UserError(f"{place}: is of {what} {number}, which the file does not list")
         labels[image].add(names[category])
     return [(images[image], tuple(sorted(found))) for image, found in labels.items()]
+
+
+def _read_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """What is read of an object. Outlines of things, most of the file, are dropped while it is parsed."""
+    found = [pair for pair in pairs if pair[0] in READ]
+    fields = dict(found)
+    if len(fields) < len(found):
+        twice = next(key for key, count in Counter(key for key, _ in found).items() if count > 1)
+        raise ValueError(f"{twice!r} stands twice in one object")
+    return fields
+
+
+def _records(file: Path, document: Any, section: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each record of a section, with its place."""
+    records = document.get(section) if isinstance(document, dict) else None
+    if not isinstance(records, list):
+        raise UserError(f"{file}: {section} is {_kind(records)}, expected a list, as in instances_*.json of COCO")
+    for number, record in enumerate(records):
+        place = f"{file}: {section}[{number}]"
+        if not isinstance(record, dict):
+            raise UserError(f"{place}: is {_kind(record)}, expected an object")
+        yield place, record
+
+
+def _by_id(file: Path, document: Any, section: str, field: str) -> dict[int, str]:
+    """A field that is text, by id, which no two records share."""
+    found: dict[int, str] = {}
+    for place, record in _records(file, document, section):
+        number, text = _id(place, record, "id"), record.get(field)
+        text = stripped(text) if isinstance(text, str) else text
+        if not isinstance(text, str) or not text:
+            raise UserError(f"{place} (id {number}): {field} is {_kind(text)}, expected text")
+        if number in found:
+            raise UserError(f"{place}: id {number} is that of {found[number]!r} and of {text!r}; expected once")
+        found[number] = text
+    return found
+
+
+def _id(place: str, record: dict[str, Any], field: str) -> int:
+    number = record.get(field)
+    if type(number) is not int:
+        raise UserError(f"{place}: {field} is {_kind(number)}, expected an integer")
+    return number
+
+
+def _kind(value: Any) -> str:
+    """A value as a message shows it."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    return "missing or null" if value is None else repr(value)

@@ -2,27 +2,47 @@
 
 Of a single-label dataset the label column holds the class. Of a multi-label dataset it holds a list,
 `cat|dog`; or each class has a column of its own, with 0 or 1.
+
+Fields are separated by commas, semicolons or tabs, whichever makes the path column one of the header's. White space
+around a field does not count.
 """
 
 from __future__ import annotations
 
 import csv
+import io
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
-from pydantic import field_validator, model_validator
+from pydantic import AfterValidator, field_validator, model_validator
 
 from kd.data.options import Task
-from kd.data.sources.base import SEPARATOR, SPLITS, Listing
-from kd.data.sources.listed import Listed, ListOptions, Settled, settle
+from kd.data.sources.base import SEPARATOR, SPLITS, Listing, split_of
+from kd.data.sources.listed import Listed, ListOptions, Settled, read_list, settle, some, stripped
 from kd.jobs.errors import UserError
 
 CHANNELS = 3
 TASKS: tuple[Task, ...] = ("single_label", "multi_label")
 
-Names = Annotated[list[str], MinLen(1)]
-Row = dict[str, str]
+DELIMITERS = ",;\t"
+LISTING = ("|", ";")
+"""What joins names wherever it stands in a label; the further ones do where each part is a label of other rows."""
+PERHAPS_LISTING = (",", "/", "+", "&")
+
+
+def _named(value: str) -> str:
+    value = stripped(value)
+    if not value:
+        raise ValueError("an empty name")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_named)]
+Names = Annotated[list[Name], MinLen(1)]
+Row = list[str]
 
 
 class Options(ListOptions):
@@ -32,14 +52,17 @@ class Options(ListOptions):
     """The CSV file, with a header line."""
     root: Path | None = None
     """Folder that relative picture paths start from; default: the folder of the CSV file."""
-    path_column: str = "path"
+    path_column: Name = "path"
     """Column with the path of the picture."""
-    label_column: str = "label"
-    """Column with the class name, in a multi-label dataset with names joined by `|`."""
+    label_column: Name = "label"
+    """Column with the class name, in a multi-label dataset with names joined by `label_separator`."""
+    label_separator: Annotated[str, MinLen(1)] | None = SEPARATOR
+    """What joins the names of several labels in one cell; null: nothing does, each cell is one name as it stands."""
     label_columns: Names | Literal["all"] | None = None
     """Instead: columns with 0 or 1, one per class; all: every column but those of path and split."""
-    split_column: str = "split"
-    """Column with train, val or test; if the file has no such column, the `split` section decides."""
+    split_column: Name = "split"
+    """Column with train, val or test, or a common word for one of them; if the file has no such column, the `split`
+    section decides."""
     classes: Names | None = None
     """The class list; null: the classes that occur."""
     task: Task = "single_label"
@@ -66,7 +89,7 @@ def fingerprint(options: Options) -> dict[str, Any]:
 
 def classes(options: Options) -> list[str] | None:
     """Those of the option, or the columns with 0 and 1."""
-    return _classes(options, _table(options)[0])
+    return _classes(options, next(_records(options))[1])
 
 
 def read(options: Options) -> Listing:
@@ -75,73 +98,175 @@ def read(options: Options) -> Listing:
 
 
 def _settled(options: Options) -> Settled:
-    columns, rows = _table(options)
-    root = options.root or options.csv.parent
-    listed = [_listed(options, columns, f"{options.csv}, line {number}", row) for number, row in rows]
-    settled = settle(root, listed, options, _classes(options, columns))
+    records = _records(options)
+    _, columns = next(records)
+    listed = list(_listed(options, columns, records))
+    if not listed:
+        raise UserError(f"{options.csv}: has a header but no rows")
+    if _label_columns(options, columns) is None:
+        _ask_about_lists(options, listed)
+    settled = settle(_root(options), listed, options, _classes(options, columns))
     for each in settled.pictures:
         if options.task == "single_label" and len(each.labels) != 1:
             raise UserError(f"{each.place}: labels are {list(each.labels)}, expected exactly one (task: single_label)")
     return settled
 
 
-def _label_columns(options: Options, columns: list[str]) -> list[str] | None:
+def _root(options: Options) -> Path:
+    return options.root or options.csv.parent
+
+
+def _label_columns(options: Options, columns: Row) -> list[str] | None:
     if options.label_columns == "all":
         return [name for name in columns if name not in (options.path_column, options.split_column)]
     return options.label_columns
 
 
-def _classes(options: Options, columns: list[str]) -> list[str] | None:
+def _classes(options: Options, columns: Row) -> list[str] | None:
     return options.classes or _label_columns(options, columns)
 
 
-def _table(options: Options) -> tuple[list[str], list[tuple[int, Row]]]:
-    """Columns, and all rows with the numbers of their lines; needed columns are there, once each."""
+def _records(options: Options) -> Iterator[tuple[int, Row]]:
+    """Line and stripped fields of the header, which has all columns needed, once each; then of each row.
+
+    Raises:
+        UserError: the file cannot be read, or a record is not like the header.
+    """
     if not options.csv.is_file():
         raise UserError(f"source.csv: {options.csv} is not a file")
+    text = read_list(options.csv, "source.csv")
+    delimiter = _delimiter(options, text)
+    columns: Row = []
+    empty = None
+    for line, fields in _parsed(options.csv, text, delimiter):
+        if not any(fields):
+            empty = empty or line
+            continue
+        if empty is not None:
+            raise UserError(f"{options.csv}, line {empty}: is empty")
+        if not columns:
+            columns = fields
+            _check_header(options, columns)
+        if len(fields) != len(columns):
+            raise UserError(
+                f"{options.csv}, line {line}: has {len(fields)} fields, expected {len(columns)} as in the header;"
+                f" a field that holds {delimiter!r} must stand in double quotes"
+            )
+        yield line, fields
+    if not columns:
+        raise UserError(f"{options.csv}: is empty, expected a header and rows")
+
+
+def _delimiter(options: Options, text: str) -> str:
+    """The one that makes the path column one of the header's."""
+    header = re.split(r"[\r\n]", text, maxsplit=1)[0]
+    for delimiter in DELIMITERS:
+        columns = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
+        if options.path_column in map(stripped, columns):
+            return delimiter
+    return DELIMITERS[0]
+
+
+def _parsed(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, Row]]:
+    """Records, each with the line that it begins in, their fields stripped."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    line = 1
     try:
-        text = options.csv.read_text(encoding="utf-8-sig")
-        reader = csv.DictReader(text.splitlines())
-        columns = list(reader.fieldnames or [])
-        rows = [(reader.line_num, row) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{options.csv}: is not a CSV file in UTF-8 ({error})") from error
-    needed = [options.path_column, *(_label_columns(options, columns) or [options.label_column])]
-    for column in needed:
-        if column not in columns:
-            raise UserError(f"{options.csv}: has no column {column!r}; its columns are {columns}")
-    for column in [*needed, options.split_column]:
+        for whole in reader:
+            fields = [stripped(field) for field in whole]
+            if fields != whole and any(map(_hides_quote, whole, fields)):
+                raise UserError(f"{file}, line {line}: is not CSV (white space of another kind ahead of a quote)")
+            yield line, fields
+            line = reader.line_num + 1
+    except csv.Error as error:
+        what = error if "expected after" in str(error) else "a double quote opens a field, and none ends it"
+        raise UserError(f"{file}, line {line}: is not CSV ({what})") from error
+
+
+def _hides_quote(whole: str, field: str) -> bool:
+    """Whether a quote is not seen as one because of what stands ahead of it."""
+    return field.startswith('"') and not whole.startswith('"')
+
+
+def _check_header(options: Options, columns: Row) -> None:
+    label_columns = _label_columns(options, columns)
+    needed = [options.path_column, *([options.label_column] if label_columns is None else label_columns)]
+    for column in dict.fromkeys([*needed, options.split_column]):
+        if not column:
+            raise UserError(f"{options.csv}: column {columns.index('') + 1} has no name; expected that of a class")
+        if column not in columns and column != options.split_column:
+            raise UserError(f"{options.csv}: has no column {column!r}; its columns are {some(columns)}")
         if columns.count(column) > 1:
             raise UserError(f"{options.csv}: has {columns.count(column)} columns {column!r}, expected one")
-    if not rows:
-        raise UserError(f"{options.csv}: has a header but no rows")
-    return columns, rows
 
 
-def _listed(options: Options, columns: list[str], place: str, row: Row) -> Listed:
-    """A row, checked."""
-    path = row[options.path_column]
-    if not path:
-        raise UserError(f"{place}: column {options.path_column!r} is empty")
-    split = row[options.split_column] if options.split_column in columns else None
-    if options.split_column in columns and split not in SPLITS:
-        raise UserError(f"{place}: split is {split!r}, expected one of {list(SPLITS)}")
-    labels = _labels(options, _label_columns(options, columns), place, row)
-    return Listed(path, (options.root or options.csv.parent) / path, labels, split, place)
+def _listed(options: Options, columns: Row, records: Iterator[tuple[int, Row]]) -> Iterator[Listed]:
+    """Each row, checked."""
+    label_columns = _label_columns(options, columns)
+    path_at = columns.index(options.path_column)
+    split_at = columns.index(options.split_column) if options.split_column in columns else None
+    labels_at = [columns.index(name) for name in label_columns or [options.label_column]]
+    for line, row in records:
+        place = f"{options.csv}, line {line}"
+        if not row[path_at]:
+            raise UserError(f"{place}: column {options.path_column!r} is empty")
+        split = None if split_at is None else split_of(row[split_at])
+        if split_at is not None and split is None:
+            raise UserError(f"{place}: split is {row[split_at]!r}, expected one of {list(SPLITS)}")
+        cells = [row[at] for at in labels_at]
+        labels = _names(options, place, cells[0]) if label_columns is None else _marked(place, label_columns, cells)
+        yield Listed(row[path_at], _root(options) / row[path_at], labels, split, place)
 
 
-def _labels(options: Options, label_columns: list[str] | None, place: str, row: Row) -> tuple[str, ...]:
-    if label_columns is not None:
-        for column in label_columns:
-            if row[column] not in ("0", "1"):
-                raise UserError(f"{place}: column {column!r} is {row[column]!r}, expected 0 or 1")
-        return tuple(column for column in label_columns if row[column] == "1")
-    cell = row[options.label_column]
+def _marked(place: str, columns: list[str], cells: list[str]) -> tuple[str, ...]:
+    """Columns that hold a 1."""
+    wrong = set(cells).difference(("0", "1"))
+    if wrong:
+        column, cell = next(each for each in zip(columns, cells, strict=True) if each[1] in wrong)
+        raise UserError(f"{place}: column {column!r} is {cell!r}, expected 0 or 1")
+    return tuple(column for column, cell in zip(columns, cells, strict=True) if cell == "1")
+
+
+def _names(options: Options, place: str, cell: str) -> tuple[str, ...]:
+    """Labels that stand in one cell."""
+    separator = options.label_separator
     if not cell:
         return ()
-    if options.task == "single_label":
+    if options.task == "single_label" or separator is None:
         return (cell,)
-    labels = tuple(label.strip() for label in cell.split(SEPARATOR))
+    labels = tuple(stripped(label) for label in cell.split(separator))
     if not all(labels):
-        raise UserError(f"{place}: column {options.label_column!r} is {cell!r}, expected names joined by {SEPARATOR!r}")
+        raise UserError(f"{place}: column {options.label_column!r} is {cell!r}, expected names joined by {separator!r}")
     return labels
+
+
+def _ask_about_lists(options: Options, listed: list[Listed]) -> None:
+    """A label that looks like several is neither taken as one nor as several unless the user says which."""
+    if options.label_separator is None:
+        return
+    known = {label for each in listed for label in each.labels}
+    joined = {label: _joins(label, known, options) for label in known.difference(options.classes or ())}
+    for each in listed:
+        for label in each.labels:
+            if (separator := joined.get(label)) is not None:
+                raise UserError(f"{each.place}: label {label!r} {_question(options, separator)}")
+
+
+def _question(options: Options, separator: str) -> str:
+    single = options.task == "single_label"
+    several = ["task: multi_label"] * single
+    several += [f"source.label_separator: {separator!r}"] * (separator != options.label_separator)
+    one = "say source.label_separator: null" if single else "list all classes in source.classes"
+    return f"looks like several labels; if it is, say {' and '.join(several)}; if it is the name of one class, {one}"
+
+
+def _joins(label: str, known: set[str], options: Options) -> str | None:
+    """What seems to join several names in a label."""
+    assert options.label_separator is not None
+    if options.label_separator != SEPARATOR:  # the user has said what joins names
+        return options.label_separator if options.label_separator in label else None
+    for separator in (*LISTING, *PERHAPS_LISTING):
+        parts = [stripped(part) for part in label.split(separator)]
+        if len(parts) > 1 and (separator in LISTING or known.issuperset(parts)):
+            return separator
+    return None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +19,9 @@ from kd.jobs.errors import UserError
 from kd.options import BaseOptions
 
 SHOWN = 5
+
+ZERO_WIDTH = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
+_SURROUNDING = re.compile(rf"\A[\s{ZERO_WIDTH}]+|[\s{ZERO_WIDTH}]+\Z")
 
 
 class ListOptions(BaseOptions):
@@ -84,18 +89,31 @@ class Settled:
         return Listing(samples, self.notes)
 
 
-def read_list(file: Path) -> str:
-    """A text file below the root of a source.
+def stripped(text: str) -> str:
+    """Without the white space around it, of any kind, nor characters of no width such as a byte order mark."""
+    return text.strip() if text.isascii() else _SURROUNDING.sub("", text)
+
+
+def read_list(file: Path, option: str = "source.root") -> str:
+    """A text file of a source, without a byte order mark; line breaks are as in the file.
+
+    Args:
+        file: to read.
+        option: what names it or its folder, for the message.
 
     Raises:
-        UserError: there is no such file, or it is not text.
+        UserError: it cannot be read, or it is not text.
     """
     try:
-        return file.read_text(encoding="utf-8")
+        data = file.read_bytes()
+        if b"\0" in data:
+            raise UserError(f"{file}: holds NUL bytes, so it is text in UTF-16, or no text; save it as UTF-8")
+        return data.decode("utf-8-sig")
     except OSError as error:
-        raise UserError(f"source.root: {file}: cannot be read ({error.strerror})") from error
+        raise UserError(f"{option}: {file}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: is not text in UTF-8 ({error})") from error
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{file}, line {line}: is not text in UTF-8 ({error}); save it as UTF-8") from error
 
 
 def read_lines(file: Path) -> list[tuple[int, str]]:
@@ -104,11 +122,17 @@ def read_lines(file: Path) -> list[tuple[int, str]]:
     Raises:
         UserError: it cannot be read, or another line is empty.
     """
-    stripped = [(number, line.strip()) for number, line in enumerate(read_list(file).rstrip().split("\n"), start=1)]
-    empty = next((number for number, line in stripped if not line), None)
-    if empty is not None:
-        raise UserError(f"{file}, line {empty}: is empty")
-    return stripped
+    lines = [stripped(line) for line in re.split(r"\r\n|\r|\n", read_list(file))]
+    while len(lines) > 1 and not lines[-1]:
+        del lines[-1]
+    if "" in lines:
+        raise UserError(f"{file}, line {lines.index('') + 1}: is empty")
+    return list(enumerate(lines, start=1))
+
+
+def some(names: Sequence[str]) -> str:
+    """A list of names in words, cut short where it is long."""
+    return f"{list(names)}" if len(names) <= SHOWN else f"{list(names[:SHOWN])} …"
 
 
 def settle(root: Path, listed: Iterable[Listed], options: ListOptions, classes: Collection[str] | None) -> Settled:
@@ -124,7 +148,8 @@ def settle(root: Path, listed: Iterable[Listed], options: ListOptions, classes: 
         UserError: a fault that is to be an error, or nothing is left. It names the line of the list and the option.
     """
     counts: Counter[str] = Counter()
-    known = (_known(each, options, classes, counts) for each in listed)
+    allowed = None if classes is None else frozenset(classes)
+    known = (_known(each, options, allowed, counts) for each in listed)
     labelled = [each for each in _merged(known, options, counts) if _is_wanted(each, options, counts)]
     pictures = _present(labelled, options, counts)
     if not pictures:
@@ -136,22 +161,18 @@ def _said(counts: Counter[str]) -> str:
     return ", ".join(f"{what}: {count}" for what, count in counts.items())
 
 
-def _known(each: Listed, options: ListOptions, classes: Collection[str] | None, counts: Counter[str]) -> Listed:
+def _known(each: Listed, options: ListOptions, classes: frozenset[str] | None, counts: Counter[str]) -> Listed:
     """With its labels sorted, and without unknown ones."""
     labels = set(each.labels)
     unknown = set() if classes is None else labels.difference(classes)
     if unknown and options.unknown_labels == "error":
         raise UserError(
             f"{each.place}: label {min(unknown)!r} is not one of the {len(classes or ())} classes"
-            f" {_some(sorted(classes or ()))}; correct it, or say source.unknown_labels: ignore"
+            f" {some(sorted(classes or ()))}; correct it, or say source.unknown_labels: ignore"
         )
     if unknown:
         counts["unknown labels ignored"] += len(unknown)
     return replace(each, labels=tuple(sorted(labels - unknown)))
-
-
-def _some(names: list[str]) -> str:
-    return f"{names}" if len(names) <= SHOWN else f"{names[:SHOWN]} …"
 
 
 def _merged(listed: Iterable[Listed], options: ListOptions, counts: Counter[str]) -> list[Listed]:
@@ -205,9 +226,20 @@ def _present(listed: list[Listed], options: ListOptions, counts: Counter[str]) -
 
 
 def _names(folder: Path) -> set[str]:
+    """Of the files in a folder; links to nothing, or to folders, are none."""
     try:
-        return {path.name for path in folder.iterdir()}
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if _is_file(entry)}
     except (FileNotFoundError, NotADirectoryError):
         return set()
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link to itself
+            return False
+        raise

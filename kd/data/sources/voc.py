@@ -6,6 +6,8 @@ JPEGImages/000005.jpg, Annotations/000005.xml, ImageSets/Main/{trainval,test,tra
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +15,7 @@ from xml.etree import ElementTree as ET
 
 from kd.data.options import Task
 from kd.data.sources.base import Listing
-from kd.data.sources.listed import Listed, ListOptions, read_lines, settle
+from kd.data.sources.listed import Listed, ListOptions, read_lines, settle, stripped
 from kd.data.sources.listing import tree_digest
 from kd.jobs.errors import UserError
 
@@ -24,6 +26,18 @@ CLASSES = (
 
 CHANNELS = 3
 TASKS: tuple[Task, ...] = ("multi_label",)
+
+FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+STARTS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    "<?".encode("utf-16-le"): "utf-16-le",
+    "<?".encode("utf-16-be"): "utf-16-be",
+}
+DECLARATION = re.compile(rb"""\s*<\?xml\b[^>]*?\bencoding\s*=\s*["']([\w.:-]+)["']""")
+SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030"}
+"""Codecs that read all that files of that name hold in practice."""
 
 
 class Options(ListOptions):
@@ -68,13 +82,48 @@ def _listed(options: Options) -> Iterator[Listed]:
 def _labels(annotation: Path, options: Options, place: str) -> tuple[str, ...]:
     """Names of the objects in a picture."""
     try:
-        objects = ET.parse(annotation).getroot().findall("object")
+        root = ET.fromstring(_text(annotation.read_bytes()))
     except FileNotFoundError as error:
         raise UserError(f"{place}: {annotation}: no such file") from error
-    except ET.ParseError as error:
-        raise UserError(f"{annotation}: is not XML ({error})") from error
-    counted = [each for each in objects if options.difficult == "positive" or each.findtext("difficult") != "1"]
-    names = tuple(each.findtext("name", "").strip() for each in counted)
-    if not all(names):
-        raise UserError(f"{annotation}: has an object without a name")
-    return names
+    except OSError as error:
+        raise UserError(f"{annotation}: cannot be read ({error.strerror})") from error
+    except (ET.ParseError, LookupError, ValueError) as error:
+        raise UserError(f"{annotation}: is not XML that can be read ({error})") from error
+    if root.tag != "annotation":
+        raise UserError(f"{annotation}: is XML of another kind: its root is {root.tag!r}, expected 'annotation'")
+    names = []
+    for number, each in enumerate(root.findall("object"), start=1):
+        name = stripped(each.findtext("name", ""))
+        if not name:
+            raise UserError(f"{annotation}: has an object without a name, number {number}")
+        if options.difficult == "positive" or not _is_difficult(each, f"{annotation}, object {number} ({name})"):
+            names.append(name)
+    return tuple(names)
+
+
+def _is_difficult(thing: ET.Element, place: str) -> bool:
+    """What its flag says; without one it is not."""
+    flag = stripped(thing.findtext("difficult", "0"))
+    if flag.lower() not in FLAGS:
+        raise UserError(f"{place}: difficult is {flag!r}, expected 0 or 1")
+    return FLAGS[flag.lower()]
+
+
+def _text(data: bytes) -> str:
+    """An XML file decoded as its first bytes or its declaration say, by any codec that Python has.
+
+    Raises:
+        LookupError: there is no such codec.
+        ValueError: it does not fit the bytes, or the file declares entities. No annotation needs these, and a few
+            lines of them can stand for gigabytes.
+    """
+    found = next((codec for start, codec in STARTS.items() if data.startswith(start)), None)
+    declared = DECLARATION.match(data)
+    if found is None and declared:
+        found = declared[1].decode().lower()
+        # Declared in bytes that are ASCII, these are wrong: .NET writes them into files in UTF-8.
+        found = "utf-8" if found.startswith(("utf-16", "utf-32", "ucs")) else SUPERSETS.get(found, found)
+    text = data.decode(found or "utf-8")
+    if "<!ENTITY" in text:
+        raise ValueError("it declares entities")
+    return text

@@ -1,0 +1,300 @@
+"""Packing: decode, resize and store the images of a source, and say what had to be changed."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+from kd.data.decoding import opaque
+from kd.data.options import WHITE, Colour, Resize, Task
+from kd.data.origin import begun_origin
+from kd.data.packed import SAMPLES, STORE, DatasetInfo, resize_image
+from kd.data.sources.base import SEPARATOR, SPLITS, Sample
+from kd.data.storage import RowArray, create_group, create_rows, spans, write_column
+from kd.jobs.errors import UserError
+from kd.jobs.files import replacing
+from kd.jobs.progress import Progress
+
+log = logging.getLogger("kd")
+
+CHANGES = ".changes.jsonl"
+NAMED = 5  # classes, in a note
+REPEATED = "images of val or test that another split holds, too, pixel by pixel"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What was stored.
+
+    Attributes:
+        info: describes the dataset.
+        notes: what decoding changed, and what the images have that they should not, in words, and how often.
+    """
+
+    info: DatasetInfo
+    notes: dict[str, int]
+
+
+def pack(
+    directory: Path,
+    name: str,
+    samples: list[Sample],
+    codes: np.ndarray,
+    classes: list[str],
+    *,
+    task: Task,
+    image_size: tuple[int, int],
+    resize: Resize,
+    channels: int,
+    ground: Colour = WHITE,
+) -> Packed:
+    """Decode, resize and store samples; chunks that an interrupted attempt of the same job stored are kept.
+
+    Args:
+        directory: where the dataset goes. Outside the frame of a job, a dataset that is there is replaced.
+        name: of the dataset.
+        samples: in the order of their ids in the source.
+        codes: (len(samples),) index into SPLITS; negative: leave out.
+        classes: sorted class names.
+        task: what the labels are.
+        image_size: height and width in pixels.
+        resize: `squash` ignores the aspect ratio; `crop` keeps it and cuts the longer side.
+        channels: 1: all images are grey; 3: they are stored as RGB.
+        ground: red, green and blue in 0..255 that transparent images are laid on.
+
+    Raises:
+        UserError: an image cannot be decoded, or does not have as many labels as the task wants.
+    """
+    labels = encode_labels(samples, classes, task)
+    if begun_origin(directory) is None:  # then nothing says of what images the chunks are that lie there
+        shutil.rmtree(directory / STORE, ignore_errors=True)
+    root = create_group(directory / STORE, {})
+    members = [_shuffled(np.flatnonzero(codes == code), code) for code in range(len(SPLITS))]
+    chosen = [[samples[index] for index in rows] for rows in members]
+    progress = Progress(sum(map(len, members)), "image")
+    packing = _Packing(resize, ground, _Changes(directory / STORE / CHANGES), progress)
+    histogram, first = np.zeros((channels, 256), dtype=np.int64), 0
+    digests: list[list[bytes]] = [[] for _ in SPLITS]
+    for split, rows, split_samples in zip(SPLITS, members, chosen, strict=True):
+        group = root.require_group(split)
+        for key, values in (("labels", labels[rows]), ("ids", np.arange(first, first + len(rows)))):
+            write_column(group, key, values)
+        first += len(rows)
+        images = create_rows(group, "images", len(rows), (*image_size, channels), "uint8")
+        for pixels in packing.fill(images, split, split_samples):
+            digests[SPLITS.index(split)] += [hashlib.blake2b(row.data, digest_size=8).digest() for row in pixels]
+            if split == "train":
+                histogram += _histogram(pixels)
+    mean, std = _mean_std(histogram)
+    sizes = {split: len(rows) for split, rows in zip(SPLITS, members, strict=True)}
+    info = DatasetInfo(name, tuple(classes), image_size, resize, mean, std, sizes, task, most_labels(samples), ground)
+    attributes: dict[str, Any] = vars(info)
+    root.attrs.update(attributes)
+    with replacing(directory / SAMPLES) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
+        write_samples(stream, chosen)
+    return Packed(info, packing.changes.total() | _repeated(digests, chosen))
+
+
+def _shuffled(members: np.ndarray, code: int) -> np.ndarray:
+    """The same random order whenever the same samples are packed."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(code))).permutation(members)
+
+
+class _Changes:
+    """What decoding changed, by split and first row of a chunk.
+
+    Kept in a hidden file beside the chunks, and written ahead of each: a job that goes on after it was killed does not
+    decode again what is stored.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._counts: dict[tuple[str, int], dict[str, int]] = {}
+        lines = path.read_text().splitlines() if path.is_file() else []
+        for line in lines:
+            with suppress(ValueError):  # cut short, when its chunk was not there yet
+                split, start, counts = json.loads(line)
+                self._counts[split, start] = counts
+
+    def add(self, split: str, start: int, counts: dict[str, int]) -> None:
+        self._counts[split, start] = counts
+        if counts:
+            with self._path.open("a") as stream:
+                stream.write(f"\n{json.dumps([split, start, counts])}\n")
+
+    def total(self) -> dict[str, int]:
+        total: Counter[str] = Counter()
+        for counts in self._counts.values():
+            total.update(counts)
+        return dict(sorted(total.items()))
+
+
+@dataclass(frozen=True)
+class _Packing:
+    """How the images of all splits are brought into their arrays."""
+
+    resize: Resize
+    ground: Colour
+    changes: _Changes
+    progress: Progress
+
+    def fill(self, images: RowArray, split: str, samples: list[Sample]) -> Iterator[np.ndarray]:
+        """Store all images of a split, chunk by chunk, and yield the pixels of each chunk."""
+        for rows in spans(images.rows, images.chunk):
+            try:
+                pixels = images.read(rows)
+                self.progress.step(len(pixels))
+            except UserError:  # not there yet
+                pixels, counts = self._decoded(samples[rows], images.row_shape)
+                self.changes.add(split, rows.start, counts)
+                images.write(rows, pixels)
+            yield pixels
+
+    def _decoded(self, samples: list[Sample], shape: tuple[int, ...]) -> tuple[np.ndarray, dict[str, int]]:
+        """Uint8 (N, H, W, C) of samples, in order, and what was changed; `shape` is (H, W, C)."""
+        mode, size = "L" if shape[2] == 1 else "RGB", (shape[0], shape[1])
+        pixels, counts = np.empty((len(samples), *shape), np.uint8), Counter[str]()
+
+        def decode(row: int) -> tuple[str, ...]:
+            image, changes = opaque(samples[row].open(), self.ground)
+            pixels[row] = np.asarray(resize_image(image.convert(mode), size, self.resize)).reshape(shape)
+            return changes
+
+        with ThreadPoolExecutor(decoders()) as pool:
+            for changes in pool.map(decode, range(len(samples))):
+                counts.update(changes)
+                self.progress.step()
+        return pixels, dict(counts)
+
+
+def decoders() -> int:
+    """Threads that decode: the CPU cores that this job may use, as its rule or else the system says."""
+    there, wanted = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS", "")
+    return min(there, max(1, int(wanted))) if wanted.isdecimal() else there
+
+
+def _repeated(digests: list[list[bytes]], splits: list[list[Sample]]) -> dict[str, int]:
+    """How many images of val and test an earlier split holds, too.
+
+    Args:
+        digests: of the pixels of all samples of train, val and test.
+        splits: these samples.
+    """
+    seen: dict[bytes, str] = {}
+    pairs = []
+    for split, samples, own in zip(SPLITS, splits, digests, strict=True):
+        names = [f"{sample.id} ({split})" for sample in samples]
+        pairs += [f"{seen[digest]} and {name}" for name, digest in zip(names, own, strict=True) if digest in seen]
+        seen = dict(zip(own, names, strict=True)) | seen
+    if not pairs:
+        return {}
+    log.warning("%s: %d, such as %s", REPEATED, len(pairs), pairs[0])
+    return {REPEATED: len(pairs)}
+
+
+def _histogram(pixels: np.ndarray) -> np.ndarray:
+    """How often each value occurs in each channel of (N, H, W, C) uint8: (C, 256) int64."""
+    channels = np.moveaxis(pixels, -1, 0).reshape(pixels.shape[-1], -1)
+    return np.stack([np.bincount(values, minlength=256) for values in channels])
+
+
+def _mean_std(histogram: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Per RGB channel, in units of 0..1; a grey dataset has three equal ones."""
+    values, count = np.arange(256) / 255, histogram.sum(axis=1)
+    mean = histogram @ values / count
+    std = np.sqrt(np.maximum(histogram @ values**2 / count - mean**2, 1e-8))
+    repeat = 3 // len(mean)
+    return tuple(np.tile(mean, repeat).tolist()), tuple(np.tile(std, repeat).tolist())
+
+
+def most_labels(samples: list[Sample]) -> int:
+    """The largest number of labels of a sample, 1 at least."""
+    return max(1, *(len(sample.labels) for sample in samples))
+
+
+def write_samples(stream: TextIO, splits: list[list[Sample]]) -> None:
+    """Say in CSV which sample each id is; samples of train, val and test in the order of their ids."""
+    rows = [(sample, split) for split, samples in zip(SPLITS, splits, strict=True) for sample in samples]
+    writer = csv.writer(stream)
+    writer.writerow(["id", "sample", "label", "split"])
+    for number, (sample, split) in enumerate(rows):
+        writer.writerow([number, sample.id, SEPARATOR.join(sample.labels), split])
+
+
+def encode_labels(samples: list[Sample], classes: list[str], task: Task) -> np.ndarray:
+    """Labels as numbers.
+
+    Args:
+        samples: N, whose labels are all among `classes`.
+        classes: sorted class names.
+        task: decides the form.
+
+    Returns:
+        (N,) int64 indices into `classes`, or for `multi_label` (N, classes) uint8 of 0 and 1.
+
+    Raises:
+        UserError: a sample does not have exactly one label, and the task is `single_label`.
+    """
+    number = {label: index for index, label in enumerate(classes)}
+    if task == "multi_label":
+        encoded = np.zeros((len(samples), len(classes)), dtype=np.uint8)
+        for row, sample in enumerate(samples):
+            encoded[row, [number[label] for label in sample.labels]] = 1
+        return encoded
+    for sample in samples:
+        if len(sample.labels) != 1:
+            raise UserError(f"{sample.id}: labels are {list(sample.labels)}, expected exactly one (single_label)")
+    return np.array([number[sample.labels[0]] for sample in samples], dtype=np.int64)
+
+
+def check_classes(labels: np.ndarray, codes: np.ndarray, classes: list[str], *, listed: bool) -> dict[str, int]:
+    """Refuse datasets that cannot be learned from.
+
+    Args:
+        labels: of all samples, as `encode_labels` gives them.
+        codes: (N,) index into SPLITS; negative: left out.
+        classes: sorted class names.
+        listed: the source came with this list of classes. In a multi-label dataset these may then lack training
+            images.
+
+    Returns:
+        Which classes no image of a split shows, in words, and how many they are.
+
+    Raises:
+        UserError: fewer than two classes, a class without training images, an empty split, or a name that
+            samples.csv cannot hold.
+    """
+    if len(classes) < 2:
+        raise UserError(f"expected at least two classes, found {classes}")
+    multi = labels.ndim == 2
+    unwritable = [label for label in classes if multi and SEPARATOR in label]
+    if unwritable:
+        raise UserError(f"class {unwritable[0]!r} holds {SEPARATOR!r}, which separates labels in {SAMPLES}; rename it")
+    notes = {}
+    for code, split in enumerate(SPLITS):
+        members = labels[codes == code]
+        if not len(members):
+            raise UserError(
+                f"split {split} has no images; say a size for split.{split}, or smaller ones for the others"
+            )
+        shown = members.sum(axis=0, dtype=np.int64) if multi else np.bincount(members, minlength=len(classes))
+        missing = [label for label, count in zip(classes, shown, strict=True) if count == 0]
+        if missing and split == "train" and not (multi and listed):
+            raise UserError(f"classes without a training image: {missing[:5]}; raise split.train or give them images")
+        if missing:
+            more = ", …" if len(missing) > NAMED else ""
+            notes[f"classes without an image in {split} ({', '.join(missing[:NAMED])}{more})"] = len(missing)
+    return notes

@@ -1,0 +1,60 @@
+"""Embeddings as samples; apart from images, since how embeddings are stored must not count in what reads none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from kd.data.feed import Memory, Piece, Table
+from kd.data.packed import Split
+from kd.embeddings.store import StoreReader
+from kd.training.devices import send
+from kd.training.samples import OfSplit
+
+
+class CachedSamples(OfSplit):
+    """What each of several teachers saw of the views of one split.
+
+    Args:
+        split: its samples; rows are paired with embeddings by sample id.
+        stores: directories of the embeddings, one per teacher.
+        names: arrays that are needed.
+        views: that repeat over the epochs, in step with `ImageSamples`.
+        fabric: owns the device.
+        memory: where embeddings may stay; None: they are read once.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        stores: Sequence[Path],
+        names: Sequence[str],
+        views: int,
+        fabric: Fabric,
+        memory: Memory | None,
+    ) -> None:
+        columns = [StoreReader(store, names).columns(split.name, split.ids) for store in stores]
+        super().__init__(
+            split, [Table(dict(each), memory, views if split.name == "train" else 1) for each in columns], fabric
+        )
+        self._columns = columns
+
+    def shapes(self, name: str) -> list[tuple[int, ...]]:
+        """Shape of one sample in each store."""
+        return [each[name].row_shape for each in self._columns]
+
+    def inputs(self, piece: Piece, epoch: int | None) -> list[dict[str, Tensor]]:  # noqa: ARG002 - tables follow it
+        """Per store: name -> (B, ...) float32."""
+        return [{name: send(self.fabric, value).float() for name, value in values.items()} for values in piece.values]
+
+
+def join_embeddings(parts: list[list[dict[str, Tensor]]]) -> list[dict[str, Tensor]]:
+    """Put batches of several datasets behind one another, teacher by teacher and level by level."""
+    return [
+        {level: torch.cat([teacher[level] for teacher in teachers]) for level in teachers[0]}
+        for teachers in zip(*parts, strict=True)
+    ]
