@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from kd.jobs.disk import disk_errors
@@ -18,6 +21,7 @@ from kd.jobs.job import Job
 from kd.jobs.reading import LINKED, is_plain_file, open_plain
 
 FOLDER = ".jobs"
+STALE_AFTER_SECONDS = 90 * 24 * 3600.0  # longer than any run
 
 
 def job_file(job: Job) -> Path:
@@ -36,7 +40,7 @@ def told_file(results: Path, name: str, text: str) -> Path:
 
 
 def hand_over(path: Path, text: str) -> None:
-    """Write such a file, unless it is there.
+    """Write such a file, or if it is there, note that it is in use.
 
     Raises:
         UserError: the disk cannot be written, or the folder is a link.
@@ -44,7 +48,10 @@ def hand_over(path: Path, text: str) -> None:
     if path.parent.is_symlink():
         raise UserError(f"{path.parent}: is a link; {LINKED}")
     with disk_errors(path.parent):
-        if not is_plain_file(path) or path.read_bytes() != text.encode():
+        if is_plain_file(path) and path.read_bytes() == text.encode():
+            with suppress(PermissionError):  # another user's
+                path.touch()
+        else:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, text)
 
@@ -70,6 +77,13 @@ def handed_over(option: str, path: Path) -> str:
     if not path.stem.endswith(f"-{_digest(text)}"):
         raise UserError(f"{option}: {path}: was changed since a run wrote it; {again}")
     return text
+
+
+def stale(results: Path) -> Iterator[Path]:
+    """Those that no run has handed over for so long that none still needs them."""
+    for path in sorted((results / FOLDER).glob("[!.]*.json")):
+        if time.time() - path.lstat().st_mtime > STALE_AFTER_SECONDS:
+            yield path
 
 
 def _digest(text: str) -> str:

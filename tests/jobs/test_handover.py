@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from kd.jobs import signature
 from kd.jobs.errors import UserError
 from kd.jobs.failures import last_error
-from kd.jobs.handover import config_file, hand_over, handed_over, job_file, told_file
+from kd.jobs.handover import config_file, hand_over, handed_over, job_file, stale, told_file
 from kd.jobs.signature import SIGNATURE, other_owner, sign, user_name
 from tests.jobs.building import job
 
@@ -27,12 +28,22 @@ def test_job_file__runs_that_read_other_stores_do_not_meet(tmp_path: Path) -> No
 def test_hand_over__writes_once_and_mends(tmp_path: Path) -> None:
     path = told_file(tmp_path, "stage-name", "{}")
     hand_over(path, "{}")
-    before = path.stat().st_mtime_ns
+    before = path.stat().st_ino
     hand_over(path, "{}")
-    assert path.stat().st_mtime_ns == before
+    assert path.stat().st_ino == before
     path.write_text("{")
     hand_over(path, "{}")
     assert handed_over("--job", path) == "{}"
+
+
+def test_stale__what_no_run_has_handed_over_for_months(tmp_path: Path) -> None:
+    paths = [told_file(tmp_path, name, "{}") for name in ("config", "stage-name", "stage-used")]
+    for path in paths:
+        hand_over(path, "{}")
+        os.utime(path, (0, 0))
+    hand_over(paths[2], "{}")
+    assert list(stale(tmp_path)) == paths[:2]
+    assert not list(stale(tmp_path / "elsewhere"))
 
 
 @pytest.mark.parametrize(

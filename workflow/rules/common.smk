@@ -122,7 +122,8 @@ def resources_of(stage):
 
     def memory(wildcards, attempt):
         """Of a workstation only what the config says: the usual demand is far above what small data take."""
-        if workflow.local_exec and wanted.mem_gib is None:
+        here = workflow.is_main_process and workflow.local_exec
+        if here and wanted.mem_gib is None:
             return 0
         return int(attempt * memory_gib * 1024)
 
