@@ -32,8 +32,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def contents(directory: Path) -> dict[str, int]:
-    """Modification times of all that was built, without logs and what jobs are told."""
-    stages = [path for path in (directory / "results").iterdir() if path.name not in ("logs", ".jobs")]
+    """Modification times of all artefacts."""
+    stages = [path for path in (directory / "results").iterdir() if path.name not in ("logs", ".jobs", "experiments")]
     files = [path for stage in stages for path in stage.rglob("*")]
     return {str(path): path.stat().st_mtime_ns for path in files if path.is_file()}
 
@@ -130,14 +130,14 @@ def softmax_on_multi_label(tiny: Tiny, _: Path) -> None:
 
 
 def unknown_split(tiny: Tiny, root: Path) -> None:
-    (pictures(root) / "list.csv").write_text("path,label,split\nclass0/0.png,a,training\n")
+    (pictures(root) / "list.csv").write_text("path,label,split\nclass0/0.png,a,holdout\n")
     tiny["datasets"]["digits"]["source"] = {"type": "csv_manifest", "csv": str(root / "list.csv")}
 
 
 BEFORE_ANY_JOB = [
     (unknown_reference, "joint_teachers.joint_l1.teachers: 'letters_resnet' is not the name of a known teacher"),
     (softmax_on_multi_label, "students.mlfd_l1.distiller.name: mlfd, but 'digits' is multi_label; expected one of"),
-    (unknown_split, "line 2: split is 'training', expected one of ['train', 'val', 'test']"),
+    (unknown_split, "line 2: split is 'holdout', expected one of ['train', 'val', 'test']"),
     (unknown_key, "recipes.network.epoch: unknown key; did you mean epochs?"),
     (wrong_type, "recipes.network.epochs: input should be a valid integer"),
     (missing_folder, "datasets.digits: source.root:"),
