@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kd.commands.records import user_name
 from kd.commands.stored import Stored, stored_at, stored_in
 from kd.jobs.differences import code_differences
 from kd.jobs.disk import disk_errors
@@ -19,6 +18,7 @@ from kd.jobs.manifest import job_record, publish_manifest, whole_manifest
 from kd.jobs.reading import check_plain
 from kd.jobs.run import JOB_LOG
 from kd.jobs.sharing import share
+from kd.jobs.signature import user_name
 from kd.plan import Plan
 
 STAGING = ".adopting"

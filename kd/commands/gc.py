@@ -12,6 +12,7 @@ from kd.commands.records import Run, planned_run, record_run, recorded_runs
 from kd.commands.stored import Stored, disk_usage, links_in, readable_size, stored_in
 from kd.jobs.errors import UserError
 from kd.jobs.files import PARTIAL, remove
+from kd.jobs.handover import stale
 from kd.jobs.lock import DEAD_AFTER_SECONDS, current_writer
 from kd.plan import Plan
 
@@ -64,7 +65,7 @@ def collect(
             continue
         freed += size
         yield f"{artefact.directory}: {readable_size(size)}{state}"
-    for path in [*_leftovers(results), *_orphaned_logs(results, needed)]:
+    for path in [*_leftovers(results), *_orphaned_logs(results, needed), *stale(results)]:
         size = disk_usage(path)
         freed += size
         yield f"{path}: {readable_size(size)}"

@@ -6,13 +6,10 @@ RESULTS/experiments/EXPERIMENT/runs/USER.json: of each experiment and user the l
 from __future__ import annotations
 
 import json
-import os
-import pwd
 import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +21,7 @@ from kd.jobs.files import write_text
 from kd.jobs.job import PathName
 from kd.jobs.reading import check_place, is_plain_folder, read_json
 from kd.jobs.sharing import share
+from kd.jobs.signature import user_name
 from kd.plan import Plan
 
 Text = Annotated[str, StringConstraints(max_length=4000)]
@@ -120,10 +118,3 @@ def affected(results: Path, titles: set[str]) -> Iterator[str]:
         count = len(titles.intersection(run.artefacts))
         if count:
             yield f"{run}: {count} of its artefacts"
-
-
-def user_name() -> str:
-    """Who works here; where the system does not know the user, as in a container, the number."""
-    with suppress(KeyError):
-        return pwd.getpwuid(os.getuid()).pw_name
-    return str(os.getuid())

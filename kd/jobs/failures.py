@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from kd.jobs.errors import shown
+
+LINE = 1000  # characters of an error
 ERROR = "error: "  # begins the last line of a job that met a mistake of the user's
 TRACEBACK = "Traceback (most recent call last)"
 
@@ -21,8 +24,8 @@ def last_error(log: Path) -> str:
     lines = [line for line in lines if line]
     errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
     if errors:
-        return errors[-1]
+        return shown(errors[-1], LINE)
     if any(TRACEBACK in line for line in lines):
-        return lines[-1]
-    said = f"its last line is: {lines[-1]}" if lines else "its log is empty"
+        return shown(lines[-1], LINE)
+    said = f"its last line is: {shown(lines[-1])}" if lines else "its log is empty"
     return f"ended without an error message, as when it is killed for its memory; {said}"

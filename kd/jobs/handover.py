@@ -8,19 +8,25 @@ name by its run notices when somebody changed the content.
 from __future__ import annotations
 
 import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from kd.jobs.disk import disk_errors
 from kd.jobs.errors import UserError
 from kd.jobs.files import write_text
 from kd.jobs.job import Job
+from kd.jobs.reading import LINKED, is_plain_file, open_plain
 
 FOLDER = ".jobs"
+STALE_AFTER_SECONDS = 90 * 24 * 3600.0  # longer than any run
 
 
 def job_file(job: Job) -> Path:
     """Where a job is told what to build."""
-    return told_file(job.directory.parents[2], f"{job.stage}/{job.name}", job.model_dump_json())
+    return told_file(job.directory.parents[2], f"{job.stage}-{job.name}", job.model_dump_json())
 
 
 def config_file(results: Path, config: str) -> Path:
@@ -34,13 +40,18 @@ def told_file(results: Path, name: str, text: str) -> Path:
 
 
 def hand_over(path: Path, text: str) -> None:
-    """Write such a file, unless it is there.
+    """Write such a file, or if it is there, note that it is in use.
 
     Raises:
-        UserError: the disk cannot be written.
+        UserError: the disk cannot be written, or the folder is a link.
     """
+    if path.parent.is_symlink():
+        raise UserError(f"{path.parent}: is a link; {LINKED}")
     with disk_errors(path.parent):
-        if not path.is_file() or path.read_bytes() != text.encode():
+        if is_plain_file(path) and path.read_bytes() == text.encode():
+            with suppress(PermissionError):  # another user's
+                path.touch()
+        else:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, text)
 
@@ -57,7 +68,8 @@ def handed_over(option: str, path: Path) -> str:
     """
     again = "it is written when a run starts, so run snakemake"
     try:
-        text = path.read_bytes().decode()
+        with os.fdopen(open_plain(path), "rb") as stream:
+            text = stream.read().decode()
     except FileNotFoundError as error:
         raise UserError(f"{option}: {path}: no such file; {again}") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -65,6 +77,13 @@ def handed_over(option: str, path: Path) -> str:
     if not path.stem.endswith(f"-{_digest(text)}"):
         raise UserError(f"{option}: {path}: was changed since a run wrote it; {again}")
     return text
+
+
+def stale(results: Path) -> Iterator[Path]:
+    """Those that no run has handed over for so long that none still needs them."""
+    for path in sorted((results / FOLDER).glob("[!.]*.json")):
+        if time.time() - path.lstat().st_mtime > STALE_AFTER_SECONDS:
+            yield path
 
 
 def _digest(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from kd.jobs.errors import UserError
+from kd.jobs.errors import UserError, shown
 from kd.jobs.job import Job
 from kd.jobs.manifest import load_manifest
 
@@ -18,4 +18,4 @@ def notes_of(jobs: Iterable[Job]) -> Iterator[tuple[str, str, int]]:
             continue
         name = f"datasets.{job.name}" if job.stage == "prepare_dataset" else f"{job.stage}/{job.name}"
         for what, count in manifest.get("result", {}).get("notes", {}).items():
-            yield name, what, count
+            yield name, shown(what), count

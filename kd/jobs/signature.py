@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
+import pwd
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
+from kd.jobs.errors import UserError, shown
 from kd.jobs.files import write_text
 from kd.jobs.manifest import git_commit
+from kd.jobs.reading import read_json
 
 SIGNATURE = "run.json"
 
 
 def user_name() -> str:
-    """The user of this process; a number where the system has no name for it, as in some containers."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
+    """Who works here; where the system does not know the user, as in a container, the number."""
+    with suppress(KeyError):
+        return pwd.getpwuid(os.getuid()).pw_name
+    return str(os.getuid())
 
 
 def sign(folder: Path, experiment: str, configfile: str) -> None:
@@ -39,10 +41,10 @@ def sign(folder: Path, experiment: str, configfile: str) -> None:
 def other_owner(folder: Path, configfile: str) -> str | None:
     """Whose tables lie there, in words, if they are of another user or config file than this run's; else None."""
     try:
-        signed = json.loads((folder / SIGNATURE).read_text())
+        signed = read_json(folder / SIGNATURE)
         user, file, written = (str(signed[field]) for field in ("user", "configfile", "written"))
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or nothing that tells
+    except (OSError, UserError, KeyError, TypeError):  # none yet, or nothing that tells
         return None
     if (user, file) == (user_name(), configfile):
         return None
-    return f"{user}, {written}, from {file}"
+    return shown(f"{user}, {written}, from {file}")

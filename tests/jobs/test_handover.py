@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from kd.jobs import signature
 from kd.jobs.errors import UserError
 from kd.jobs.failures import last_error
-from kd.jobs.handover import config_file, hand_over, handed_over, job_file, told_file
+from kd.jobs.handover import config_file, hand_over, handed_over, job_file, stale, told_file
 from kd.jobs.signature import SIGNATURE, other_owner, sign, user_name
 from tests.jobs.building import job
 
@@ -25,14 +26,24 @@ def test_job_file__runs_that_read_other_stores_do_not_meet(tmp_path: Path) -> No
 
 
 def test_hand_over__writes_once_and_mends(tmp_path: Path) -> None:
-    path = told_file(tmp_path, "stage/name", "{}")
+    path = told_file(tmp_path, "stage-name", "{}")
     hand_over(path, "{}")
-    before = path.stat().st_mtime_ns
+    before = path.stat().st_ino
     hand_over(path, "{}")
-    assert path.stat().st_mtime_ns == before
+    assert path.stat().st_ino == before
     path.write_text("{")
     hand_over(path, "{}")
     assert handed_over("--job", path) == "{}"
+
+
+def test_stale__what_no_run_has_handed_over_for_months(tmp_path: Path) -> None:
+    paths = [told_file(tmp_path, name, "{}") for name in ("config", "stage-name", "stage-used")]
+    for path in paths:
+        hand_over(path, "{}")
+        os.utime(path, (0, 0))
+    hand_over(paths[2], "{}")
+    assert list(stale(tmp_path)) == paths[:2]
+    assert not list(stale(tmp_path / "elsewhere"))
 
 
 @pytest.mark.parametrize(
@@ -54,8 +65,17 @@ def test_handed_over__is_what_the_run_wrote_or_an_error(tmp_path: Path, content:
         handed_over("--config", path)
     path.unlink(missing_ok=True)
     path.mkdir(parents=True)
-    with pytest.raises(UserError, match=r"cannot be read: .*directory"):
+    with pytest.raises(UserError, match="is no plain file"):
         handed_over("--config", path)
+
+
+def test_hand_over__follows_no_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    path = told_file(tmp_path, "config", "{}")
+    path.parent.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"\.jobs: is a link"):
+        hand_over(path, "{}")
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 def test_other_owner__is_told_by_user_or_config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,12 +94,8 @@ def test_other_owner__is_told_by_user_or_config_file(tmp_path: Path, monkeypatch
 
 
 def test_user_name__where_the_system_knows_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown() -> str:
-        raise KeyError("getpwuid(): uid not found: 1234")
-
-    monkeypatch.setattr("getpass.getuser", unknown)
-    monkeypatch.setattr("os.getuid", lambda: 1234)
-    assert user_name() == "1234"
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)
+    assert user_name() == str(2**31 - 7)
 
 
 TRACEBACK = "Traceback (most recent call last):\n  File ...\n"

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from kd.commands.forecast import check_fit
 from kd.config import load_config
 from kd.jobs.errors import UserError
 from kd.plan import Plan
@@ -31,8 +32,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def contents(directory: Path) -> dict[str, int]:
-    """Modification times of all that was built, without logs and what jobs are told."""
-    stages = [path for path in (directory / "results").iterdir() if path.name not in ("logs", ".jobs")]
+    """Modification times of all artefacts."""
+    stages = [path for path in (directory / "results").iterdir() if path.name not in ("logs", ".jobs", "experiments")]
     files = [path for stage in stages for path in stage.rglob("*")]
     return {str(path): path.stat().st_mtime_ns for path in files if path.is_file()}
 
@@ -141,13 +142,15 @@ BEFORE_ANY_JOB = [
     (unknown_architecture, "models.resnet.architecture: 'resnet_of_dreams' is not the name of a known timm model"),
     (checkpoint_missing, "none.safetensors is not a file"),
 ]
+IN_PREFLIGHT = [
+    (one_class, "datasets.digits: expected at least two classes, found ['class0']"),
+    (too_few_pictures, "split.train: 1000 asks for 1000 images"),
+    (wrong_argument, "timm cannot build test_resnet with {'depth': 3}"),
+]
 IN_A_JOB = [
-    ("prepare_dataset", one_class, "datasets.digits: expected at least two classes, found ['class0']"),
     ("prepare_dataset", not_an_image, "class0/0.png: is not an image that can be decoded"),
     ("prepare_dataset", truncated, "class1/1.png: damaged image"),
-    ("prepare_dataset", too_few_pictures, "split.train: 1000 asks for 1000 images"),
     ("train_teacher", damaged_checkpoint, "weights.safetensors: not a safetensors file"),
-    ("train_teacher", wrong_argument, "timm cannot build test_resnet with {'depth': 3}"),
     ("train_teacher", diverging, "training diverged; lower recipe lr"),
 ]
 
@@ -157,6 +160,14 @@ def test_mistake__is_found_before_any_job(tmp_path: Path, tiny: Tiny, mistake: A
     mistake(tiny, tmp_path)
     with pytest.raises(UserError, match=re.escape(message)):
         Plan(load_config(tiny))
+
+
+@pytest.mark.parametrize(("mistake", "message"), IN_PREFLIGHT, ids=lambda value: getattr(value, "__name__", ""))
+def test_mistake__is_found_in_preflight(tmp_path: Path, tiny: Tiny, mistake: Any, message: str) -> None:
+    """Before any job, too: it reads the labels and builds the networks."""
+    mistake(tiny, tmp_path)
+    with pytest.raises(UserError, match=re.escape(message)):
+        list(check_fit(Plan(load_config(tiny)), set()))
 
 
 @pytest.mark.parametrize(("mistake", "message"), BEFORE_ANY_JOB[-2:], ids=lambda value: getattr(value, "__name__", ""))
@@ -207,7 +218,7 @@ def failed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
         config, name = copy.deepcopy(tiny), mistake.__name__
         mistake(config, tmp_path_factory.mktemp(name))
         of_teacher = {
-            "dataset": ("prepare_dataset", "digits"),
+            "dataset": ("datasets", "digits"),
             "model": ("models", "resnet"),
             "recipe": ("recipes", "network"),
         }

@@ -20,32 +20,33 @@ os.statvfs = lambda path: os.statvfs_result((*real(path)[:4], 1, *real(path)[5:]
 """
 
 
-def list_of_thousands(root: Path) -> dict[str, Any]:
-    """A dataset of twelve pictures and one that is not there, whose config is longer than an argument may be."""
-    classes = [f"a class of which there are thousands {number}" for number in range(6000)]
-    rows = ["path,label"]
-    for number in range(12):
-        Image.new("RGB", (20, 20), (20 * number, 0, 0)).save(root / f"{number}.png")
-        rows.append(f"{number}.png,{classes[number % 2]}")
-    (root / "list.csv").write_text("\n".join([*rows, f"gone.png,{classes[0]}"]))
+def long_list(root: Path) -> dict[str, Any]:
+    """A dataset that lacks one of its images, and whose config is longer than Linux lets an argument be."""
+    classes = [f"{number}{'x' * 25_000}" for number in range(6)]
+    rows = ["path,label", f"gone.png,{classes[0]}"]
+    for number in range(48):
+        Image.new("RGB", (20, 20), (5 * number, 0, 0)).save(root / f"{number}.png")
+        rows.append(f"{number}.png,{classes[number % 6]}")
+    (root / "list.csv").write_text("\n".join(rows))
     source = {"type": "csv_manifest", "csv": str(root / "list.csv"), "classes": classes, "missing_images": "skip"}
     return {"source": source, "image_size": 32}
 
 
 def test_preflight__says_what_this_run_makes_and_only_before_real_work(tmp_path: Path, tiny: dict[str, Any]) -> None:
-    """Also after a controller was killed: it locks nothing."""
-    tiny["datasets"] = {"digits": tiny["datasets"]["digits"], "listed": list_of_thousands(tmp_path)}
+    """Also after a controller was killed: it locks nothing. Of two jobs that want all memory, one runs at a time."""
+    tiny["datasets"] = {"digits": tiny["datasets"]["digits"], "listed": long_list(tmp_path)}
     tiny["teachers"] = {"digits_resnet": tiny["teachers"]["digits_resnet"]}
-    tiny |= {"joint_teachers": {}, "students": {}, "baselines": {}}
+    tiny |= {"joint_teachers": {}, "students": {}, "baselines": {}, "resources": {"all": {"mem_gib": 1_000_000}}}
     assert ANNOUNCED not in snakemake(tmp_path, "datasets", "-n", config=tiny).stdout
     killed = started(tmp_path, "datasets", own_group=True)
-    wait_until(lambda: list((tmp_path / "results").glob("logs/*/*.log")), 60, "no job starts")
+    wait_until(lambda: list((tmp_path / "results").glob("logs/*/*.log")), 120, "no job starts")
     os.killpg(killed.pid, signal.SIGKILL)
     killed.communicate()
     done = snakemake(tmp_path, "datasets")
     assert done.returncode == 0, done.stdout
     assert done.stdout.count(f"{ANNOUNCED}2 of 2, ") == 1
     assert done.stdout.index(ANNOUNCED) < done.stdout.index("rule prepare_dataset:")
+    assert done.stdout.split("rule prepare_dataset:")[1].count("Finished jobid") == 1
     assert re.search(r"^datasets\.listed: .*missing.*: 1$", done.stdout, re.MULTILINE)
     again = snakemake(tmp_path, "datasets")
     assert "Nothing to be done" in again.stdout

@@ -15,7 +15,7 @@ from kd.jobs.run import JOB_LOG
 from kd.training.loop import CHECKPOINT
 from tests.workflow.running import snakemake, started, wait_until
 
-START_SECONDS = 60
+START_SECONDS = 180
 
 
 def teachers_at_once(printed: str) -> int:

@@ -12,6 +12,7 @@ from kd.evaluation.contents import config_json, key_file
 from kd.jobs.environment import (
     give_memory,
     give_slots,
+    main_memory,
     prefer_this_python,
     visible_devices,
     want_events,
@@ -68,10 +69,15 @@ def as_made(directory):
 
 def upstream(stage):
     """Manifests of what a job reads. Their age means nothing: keys say what belongs together."""
-    return lambda wildcards: [
-        ancient(str(up.directory / "manifest.json"))
-        for up in as_made(directory_of(stage, wildcards)).upstream.values()
-    ]
+
+    def manifests_of(wildcards):
+        provide_this_machine()
+        return [
+            ancient(str(up.directory / "manifest.json"))
+            for up in as_made(directory_of(stage, wildcards)).upstream.values()
+        ]
+
+    return manifests_of
 
 
 def told(stage):
@@ -81,15 +87,26 @@ def told(stage):
 
 @cache
 def gpus_here():
-    """GPUs of this machine. As many jobs may run at a time as these have room for; a job finds one that is free.
+    """GPUs of this machine."""
+    return len(visible_devices())
 
-    Asked for only when the executor is known: with Slurm, the GPUs of this machine bound nothing.
+
+@cache
+def provide_this_machine():
+    """Tell Snakemake what jobs share that run here, unless the user says how much: GPUs by slots, and main memory.
+
+    With Slurm, what this machine has bounds nothing. So this is called by input functions: by then the executor is
+    known, and the scheduler, which copies what there is, does not exist yet.
     """
-    count = len(visible_devices())
-    if workflow.is_main_process and "gpu" not in workflow.global_resources:
-        slots = count * PLAN.config.resources.jobs_per_gpu
-        workflow.register_resource("gpu", slots)
-    return count
+    if not (workflow.is_main_process and workflow.local_exec):
+        return
+    here = {
+        "gpu": gpus_here() * PLAN.config.resources.jobs_per_gpu,
+        "mem_mb": main_memory() // 2**20,
+    }
+    for resource, amount in here.items():
+        if resource not in workflow.global_resources:
+            workflow.register_resource(resource, amount)
 
 
 def resources_of(stage):
@@ -103,9 +120,16 @@ def resources_of(stage):
             return 0
         return (1 if wanted.gpus is None else wanted.gpus) * wanted.nodes
 
+    def memory(wildcards, attempt):
+        """Of a workstation only what the config says: the usual demand is far above what small data take."""
+        here = workflow.is_main_process and workflow.local_exec
+        if here and wanted.mem_gib is None:
+            return 0
+        return int(attempt * memory_gib * 1024)
+
     asked = {
         "gpu": gpus,
-        "mem_mb": lambda wildcards, attempt: int(attempt * memory_gib * 1024),
+        "mem_mb": memory,
         "runtime": lambda wildcards, attempt: attempt * wanted.runtime,
         "slurm_partition": wanted.partition,
         "slurm_account": wanted.account,

@@ -6,13 +6,15 @@ import sys
 
 from snakemake.logging import logger
 
+from kd.commands.records import record_run
 from kd.jobs.handover import hand_over
 from kd.jobs.signature import other_owner
 
 
 def to_be_made():
-    """Directories of the artefacts that this run will make."""
-    outputs = (path for job in workflow.dag.needrun_jobs() for path in job.output)
+    """Directories of the artefacts that this run makes."""
+    jobs = workflow.dag.needrun_jobs(exclude_finished=False)
+    outputs = (path for job in jobs for path in job.output)
     return [
         each for each in {Path(path).parent for path in outputs} if each in PLAN.jobs
     ]
@@ -82,6 +84,8 @@ onstart:
             preflight(directories)
         say_whose_tables_go()
         try:
+            # Ahead of the jobs: where results are shared, they inherit from here that their group may write.
+            record_run(PLAN, CONFIGFILE)
             hand_over_jobs(directories)
         except UserError as error:
             raise Error(str(error)) from None
