@@ -43,13 +43,17 @@ def status(plan: Plan, *, everything: bool = False) -> Iterator[str]:
 
 
 def _progress(job: Job) -> Progress:
+    try:
+        return _state(job)
+    except (UserError, PermissionError) as error:  # something else lies there, or somebody keeps it to himself
+        return Progress("failed", str(error))
+
+
+def _state(job: Job) -> Progress:
     if manifest_path(job.directory) is not None:
         return Progress("finished", "")
-    try:
-        writer = current_writer(job.directory)
-        last = last_line(job.directory / JOB_LOG)
-    except UserError as error:  # something else lies where its files should
-        return Progress("failed", str(error))
+    writer = current_writer(job.directory)
+    last = last_line(job.directory / JOB_LOG)
     where = f"log: {job.directory / JOB_LOG}"
     if writer is not None:
         return Progress("running", f"{last}; by {writer}; {where}")

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from kd.data.origin import MADE_FROM, origin_difference
 from kd.data.storage import open_group, read_group, zarr_errors
 from kd.jobs.differences import job_differences
-from kd.jobs.errors import UserError
+from kd.jobs.errors import UserError, shown
 from kd.jobs.files import damage
 from kd.jobs.job import Job, artefact_key
 from kd.jobs.manifest import load_manifest
@@ -144,12 +144,16 @@ def _recomputed(job: Job, manifest: dict[str, Any], rows: int, *, damaged: bool)
     upstream = {role: results / up["stage"] / up["name"] / up["key"] for role, up in manifest["upstream"].items()}
     for role, directory in upstream.items():
         if not directory.is_dir():
-            yield f"{job.directory}: cannot be computed again: its {role}, {directory}, is no longer there"
+            yield f"{job.directory}: cannot be computed again: its {shown(role)}, {directory}, is no longer there"
             return
     try:
+        for directory in upstream.values():
+            check_plain(directory)
         open_group(job.directory / STORE)
         differences = embedding_differences if job.stage == "cache_embeddings" else target_differences
         yield from differences(job, upstream, manifest["device"], rows)
     except UserError as error:
         if not damaged:  # else it was said before, with the file
             yield str(error)
+    except (ValidationError, KeyError) as error:
+        yield f"{job.manifest}: its spec or its upstream are none of {job.stage}: {shown(error)}"

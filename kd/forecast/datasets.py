@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +11,11 @@ from kd.data.packed import SAMPLES, STORE
 from kd.data.packing import most_labels, write_samples
 from kd.data.sources.base import SPLITS
 from kd.data.sources.registry import load_source
-from kd.forecast.memory import Memory
+from kd.forecast.memory import Memory, is_answer
 from kd.jobs.errors import UserError
 from kd.jobs.job import Job
 from kd.jobs.manifest import load_manifest
+from kd.jobs.reading import read_json
 from kd.stages.prepare_dataset import Spec, select
 
 
@@ -81,15 +81,16 @@ def _packed(job: Job) -> dict[str, Any] | None:
         if manifest is None:
             return None
         records = {record["path"]: record["bytes"] for record in manifest["files"]}
-        document = json.loads((job.directory / STORE / "zarr.json").read_text())
-        return {
+        document = read_json(job.directory / STORE / "zarr.json")
+        found = {
             "classes": document["attributes"]["classes"],
             "sizes": manifest["result"]["sizes"],
             "most_labels": manifest["result"]["most_labels"],
             "listing_bytes": records[SAMPLES],
             "notes": manifest["result"]["notes"],
         }
-    except (UserError, OSError, ValueError, KeyError):
+        return found if is_answer("dataset", found) else None
+    except (UserError, OSError, ValueError, KeyError, TypeError):
         return None
 
 

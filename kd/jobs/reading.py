@@ -2,7 +2,8 @@
 
 Artefacts consist of plain files and folders, and all of them lie in their own folder RESULTS/STAGE/NAME/KEY. A link
 could lead out of it, to be read, written or removed by whoever works here, so none is followed. Only RESULTS itself
-may be a link, since that is the user's choice.
+may be a link, since that is the user's choice. What is looked at is what lies there when a job begins: somebody who
+puts a link there while it runs, on purpose, is not guarded against.
 """
 
 from __future__ import annotations

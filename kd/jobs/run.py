@@ -165,11 +165,18 @@ def _decision(directory: Path) -> bool | None:
     return bool(said.get("build")) if isinstance(said, dict) and said.get("step") == slurm_step() else None
 
 
+class _Quiet(logging.StreamHandler[TextIO]):
+    """A log that may not be written, as on a full disk: what matters of that is said by whoever writes results."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - as logging calls it
+        """Do not print a traceback."""
+
+
 @contextmanager
 def _logged_in(directory: Path) -> Iterator[None]:
     """Keep the log of every attempt in the directory, too: Snakemake deletes its own before each."""
     path = directory / JOB_LOG
-    handler = logging.StreamHandler(_appended(path))
+    handler = _Quiet(_appended(path))
     handler.setFormatter(logging.Formatter(f"%(asctime)s {socket.gethostname()} {os.getpid()} %(message)s"))
     log.addHandler(handler)
     try:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from kd.data.feed import Share
 from kd.jobs.environment import events_wanted
-from kd.jobs.errors import UserError
+from kd.jobs.errors import UserError, shown
 from kd.jobs.files import replacing
 from kd.jobs.progress import Progress
 from kd.jobs.stopping import Stopped, not_postponed, postponed, stop_if_requested, stop_requested
@@ -300,7 +300,16 @@ class _Training:
         self._save_seconds = self._saved - started
 
     def _restore(self) -> None:
-        content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        try:
+            self._continue_from(torch.load(self.checkpoint, map_location="cpu", weights_only=True))
+        except OSError:
+            raise
+        except Exception as error:  # torch raises whatever the unpickler meets
+            raise UserError(
+                f"{self.checkpoint}: is no checkpoint of this training ({shown(error)}); delete it and run again"
+            ) from error
+
+    def _continue_from(self, content: dict[str, Any]) -> None:
         self.task.module.load_state_dict(content["module"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.schedule.load_state_dict(content["schedule"])

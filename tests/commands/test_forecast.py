@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from kd.commands.forecast import check_fit, expect, forecast_json, forecast_tabl
 from kd.config import load_config
 from kd.data.storage import chunk_rows
 from kd.forecast import networks
-from kd.forecast.memory import FILE
+from kd.forecast.memory import FILE, Memory
 from kd.forecast.sizes import Size
 from kd.jobs.errors import UserError
 from kd.jobs.manifest import load_manifest
@@ -221,3 +222,24 @@ def test_measuring__falls_back_to_the_cpu(tiny: Config, monkeypatch: pytest.Monk
     monkeypatch.setattr(networks, "_build", looking)
     assert networks.measure_network(model, [dataset]) == measured
     assert devices == ["meta", "cpu"]
+
+
+@pytest.mark.parametrize("answer", [5, None, {}, {"file": "big"}, [[]], {"file": -1, "state": 0, "trained": 0}])
+def test_forecast__what_is_remembered_wrongly_is_measured_again(answer: Any, tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    good = {"file": 1, "state": 2, "trained": 3}
+    memory = Memory(tmp_path)
+    memory.recall("weights", ["resnet"], lambda: good)
+    memory.save()
+    path.write_text(json.dumps(dict.fromkeys(json.loads(path.read_text()), answer)))
+    assert Memory(tmp_path).recall("weights", ["resnet"], lambda: good) == good
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "5", "{", "\0"])
+def test_forecast__a_memory_that_is_none_is_made_again(text: str, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text(text)
+    good = {"file": 1, "state": 2, "trained": 3}
+    assert Memory(tmp_path).recall("weights", ["resnet"], lambda: good) == good
+    (tmp_path / FILE).unlink()
+    os.mkfifo(tmp_path / FILE)
+    assert Memory(tmp_path).recall("weights", ["resnet"], lambda: good) == good

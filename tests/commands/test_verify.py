@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zarr
 
 from kd.commands.verify import verify
 from kd.config import load_config
+from kd.data.origin import MADE_FROM
 from kd.embeddings.store import STORE
 from kd.evaluation.recomputation import sample_rows
 from kd.jobs.errors import UserError
 from kd.jobs.files import file_records
-from kd.jobs.job import Job
+from kd.jobs.job import Job, artefact_key
 from kd.jobs.manifest import KEPT, load_manifest, publish_manifest
 from kd.plan import Plan
 from tests.conftest import make
@@ -236,6 +238,25 @@ def test_verify__what_is_not_finished_or_has_lost_its_teacher(plan: Plan) -> Non
     lines, _ = verified(plan, [str(store.directory), "one-seed0"])
     assert f"cannot be computed again: its teacher, {teacher}, is no longer there" in lines[0]
     assert lines[1].endswith("is not finished")
+
+
+@pytest.mark.parametrize("change", [{"spec": {}}, {"spec": {"views": "x"}}, {"upstream": {}}])
+def test_verify__a_manifest_whose_spec_is_none_of_its_stage(plan: Plan, change: dict[str, Any]) -> None:
+    """Also where its key is the one that it should have, and its store agrees."""
+    store = read_by_targets(plan)
+    manifest = (load_manifest(store.directory) or {}) | change
+    identities = {role: up["identity"] for role, up in manifest["upstream"].items()}
+    manifest["key"] = artefact_key(manifest["stage"], manifest["spec"], identities, manifest["code"])
+    directory = store.directory.with_name(manifest["key"])
+    store.directory.rename(directory)
+    publish_manifest(manifest, directory)
+    upstream = {role: up["config_identity"] for role, up in manifest["upstream"].items()}
+    made_from = {field: manifest[field] for field in ("stage", "key", "spec")} | {"upstream": upstream}
+    zarr.open_group(directory / STORE, mode="a").attrs.update({MADE_FROM: made_from})
+    repair(directory)
+    lines, message = verified(plan, [str(directory)])
+    assert any("none of cache_embeddings" in line for line in lines), lines
+    assert message
 
 
 def test_stage__makes_a_foreign_store_anew(plan: Plan) -> None:

@@ -88,7 +88,7 @@ def slurm_job(job: Job) -> str:
 
     def find() -> bool:
         claim = job.directory / WRITER
-        found[:] = re.findall(r'"slurm_job": "(\d+)"', claim.read_text()) if claim.is_file() else []
+        found[:] = re.findall(r'"slurm_job": ?"(\d+)"', claim.read_text()) if claim.is_file() else []
         return bool(found)
 
     wait_until(find, START_SECONDS, f"{job.name} does not start")

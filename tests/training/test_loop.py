@@ -197,3 +197,30 @@ def test_fit__bf16_trains(tmp_path: Path, dataset: Path) -> None:
     train_network(folder(tmp_path / "a"), [dataset], MODEL, recipe, 0)
     curve = losses(tmp_path / "a")
     assert curve[-1] < curve[0]
+
+
+class Harmful:
+    """What a pickle would run when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("content", ["pickle", "text", "another training's", "number"])
+def test_fit__a_checkpoint_that_is_none_of_this_training(tmp_path: Path, dataset: Path, content: str) -> None:
+    """One line says so, and nothing in it is run."""
+    path = folder(tmp_path / "teacher") / loop.CHECKPOINT
+    if content == "pickle":
+        torch.save({"module": Harmful(tmp_path / "harm")}, path)
+    elif content == "text":
+        path.write_text("no checkpoint")
+    else:
+        torch.save({"module": {"weight": torch.zeros(1)}} if content.startswith("another") else 5, path)
+    with pytest.raises(UserError, match="is no checkpoint of this training") as caught:
+        train_network(path.parent, [dataset], MODEL, RECIPE, 0)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < 1000
+    assert not (tmp_path / "harm").exists()
