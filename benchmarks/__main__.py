@@ -19,6 +19,7 @@ BENCHMARKS = (
     "read_cache",
     "training_cost",
     "memory",
+    "view_streams",
     "label_distances",
     "checkpoints",
     "planning",
