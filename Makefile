@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/workstation
 
-.PHONY: demo test lint format clean
+.PHONY: demo test benchmarks lint format clean
 
 demo: $(INSTALLED)
 	$(SNAKEMAKE)
@@ -12,6 +12,11 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2
+
+# Measures, and writes the tables of README.md that show it.
+benchmarks: $(INSTALLED)
+	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.experiments
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

@@ -1,1 +1,1 @@
-"""Ratios against a named reference, measured side by side in one run: `python -m benchmarks.NAME`."""
+"""Measures what the README says about time and memory: `python -m benchmarks.NAME`, all: `python -m benchmarks`."""

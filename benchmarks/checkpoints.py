@@ -1,80 +1,81 @@
 """What checkpoints cost: seconds spent writing them, as a part of all seconds of a training.
 
-    python -m benchmarks.checkpoints [--minutes 3]
+    python -m benchmarks.checkpoints [--small]
 
 resnet50 at 32 px with AdamW and a moving average of the weights: four times the weights for each checkpoint, and steps
-that are short for it. As trainings are, written at most every 30 s, and more seldom where that takes long. For
-comparison, what one after each epoch would cost.
+that are short for it. In three minutes of training they are written as in any training: at most every 30 s, and more
+seldom where that takes long. With `--small` after every step.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
-import pandas as pd
-
-from kd.data.options import SplitOptions
+from benchmarks.jobs import epoch_seconds, make_plan, make_stages, noise_dataset, seconds_of
+from benchmarks.rows import Row, main
 from kd.jobs.files import replacing
-from kd.models.spec import ModelSpec
+from kd.plan import Plan
 from kd.training import loop
-from kd.training.recipe import Recipe
-from kd.training.supervised import train_network
-from tests.conftest import pack_digits
 
-TRAIN = 512
+SECONDS = 180
 
 
 class Saves:
-    """Counts and times what the loop writes."""
+    """Seconds of each checkpoint, and the MiB of the last."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
-        self.bytes = 0
+        self.mib = 0.0
 
     @contextmanager
     def replacing(self, path: Path) -> Iterator[Path]:
-        """In place of the function that writes a file whole."""
+        """In place of the loop's function that replaces a file as a whole."""
         started = time.perf_counter()
         with replacing(path) as partial:
             yield partial
         if path.name == loop.CHECKPOINT:
             self.seconds.append(time.perf_counter() - started)
-            self.bytes = path.stat().st_size
+            self.mib = path.stat().st_size / 2**20
 
 
-def train(root: Path, epochs: int) -> pd.Series:
-    """Seconds of each epoch."""
-    recipe = Recipe(lr=1e-4, epochs=epochs, batch_size=64, ema=0.999)
-    (root / "run").mkdir(exist_ok=True)
-    train_network(root / "run", [root / "dataset"], ModelSpec(architecture="resnet50"), recipe, 0)
-    loop.finish(root / "run")
-    return pd.read_csv(root / "run" / loop.HISTORY)["seconds"]
+def plan_of(folder: Path, dataset: dict[str, Any], architecture: str, epochs: int) -> Plan:
+    """One training."""
+    config = {
+        "datasets": {"noise": dataset},
+        "models": {"network": {"architecture": architecture}},
+        "recipes": {"network": {"lr": 0.0001, "epochs": epochs, "batch_size": 64, "ema": 0.999}},
+        "teachers": {"noise": {"dataset": "noise", "model": "network", "recipe": "network"}},
+    }
+    return make_plan(folder, config)
 
 
-def main() -> None:
-    """Print checkpoints, their size and their part of the time."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=3, help="of training (default: 3)")
-    minutes: float = parser.parse_args().minutes
+def measure(*, small: bool = False) -> list[Row]:
+    """Their part of the time, and their size."""
+    architecture, images, wanted = ("test_resnet", 64, 0.1) if small else ("resnet50", 512, SECONDS)
     with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        (root / "dataset").mkdir()
-        pack_digits(root / "dataset", "digits", SplitOptions(train=TRAIN, val=20, test=20), channels=3)
-        epoch = train(root, 2)[1]
+        folder = Path(name)
+        dataset = noise_dataset(folder / "images", images, 32)
+        short = plan_of(folder, dataset, architecture, 2)
+        make_stages(short, "prepare_dataset", "train_teacher")
+        epoch = epoch_seconds(short.stage("train_teacher")[0])[1]
+        (job,) = plan_of(folder, dataset, architecture, max(2, round(wanted / epoch))).stage("train_teacher")
         saves = Saves()
-        vars(loop)["replacing"] = saves.replacing
-        total = train(root, max(2, round(60 * minutes / epoch))).sum()
-    written = sum(saves.seconds)
-    each = written / len(saves.seconds)
-    print(f"{len(saves.seconds)} checkpoints of {saves.bytes / 2**20:.0f} MiB in {total:.0f} s, {each:.2f} s each")
-    print(f"part of the time of training: {written / total:.4f}")
-    print(f"after every epoch ({epoch:.1f} s) it would be: {each / (epoch + each):.4f}")
+        with mock.patch.object(loop, "replacing", saves.replacing):
+            if small:
+                with mock.patch.multiple(loop, CHECKPOINT_EVERY_SECONDS=0.0, CHECKPOINT_COST=1.0):
+                    seconds_of(job)
+            else:
+                seconds_of(job)
+        total = float(epoch_seconds(job).sum())
+    what = f"writing checkpoints of {saves.mib:.0f} MiB, as often as a training does: seconds"
+    return [Row(what, f"seconds of the training, {architecture} at 32 px", [sum(saves.seconds) / total])]
 
 
 if __name__ == "__main__":
-    main()
+    main(measure)

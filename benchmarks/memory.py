@@ -1,134 +1,58 @@
-"""Peak memory of building a cache and of training from it, streamed, for 1 x and 8 x the data.
+"""Peak memory of building a cache and of training a student from it, streamed, for 8 x the data against 1 x.
 
-    python -m benchmarks.memory [--rows 4000]
+    python -m benchmarks.memory [--small]
 
-Every measurement is a process of its own whose budget for data that stay in memory is 0, so that everything is
-streamed: pictures of 64 px, maps of 512 x 4 x 4 in float16. What is printed is the largest resident set.
+Each job is a process of its own that may keep no data in memory, so that everything is streamed: RGB images of 64 px,
+4,000 and 32,000 of them, and maps of 512 x 4 x 4 in float16. The peak is the largest resident set in main memory, on a
+machine with a GPU too.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import resource
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-ROWS = 4000
-SIZE = 64
-CLASSES = 10
-SPLITS = (0, 1, 2)
+from benchmarks.jobs import in_own_process, make_plan, make_stages, noise_dataset, streamed_peak, untrained_weights
+from benchmarks.rows import Row, main
 
-
-def make(folder: Path, rows: int) -> None:
-    """A packed dataset of random pictures and a teacher."""
-    import numpy as np
-    from PIL import Image
-
-    from kd.data.packed import read_info
-    from kd.data.packing import pack
-    from kd.data.sources.base import Sample
-    from kd.models.spec import ModelSpec
-    from kd.models.weights import new_network, save_network
-
-    picture = Image.effect_noise((SIZE, SIZE), 64)
-    samples = [Sample(f"{number:07d}", (str(number % CLASSES),), picture.copy) for number in range(rows + 40)]
-    codes = np.array([0] * rows + [1] * 20 + [2] * 20)
-    classes = [str(label) for label in range(CLASSES)]
-    for name in ("dataset", "teacher"):
-        (folder / name).mkdir()
-    pack(
-        folder / "dataset",
-        "noise",
-        samples,
-        codes,
-        classes,
-        task="single_label",
-        image_size=(SIZE, SIZE),
-        resize="squash",
-        channels=3,
-    )
-    info = read_info(folder / "dataset")
-    model = ModelSpec(architecture="resnet18", kwargs={"output_stride": 16})
-    save_network(new_network(model, [info], statistics=info), folder / "teacher")
+JOBS = {"cache_embeddings": "building a cache", "distill_student": "training a student from it"}
+FACTOR = 8
 
 
-def build(folder: Path) -> None:
-    """The cache."""
-    from kd.embeddings.options import CacheOptions
-    from kd.jobs.run import Context
-    from kd.stages import cache_embeddings
-
-    (folder / "store").mkdir()
-    spec = cache_embeddings.Spec(
-        dataset="digits", arrays=["logits", "L2"], views=1, augmentation=None, cache=CacheOptions(), seed=0
-    )
-    upstream = {name: folder / name for name in ("teacher", "dataset")}
-    cache_embeddings.build(Context(spec, upstream, folder / "store"))
-
-
-def train(folder: Path) -> None:
-    """Two epochs of a small student from the cached maps of one teacher."""
-    from kd.distillers.mlfd import Method
-    from kd.models.spec import ModelSpec
-    from kd.training.recipe import Recipe
-    from kd.training.stored import StoredTargets
-    from kd.training.students import distill_student
-
-    (folder / "student").mkdir()
-    method = Method()
-    names = method.needs("L2").names()
-    distill_student(
-        folder / "student",
-        folder / "dataset",
-        lambda split, fabric, memory: StoredTargets(folder / "store", split, names, 1, fabric, memory),
-        model=ModelSpec(architecture="test_resnet"),
-        method=method,
-        names=names,
-        views=1,
-        recipe=Recipe(lr=1e-3, epochs=2, batch_size=64),
-        seed=0,
-    )
+def config(folder: Path, images: int, architecture: str) -> dict[str, Any]:
+    """One teacher, and a small student that compares maps with it."""
+    weights = untrained_weights(folder / "teacher.pt", architecture)
+    return {
+        "datasets": {"noise": noise_dataset(folder / "images", images, 64)},
+        "models": {
+            "teacher": {"architecture": architecture, "kwargs": {"output_stride": 16}, "weights": weights},
+            "student": {"architecture": "test_resnet"},
+        },
+        "recipes": {"student": {"lr": 0.001, "epochs": 2, "batch_size": 64}},
+        "teachers": {"teacher": {"dataset": "noise", "model": "teacher", "recipe": None}},
+        "students": {"kd": {"teacher": "individual", "level": "L2", "model": "student", "recipe": "student"}},
+    }
 
 
-STEPS = ("make", "build", "train")
+def peaks(images: int, architecture: str) -> dict[str, float]:
+    """Peak MiB of each of `JOBS`."""
+    with tempfile.TemporaryDirectory() as name:
+        plan = make_plan(Path(name), config(Path(name), images, architecture))
+        make_stages(plan, "prepare_dataset", "train_teacher")
+        return {stage: in_own_process(streamed_peak, *plan.stage(stage)) for stage in JOBS}
 
 
-def measure(step: str, folder: Path, rows: int) -> float:
-    """Peak resident MiB of one step in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.memory", "--step", step, "--folder", str(folder), "--rows", str(rows)]
-    environment = os.environ | {"KD_RAM_GIB": "0", "KD_DEVICE_GIB": "0"}
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    return float(done.stdout)
-
-
-def main() -> None:
-    """Print peaks for both sizes and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=ROWS, help=f"training pictures at 1 x (default: {ROWS})")
-    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.step:
-        if options.step == "make":
-            make(options.folder, options.rows)
-        elif options.step == "build":
-            build(options.folder)
-        else:
-            train(options.folder)
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-        return
-    peaks: dict[str, list[float]] = {step: [] for step in STEPS}
-    for factor in (1, 8):
-        with tempfile.TemporaryDirectory() as folder:
-            for step, measured in peaks.items():
-                measured.append(measure(step, Path(folder), factor * options.rows))
-                print(f"{factor} x {options.rows} pictures, {step}: {measured[-1]:.0f} MiB", flush=True)
-    for step in ("build", "train"):
-        print(f"{step}: 8 x / 1 x the data: {peaks[step][1] / peaks[step][0]:.2f}")
+def measure(*, small: bool = False) -> list[Row]:
+    """The ratio of both peaks."""
+    images, architecture = (64, "test_resnet") if small else (4000, "resnet18")
+    one, many = (peaks(factor * images, architecture) for factor in (1, FACTOR))
+    against = f"1 x the data ({images} images)"
+    return [
+        Row(f"peak memory of {what}, streamed: {FACTOR} x the data", against, [many[stage] / one[stage]])
+        for stage, what in JOBS.items()
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    main(measure)

@@ -1,9 +1,9 @@
 """The size of plan that papers have: how long until Snakemake knows what to do.
 
-    python -m benchmarks.planning
+    python -m benchmarks.planning [--small]
 
-A config of 4 datasets, 5 seeds and ablations over levels and widths. Printed are the jobs, the seconds until
-Snakemake has listed them all (a dry run from nothing), and those of a run that has nothing to do.
+A config of 4 datasets, 5 seeds and ablations over levels and widths: seconds until Snakemake has listed all jobs (a dry
+run from nothing), and those of a run that has nothing to do. It computes nothing.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from kd.config import load_config
+from benchmarks.jobs import make_plan
+from benchmarks.rows import Row, main, seconds
 from kd.plan import Plan
 
 ROOT = Path(__file__).parent.parent
 DATASETS = ("a", "b", "c", "d")
-SEEDS = 5
 
 
-def config(results: Path) -> dict[str, Any]:
-    """Four datasets, joint teachers at two levels and three widths, controls."""
+def config(datasets: Sequence[str], seeds: int) -> dict[str, Any]:
+    """Joint teachers at two levels and three widths, controls."""
     joint = {
         f"joint_{level}_{width}": {
             "level": level,
@@ -39,11 +39,10 @@ def config(results: Path) -> dict[str, Any]:
         for width in (64, 128, 256)
     }
     return {
-        "results": str(results),
-        "seeds": list(range(SEEDS)),
+        "seeds": list(range(seeds)),
         "datasets": {
             name: {"source": {"type": "digits"}, "image_size": 32, "split": {"train": 60, "val": 40, "test": 100}}
-            for name in DATASETS
+            for name in datasets
         },
         "models": {"resnet": {"architecture": "test_resnet", "latent_dim": 32}},
         "augmentations": {"shake": {"rotation": 10, "translate": 0.1}},
@@ -51,7 +50,7 @@ def config(results: Path) -> dict[str, Any]:
             each: {"lr": 0.003, "epochs": 2, "batch_size": 32, "augmentation": "shake"}
             for each in ("network", "fusion")
         },
-        "teachers": {name: {"dataset": name, "model": "resnet", "recipe": "network"} for name in DATASETS},
+        "teachers": {name: {"dataset": name, "model": "resnet", "recipe": "network"} for name in datasets},
         "joint_teachers": joint,
         "students": {
             f"from_{name}": {"teacher": name, "recipe": "network", "experiment": joint[name]["experiment"]}
@@ -65,18 +64,11 @@ def config(results: Path) -> dict[str, Any]:
     }
 
 
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run it."""
+def snakemake(folder: Path, *arguments: str) -> str:
+    """Run it; what it prints."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
     command += ["--cores", "2", "--configfile", str(folder / "config.yaml"), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
-
-
-def seconds_of(folder: Path, *arguments: str) -> float:
-    """Of one start of Snakemake."""
-    started = time.perf_counter()
-    snakemake(folder, *arguments)
-    return time.perf_counter() - started
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
 
 
 def pretend_finished(folder: Path, plan: Plan) -> None:
@@ -84,25 +76,28 @@ def pretend_finished(folder: Path, plan: Plan) -> None:
     for job in plan.jobs.values():
         job.directory.mkdir(parents=True)
         job.manifest.write_text("{}")
-    for line in snakemake(folder, "--summary", "--", "all").stdout.splitlines()[1:]:
+    for line in snakemake(folder, "--summary", "--", "all").splitlines()[1:]:
         path = folder / line.split("\t")[0]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
 
-def main() -> None:
-    """Print jobs and seconds."""
+def measure(*, small: bool = False) -> list[Row]:
+    """Seconds of both."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        raw = config(folder / "results")
-        (folder / "config.yaml").write_text(yaml.safe_dump(raw))
-        started = time.perf_counter()
-        plan = Plan(load_config(raw))
-        print(f"{len(plan.jobs)} artefacts; the plan alone: {time.perf_counter() - started:.1f} s")
-        print(f"dry run from nothing: {seconds_of(folder, '-n', '-q', '--', 'all'):.1f} s")
+        raw = config(DATASETS[:1], 1) if small else config(DATASETS, 5)
+        (folder / "config.yaml").write_text(yaml.safe_dump(raw | {"results": str(folder / "results")}))
+        plan = make_plan(folder, raw)
+        listed = seconds(lambda: snakemake(folder, "-n", "-q", "--", "all"))
         pretend_finished(folder, plan)
-        print(f"run with nothing to do: {seconds_of(folder, '--', 'all'):.1f} s")
+        done = seconds(lambda: snakemake(folder, "--", "all"))
+    count = len(plan.jobs)
+    return [
+        Row(f"a dry run that lists {count} artefacts to be built", "", [listed], "s"),
+        Row(f"a run that finds all {count} artefacts built", "", [done], "s"),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    main(measure)

@@ -1,37 +1,45 @@
-"""One epoch over cached maps, against reading the same bytes by numpy memmap in the same chunk order.
+"""One epoch over cached maps, against reading the same bytes by numpy memmap, chunk by chunk in a random order.
 
-    python -m benchmarks.read_cache [--gib 4] [--rounds 5] [--cold]
+    python -m benchmarks.read_cache [--small]
 
-Each measurement is a process of its own. Ours gives shuffled batches of rows whose checksums were verified;
-memmap copies chunk after chunk of one flat file, checks nothing and shuffles nothing within a chunk.
-`--cold` drops the page cache before each measurement (as root).
+4 GiB of maps of 512 x 7 x 7 in float16. Each measurement is a process of its own. Ours gives shuffled batches of rows
+whose checksums were verified; memmap copies chunks of one flat file, as large as those of the store, checks nothing and
+shuffles nothing within a chunk. Cold: the system was told to forget the files; that they did come from the disk is
+checked, since some file systems have none. No GPU takes part.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+import torch
+
+from benchmarks.jobs import in_own_process
+from benchmarks.rows import Row, UnavailableError, main
+from kd.data.feed import Table, shuffled_batches
+from kd.data.packed import Split
+from kd.data.storage import spans
+from kd.embeddings.store import Layout, StoreReader, create_store, write_split
 
 SHAPE = (512, 7, 7)
+ROW_BYTES = 2 * 512 * 7 * 7
 BATCH = 128
 FLAT = "flat.bin"
 
 
+class Cached:
+    """The rows of the store, as a dataset that is read from disk."""
+
+    def __init__(self, folder: Path, rows: int) -> None:
+        self.tables = [Table(dict(StoreReader(folder, ["L2"]).columns("train", np.arange(rows))), None)]
+
+
 def make(folder: Path, rows: int) -> None:
     """A store and a flat file of the same float16 rows."""
-    import torch
-
-    from kd.data.packed import Split
-    from kd.embeddings.store import Layout, create_store, write_split
-
     values = torch.randn(512, *SHAPE, generator=torch.Generator().manual_seed(0))
     split = Split(None, "train", np.zeros(rows), np.arange(rows), None)  # type: ignore[arg-type]
     layouts = {"L2": Layout(SHAPE, "float16")}
@@ -42,84 +50,78 @@ def make(folder: Path, rows: int) -> None:
     flat.flush()
 
 
-def read_ours(folder: Path, rows: int) -> float:
-    """MB/s of an epoch in shuffled batches."""
-    import torch
-
-    from kd.data.feed import Table, shuffled_batches
-    from kd.embeddings.store import StoreReader
-
-    class Cached:
-        tables = [Table(dict(StoreReader(folder, ["L2"]).columns("train", np.arange(rows))), None)]
-
-    torch.set_num_threads(1)
-    started, size = time.perf_counter(), 0
-    for (piece,) in shuffled_batches([Cached()], BATCH, seed=0, epoch=0):
+def read_store(folder: Path, rows: int) -> int:
+    """Read an epoch in shuffled batches; its bytes."""
+    size = 0
+    for (piece,) in shuffled_batches([Cached(folder, rows)], BATCH, seed=0, epoch=0):
         size += piece.values[0]["L2"].nbytes
-    return size / (time.perf_counter() - started) / 1e6
+    return size
 
 
-def read_memmap(folder: Path, rows: int) -> float:
-    """MB/s of copying the chunks of the flat file, in the order of the same epoch."""
-    from kd.data.order import shuffled_windows
-    from kd.data.storage import chunk_rows, spans
-    from kd.streams import generator
-
-    row_bytes = int(np.prod(SHAPE)) * 2
-    block = chunk_rows(rows, row_bytes)
-    windows = shuffled_windows([(rows, block, row_bytes)], BATCH, generator("order", 0, 0, rows))
-    started, size = time.perf_counter(), 0
+def read_memmap(folder: Path, rows: int) -> int:
+    """Copy all chunks of the flat file in a random order; their bytes."""
+    size, chunks = 0, spans(rows, Cached(folder, rows).tables[0].block)
     flat = np.memmap(folder / FLAT, dtype=np.float16, mode="r", shape=(rows, *SHAPE))
-    for window in windows:
-        for wanted in window.spans[0]:
-            for part in spans(wanted.stop - wanted.start, block):
-                size += np.array(flat[wanted.start + part.start : wanted.start + part.stop]).nbytes
-    return size / (time.perf_counter() - started) / 1e6
+    for number in np.random.default_rng(0).permutation(len(chunks)):
+        size += np.array(flat[chunks[number]]).nbytes
+    return size
 
 
-def measure(kind: str, folder: Path, rows: int, *, cold: bool) -> float:
-    """MB/s of one reader in a process of its own."""
-    if cold:
-        os.sync()
-        Path("/proc/sys/vm/drop_caches").write_text("3")
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.read_cache",
-        "--reader",
-        kind,
-        "--folder",
-        str(folder),
-        "--rows",
-        str(rows),
+def rate(kind: str, folder: Path, rows: int, *, cold: bool) -> float:
+    """Bytes per second of one reader.
+
+    Raises:
+        UnavailableError: they did not come from the disk, though the page cache was to be cold.
+    """
+    torch.set_num_threads(1)
+    read = {"store": read_store, "memmap": read_memmap}[kind]
+    for path in folder.rglob("*") if cold else ():
+        if path.is_file():
+            forget(path)
+    before, started = bytes_from_disk(), time.perf_counter()
+    size = read(folder, rows)
+    taken, from_disk = time.perf_counter() - started, bytes_from_disk() - before
+    if size != rows * ROW_BYTES:
+        raise ValueError(f"{kind}: read {size} bytes, expected {rows * ROW_BYTES}")
+    if cold and from_disk < size / 2:
+        raise UnavailableError(
+            f"needs a folder for temporary files on a disk; {folder} is not, or its files stay cached"
+        )
+    return size / taken
+
+
+def forget(path: Path) -> None:
+    """Have the system drop a file from its page cache."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def bytes_from_disk() -> int:
+    """Bytes that this process has made the system read from a disk."""
+    (line,) = [line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("read_bytes")]
+    return int(line.split()[1])
+
+
+def measure(*, small: bool = False) -> list[Row]:
+    """Ratios from a cold and from a warm page cache; rounds are interleaved."""
+    size, rounds = (8 << 20, 1) if small else (4 << 30, 5)
+    rows = size // ROW_BYTES
+    ratios: dict[str, list[float]] = {"cold": [], "warm": []}
+    with tempfile.TemporaryDirectory() as name:
+        make(Path(name), rows)
+        for _ in range(rounds):
+            for state, values in ratios.items():
+                ours, memmap = (
+                    in_own_process(rate, kind, Path(name), rows, cold=state == "cold") for kind in ("store", "memmap")
+                )
+                values.append(ours / memmap)
+    what = f"bytes per second of an epoch over {size >> 20} MiB of maps of 512 x 7 x 7, shuffled and with checksums"
+    return [
+        Row(what, f"numpy memmap by chunks in random order, both from a {state} page cache", values)
+        for state, values in ratios.items()
     ]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def main() -> None:
-    """Print the ratio of every round and their median."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--gib", type=float, default=4.0, help="size of the store (default: 4)")
-    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
-    parser.add_argument("--cold", action="store_true", help="drop the page cache before each measurement")
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--reader", choices=["ours", "memmap"], help=argparse.SUPPRESS)
-    parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.reader:
-        read = {"ours": read_ours, "memmap": read_memmap}[options.reader]
-        print(read(options.folder, options.rows))
-        return
-    with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        folder, rows = Path(name), int(options.gib * 2**30) // (int(np.prod(SHAPE)) * 2)
-        make(folder, rows)
-        ratios = []
-        for number in range(options.rounds):
-            ours, memmap = (measure(kind, folder, rows, cold=options.cold) for kind in ("ours", "memmap"))
-            ratios.append(ours / memmap)
-            print(f"round {number}: ours {ours:.0f} MB/s, memmap {memmap:.0f} MB/s, ratio {ratios[-1]:.2f}", flush=True)
-        print(f"epoch over {options.gib:g} GiB of cached maps / memmap: {statistics.median(ratios):.2f} (median)")
 
 
 if __name__ == "__main__":
-    main()
+    main(measure)

@@ -1,9 +1,10 @@
 """What Slurm adds to the tiny workflow, where a Slurm is there to submit to (such as that of tests/slurm).
 
-    python -m benchmarks.slurm
+    python -m benchmarks.slurm [--small]
 
 The tiny workflow, once by the workstation profile and once by the Slurm profile: wall-clock, seconds of work in
-jobs, and CPU seconds of the controller itself. Its jobs are short, so this is the worst case.
+jobs, and CPU seconds of the controller itself. Its jobs are short, so this is the worst case. With `--small` only its
+datasets are packed.
 """
 
 from __future__ import annotations
@@ -13,37 +14,52 @@ import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
+from benchmarks.rows import Row, UnavailableError, main, seconds
+from tests.slurm.conftest import missing
+
 ROOT = Path(__file__).parent.parent
+OPTIONS = {"workstation": ["--cores", "2"], "slurm": ["--slurm-init-seconds-before-status-checks", "2"]}
 
 
-def run(folder: Path, profile: str, *options: str) -> None:
-    """Print what one run took."""
+def run(folder: Path, profile: str, target: str) -> None:
+    """The tiny workflow, from nothing."""
+    folder.mkdir()
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
-    command += ["--workflow-profile", str(ROOT / "workflow/profiles" / profile), *options]
-    command += ["--configfile", str(ROOT / "tests/tiny.yaml"), "--", "all"]
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
-    wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-    manifests = [json.loads(path.read_text()) for path in (folder / "results").glob("*/*/*/manifest.json")]
-    work = sum(manifest["seconds"] for manifest in manifests)
-    line = f"{profile}: {wall:.0f} s for {len(manifests)} jobs, in which stages worked {work:.0f} s"
-    if profile == "slurm":  # whose jobs are not the controller's children
-        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        line += f"; CPU of the controller, with tables and figures: {cpu:.0f} s"
-    print(line)
+    command += ["--workflow-profile", str(ROOT / "workflow/profiles" / profile), *OPTIONS[profile]]
+    command += ["--configfile", str(ROOT / "tests/tiny.yaml"), "--", target]
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stdout}")
 
 
-def main() -> None:
-    """Run twice, from nothing."""
+def children_cpu() -> float:
+    """CPU seconds of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def measure(*, small: bool = False) -> list[Row]:
+    """Wall-clock in both ways, work in jobs, and the controller's CPU time."""
+    reason = missing()
+    if reason is not None:
+        raise UnavailableError(reason)
+    target = "datasets" if small else "all"
     with tempfile.TemporaryDirectory() as name:
-        for profile in ("workstation", "slurm"):
-            (Path(name) / profile).mkdir()
-            options = ("--slurm-init-seconds-before-status-checks", "2") if profile == "slurm" else ("--cores", "2")
-            run(Path(name) / profile, profile, *options)
+        alone = seconds(lambda: run(Path(name) / "workstation", "workstation", target))
+        before = children_cpu()
+        submitted = seconds(lambda: run(Path(name) / "slurm", "slurm", target))
+        controller = children_cpu() - before  # jobs are no children of the controller
+        manifests = [json.loads(path.read_text()) for path in Path(name).glob("slurm/results/*/*/*/manifest.json")]
+    what = f"the smallest workflow, {len(manifests)} jobs of seconds each, on a Slurm of this machine"
+    return [
+        Row(f"{what}: wall-clock", "the same without Slurm", [submitted / alone]),
+        Row(f"{what}: wall-clock", "", [submitted], "s"),
+        Row(f"{what}: work of its stages", "", [sum(manifest["seconds"] for manifest in manifests)], "s"),
+        Row(f"{what}: CPU time of the controller", "", [controller], "s"),
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    main(measure)

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt, MinLen
-from pydantic import BaseModel, StringConstraints, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    Strict,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from kd.data.options import Augmentation, Ground, Resize, SplitOptions, Task
 from kd.data.sources.registry import load_source, source_names
 from kd.distillers.registry import distiller_names, load_distiller
 from kd.embeddings.options import CacheOptions
+from kd.explanation import explain, misread_booleans
 from kd.jobs.environment import DEFAULT_DEVICE_GIB, DEFAULT_RAM_GIB
 from kd.jobs.errors import UserError
 from kd.jobs.resources import ResourcesConfig
@@ -21,9 +28,19 @@ from kd.models.spec import LabelEncoderOptions, Level, ModelSpec
 from kd.options import BaseOptions
 from kd.training.recipe import Recipe, RecipeOptions
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$", max_length=80)]
+Seed = Annotated[int, Strict(), Ge(0), Lt(2**64)]
 Edge = Annotated[int, Ge(8)]
 Views = Annotated[int, Gt(0)] | Literal["none", "live"]
+
+
+def _folder_name(name: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}", name) is None:
+        raise ValueError(
+            "expected a name that can be a folder's: at most 100 letters from a to z, digits, `_`, `-` and `.`, and no"
+            " `-` or `.` at the start"
+        )
+    return name
 
 
 def _complete(options: type[BaseOptions], given: dict[str, Any]) -> dict[str, Any]:
@@ -258,12 +275,12 @@ class ReportConfig(BaseOptions):
 class Config(BaseOptions):
     """A whole experiment file."""
 
-    experiment: Name = "main"
-    """Name in the tables."""
+    experiment: Annotated[str, AfterValidator(_folder_name)] = "main"
+    """Name in the tables, and of the folder with tables, figures and report."""
     results: Path = Path("results")
     """Folder for everything that is computed; may be shared between configs, checkouts and people."""
-    seeds: Annotated[list[Annotated[int, Ge(0)]], MinLen(1)] = [0]
-    """One complete run for each; tables show mean and standard deviation."""
+    seeds: Annotated[list[Seed], MinLen(1)] = [0]
+    """One complete run for each, whole numbers from 0 to 2^64 - 1; tables show mean and standard deviation."""
     datasets: Annotated[dict[Name, DatasetConfig], MinLen(1)]
     models: Annotated[dict[Name, ModelSpec], MinLen(1)]
     augmentations: dict[Name, Augmentation] = {}
@@ -338,54 +355,11 @@ def load_config(raw: dict[str, Any]) -> Config:
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        problems = [_explain(detail) for detail in error.errors()]  # type: ignore[arg-type]
+        problems = [explain(Config, detail) for detail in error.errors()]  # type: ignore[arg-type]
     else:
         from kd.references import find_problems
 
-        problems = list(find_problems(config))
+        problems = [*misread_booleans(raw, config.model_dump(mode="json")), *find_problems(config)]
         if not problems:
             return config
     raise UserError("config: " + "\n        ".join(problems))
-
-
-def _explain(detail: dict[str, Any]) -> str:
-    """One mistake in words."""
-    location = [str(part) for part in detail["loc"] if part != "[key]"]
-    key = ".".join(location)
-    given = detail["input"]
-    if detail["type"] == "extra_forbidden":
-        allowed = _fields_at(Config, location[:-1])
-        close = difflib.get_close_matches(location[-1], allowed, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        return f"{key}: unknown key; {hint}allowed here: {', '.join(allowed)}"
-    if detail["type"] == "missing":
-        return f"{key}: missing, must be given"
-    message = detail["msg"].removeprefix("Value error, ")
-    return f"{key}: {message[0].lower()}{message[1:]}; given: {given!r}"
-
-
-def _fields_at(model: type[BaseModel], location: list[str]) -> list[str]:
-    """Keys that are allowed at a place of the config."""
-    annotation: Any = model
-    for part in location:
-        models = [each for each in _leaves(annotation) if isinstance(each, type) and issubclass(each, BaseModel)]
-        fields = next((each.model_fields for each in models if part in each.model_fields), None)
-        if fields is not None:
-            annotation = fields[part].annotation
-        elif get_origin(annotation) is dict:
-            annotation = get_args(annotation)[1]
-    names = [
-        list(each.model_fields)
-        for each in _leaves(annotation)
-        if isinstance(each, type) and issubclass(each, BaseModel)
-    ]
-    return names[0] if names else []
-
-
-def _leaves(annotation: Any) -> Iterator[Any]:
-    """The annotation itself, or the members of a union."""
-    if get_origin(annotation) in (dict, list, None):
-        yield annotation
-    else:
-        for argument in get_args(annotation):
-            yield from _leaves(argument)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,30 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("baselines.joint_baseline.model", None, "baselines.joint_baseline.model"),
     ("seeds", [], "seeds: .*at least 1 item"),
     ("seeds", [1, 1], r"seeds: given \[1, 1\]; each seed may stand once"),
+    ("seeds", [-1], "seeds.0: .*greater than or equal to 0; given: -1"),
+    ("seeds", [2**64], "seeds.0: .*less than 18446744073709551616; given: 18446744073709551616"),
+    ("seeds", [1.0], "seeds.0: .*valid integer; given: 1.0"),
+    ("seeds", [True], "seeds.0: .*valid integer; given: True; YAML reads yes, no, on and off as true and false"),
+    ("seeds", [date(2024, 1, 31)], "seeds.0: .*valid integer; .*YAML reads 2024-01-31 as a date"),
+    ("recipes.network.epochs", "1e2", "recipes.network.epochs: .*integer.*; given: '1e2'; write 100"),
+    ("recipes.network.epochs", True, "recipes.network.epochs: given: True, expected a number; YAML reads yes"),
+    ("joint_teachers.joint_l1.views", True, "joint_l1.views: given: True, expected a number; YAML"),
+    (
+        "students.mlfd_l1.distiller",
+        {"name": "mlfd", "temperature": True},
+        "distiller.temperature: given: True, expected",
+    ),
+    ("reports", {"title": False}, "reports.title: .*valid string; given: False; YAML reads yes, no, on and off"),
+    ("experiment", 2024, "experiment: .*valid string; given: 2024; put it in quotes"),
+    ("recipes.network.precision", 32, "recipes.network.precision: .*given: 32; put it in quotes"),
+    ("datasets", {False: {}}, "valid string; given: False; YAML reads yes, no, on and off"),
+    ("models", {"m" * 81: {"architecture": "test_resnet"}}, "models.m+: .*at most 80 characters"),
+    ("seeds", [-1] * 10_000, r"seeds.9999: .*; given: -1$"),
+    ("seeds", {"a" * 10_000: 1}, r"seeds: .*valid list; given: .{1,200}$"),
+    *(
+        ("experiment", name, "experiment: expected a name that can be a folder's: at most 100 letters")
+        for name in ("", ".", "..", ".hidden", "-n", "a/b", "a b", "a\n", "ä", "a" * 101)
+    ),
 ]
 
 
@@ -114,6 +139,14 @@ def test_load_config__says_what_is_wrong(tiny: Tiny, key: str, value: Any, messa
     place[last] = value
     with pytest.raises(UserError, match=message):
         load_config(tiny)
+
+
+def test_load_config__takes_numbers_as_yaml_and_people_write_them(tiny: Tiny) -> None:
+    tiny["seeds"] = [0, 20240131, 2**64 - 1]
+    tiny["recipes"]["network"]["lr"] = yaml.safe_load("1e-3")  # text, for YAML
+    tiny["experiment"] = "2024-01-31_a.b"
+    config = load_config(tiny)
+    assert (config.seeds[2], config.recipes["network"].lr) == (2**64 - 1, 0.001)
 
 
 def test_load_config__names_every_missing_section() -> None:

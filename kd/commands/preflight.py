@@ -12,7 +12,6 @@ from pathlib import Path
 from kd.commands.forecast import check_fit
 from kd.config import load_config
 from kd.jobs.run import user_errors
-from kd.models.hub import check_network
 from kd.plan import Plan
 
 if __name__ == "__main__":
@@ -20,7 +19,10 @@ if __name__ == "__main__":
         request = json.load(sys.stdin)
         plan = Plan(load_config(request["config"]))
         directories = {Path(each) for each in request["directories"]}
-        # First, since it takes no time: where there is no network, nobody waits for torch to hear of it.
-        check_network([job.spec["architecture"] for job in plan.stage("fetch_weights") if job.directory in directories])
+        wanted = [job.spec["architecture"] for job in plan.stage("fetch_weights") if job.directory in directories]
+        if wanted:  # first, since it takes no time: where there is no network, nobody waits for torch to hear of it
+            from kd.models.hub import check_network
+
+            check_network(wanted)
         for line in check_fit(plan, directories):
             sys.stdout.write(f"{line}\n")

@@ -51,6 +51,8 @@ def decode(content: bytes) -> Image.Image:
         image.load()
         if image.format == "PNG":
             _scale_transparency(image, bits=content[24])
+        if image.format == "PPM" and image.mode == "I":  # PIL scales 16 bits to 0..65535 and says 32
+            return Image.fromarray(np.asarray(image).astype(np.uint16))
         metadata = {str(key): value for key, value in image.info.items()} | metadata
         # Of TIFF files PIL has done it already.
         turn = None if image.format == "TIFF" else UPRIGHT.get(_orientation(metadata))

@@ -10,13 +10,14 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from kd.data.decoding import opaque
 from kd.data.options import WHITE, Colour, Resize, Task
@@ -27,6 +28,9 @@ from kd.data.storage import RowArray, create_group, create_rows, spans, write_co
 from kd.jobs.errors import UserError
 from kd.jobs.files import replacing
 from kd.jobs.progress import Progress
+
+T = TypeVar("T")
+Changes = tuple[str, ...]
 
 log = logging.getLogger("kd")
 
@@ -79,33 +83,25 @@ def pack(
         UserError: an image cannot be decoded, or does not have as many labels as the task wants.
     """
     labels = encode_labels(samples, classes, task)
-    if begun_origin(directory) is None:  # then nothing says of what images the chunks are that lie there
+    if begun_origin(directory) is None:  # then nothing says of what images the chunks there are
         shutil.rmtree(directory / STORE, ignore_errors=True)
     root = create_group(directory / STORE, {})
     members = [_shuffled(np.flatnonzero(codes == code), code) for code in range(len(SPLITS))]
     chosen = [[samples[index] for index in rows] for rows in members]
-    progress = Progress(sum(map(len, members)), "image")
-    packing = _Packing(resize, ground, _Changes(directory / STORE / CHANGES), progress)
-    histogram, first = np.zeros((channels, 256), dtype=np.int64), 0
-    digests: list[list[bytes]] = [[] for _ in SPLITS]
-    for split, rows, split_samples in zip(SPLITS, members, chosen, strict=True):
+    starts = np.cumsum([0, *map(len, members)])
+    packing = _Packing(resize, ground, channels, _Changes(directory / STORE / CHANGES), images=int(starts[-1]))
+    for split, rows, split_samples, first in zip(SPLITS, members, chosen, starts[:-1], strict=True):
         group = root.require_group(split)
-        for key, values in (("labels", labels[rows]), ("ids", np.arange(first, first + len(rows)))):
-            write_column(group, key, values)
-        first += len(rows)
-        images = create_rows(group, "images", len(rows), (*image_size, channels), "uint8")
-        for pixels in packing.fill(images, split, split_samples):
-            digests[SPLITS.index(split)] += [hashlib.blake2b(row.data, digest_size=8).digest() for row in pixels]
-            if split == "train":
-                histogram += _histogram(pixels)
-    mean, std = _mean_std(histogram)
+        write_column(group, "labels", labels[rows])
+        write_column(group, "ids", np.arange(first, first + len(rows)))
+        packing.fill(create_rows(group, "images", len(rows), (*image_size, channels), "uint8"), split, split_samples)
     sizes = {split: len(rows) for split, rows in zip(SPLITS, members, strict=True)}
-    info = DatasetInfo(name, tuple(classes), image_size, resize, mean, std, sizes, task, most_labels(samples), ground)
-    attributes: dict[str, Any] = vars(info)
-    root.attrs.update(attributes)
+    statistics, most = _mean_std(packing.histogram), most_labels(samples)
+    info = DatasetInfo(name, tuple(classes), image_size, resize, *statistics, sizes, task, most, ground)
+    root.attrs.update(vars(info))
     with replacing(directory / SAMPLES) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         write_samples(stream, chosen)
-    return Packed(info, packing.changes.total() | _repeated(digests, chosen))
+    return Packed(info, packing.changes.total() | _repeated(packing.digests, chosen))
 
 
 def _shuffled(members: np.ndarray, code: int) -> np.ndarray:
@@ -142,42 +138,74 @@ class _Changes:
         return dict(sorted(total.items()))
 
 
-@dataclass(frozen=True)
 class _Packing:
-    """How the images of all splits are brought into their arrays."""
+    """Brings the images of one split after the other into their arrays.
 
-    resize: Resize
-    ground: Colour
-    changes: _Changes
-    progress: Progress
+    Attributes:
+        histogram: (C, 256) int64, how often each value occurs in each channel of the training images.
+        digests: of the pixels of all images, by split.
+    """
 
-    def fill(self, images: RowArray, split: str, samples: list[Sample]) -> Iterator[np.ndarray]:
-        """Store all images of a split, chunk by chunk, and yield the pixels of each chunk."""
-        for rows in spans(images.rows, images.chunk):
-            try:
-                pixels = images.read(rows)
-                self.progress.step(len(pixels))
-            except UserError:  # not there yet
-                pixels, counts = self._decoded(samples[rows], images.row_shape)
-                self.changes.add(split, rows.start, counts)
-                images.write(rows, pixels)
-            yield pixels
+    def __init__(self, resize: Resize, ground: Colour, channels: int, changes: _Changes, *, images: int) -> None:
+        self.resize, self.ground, self.changes = resize, ground, changes
+        self.progress = Progress(images, "image")
+        self.histogram = np.zeros((channels, 256), dtype=np.int64)
+        self.digests: dict[str, list[bytes]] = {split: [] for split in SPLITS}
 
-    def _decoded(self, samples: list[Sample], shape: tuple[int, ...]) -> tuple[np.ndarray, dict[str, int]]:
-        """Uint8 (N, H, W, C) of samples, in order, and what was changed; `shape` is (H, W, C)."""
-        mode, size = "L" if shape[2] == 1 else "RGB", (shape[0], shape[1])
-        pixels, counts = np.empty((len(samples), *shape), np.uint8), Counter[str]()
+    def fill(self, images: RowArray, split: str, samples: list[Sample]) -> None:
+        """Store all images of a split, chunk by chunk."""
+        pool = ThreadPoolExecutor(decoders())
+        try:
+            chunks = ((rows, *self._begin(pool, images, rows, samples)) for rows in spans(images.rows, images.chunk))
+            for rows, pixels, decoding in _one_ahead(chunks):
+                if decoding:
+                    self.changes.add(split, rows.start, self._finished(decoding))
+                    images.write(rows, pixels)
+                else:
+                    self.progress.step(len(pixels))
+                self.digests[split] += [hashlib.sha256(row.data).digest() for row in pixels]
+                if split == "train":
+                    self.histogram += _histogram(pixels)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-        def decode(row: int) -> tuple[str, ...]:
-            image, changes = opaque(samples[row].open(), self.ground)
-            pixels[row] = np.asarray(resize_image(image.convert(mode), size, self.resize)).reshape(shape)
-            return changes
+    def _begin(
+        self, pool: ThreadPoolExecutor, images: RowArray, rows: slice, samples: list[Sample]
+    ) -> tuple[np.ndarray, list[Future[Changes]]]:
+        """The pixels of a chunk: what is stored, or else an array that is being filled."""
+        try:
+            return images.read(rows), []
+        except UserError:  # not there yet
+            pixels = np.empty((rows.stop - rows.start, *images.row_shape), np.uint8)
+            jobs = zip(samples[rows], pixels, strict=True)
+            return pixels, [pool.submit(self._decode, sample, out) for sample, out in jobs]
 
-        with ThreadPoolExecutor(decoders()) as pool:
-            for changes in pool.map(decode, range(len(samples))):
-                counts.update(changes)
-                self.progress.step()
-        return pixels, dict(counts)
+    def _decode(self, sample: Sample, out: np.ndarray) -> Changes:
+        """Fill (H, W, C) uint8 with the pixels of a sample."""
+        image, changes = opaque(sample.open(), self.ground)
+        height, width, channels = out.shape
+        resized = resize_image(image.convert("L" if channels == 1 else "RGB"), (height, width), self.resize)
+        out[...] = np.asarray(resized).reshape(out.shape)
+        return changes
+
+    def _finished(self, decoding: list[Future[Changes]]) -> dict[str, int]:
+        """Wait for the images of a chunk; what was changed."""
+        counts: Counter[str] = Counter()
+        for each in decoding:
+            counts.update(each.result())
+            self.progress.step()
+        return dict(counts)
+
+
+def _one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, each after the next one has begun: images are decoded while others are stored."""
+    before = next(items, None)
+    for item in items:
+        assert before is not None
+        yield before
+        before = item
+    if before is not None:
+        yield before
 
 
 def decoders() -> int:
@@ -186,16 +214,16 @@ def decoders() -> int:
     return min(there, max(1, int(wanted))) if wanted.isdecimal() else there
 
 
-def _repeated(digests: list[list[bytes]], splits: list[list[Sample]]) -> dict[str, int]:
+def _repeated(digests: dict[str, list[bytes]], splits: list[list[Sample]]) -> dict[str, int]:
     """How many images of val and test an earlier split holds, too.
 
     Args:
-        digests: of the pixels of all samples of train, val and test.
-        splits: these samples.
+        digests: of the pixels of all samples, by split.
+        splits: the samples of train, val and test.
     """
     seen: dict[bytes, str] = {}
     pairs = []
-    for split, samples, own in zip(SPLITS, splits, digests, strict=True):
+    for (split, own), samples in zip(digests.items(), splits, strict=True):
         names = [f"{sample.id} ({split})" for sample in samples]
         pairs += [f"{seen[digest]} and {name}" for name, digest in zip(names, own, strict=True) if digest in seen]
         seen = dict(zip(own, names, strict=True)) | seen
@@ -207,8 +235,10 @@ def _repeated(digests: list[list[bytes]], splits: list[list[Sample]]) -> dict[st
 
 def _histogram(pixels: np.ndarray) -> np.ndarray:
     """How often each value occurs in each channel of (N, H, W, C) uint8: (C, 256) int64."""
-    channels = np.moveaxis(pixels, -1, 0).reshape(pixels.shape[-1], -1)
-    return np.stack([np.bincount(values, minlength=256) for values in channels])
+    channels = pixels.shape[-1]
+    rows = pixels[..., 0] if channels == 1 else pixels
+    counts: np.ndarray = np.sum([Image.fromarray(row).histogram() for row in rows], axis=0).reshape(channels, 256)
+    return counts
 
 
 def _mean_std(histogram: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -34,13 +34,13 @@ def assign_splits(labels: np.ndarray, given: list[str | None], options: SplitOpt
         wanted = getattr(options, SPLITS[code])
         pool = np.flatnonzero(codes == code)
         if len(pool) == 0:
-            count = _count(DEFAULT_FRACTION if wanted is None else wanted, to_share)
+            count = _count(wanted, to_share, code)
             taken = _draw(free, labels, count, code, options)
             free = np.setdiff1d(free, taken)
         else:
-            taken = pool if wanted is None else _draw(pool, labels, _count(wanted, len(pool)), code, options)
+            taken = pool if wanted is None else _draw(pool, labels, _count(wanted, len(pool), code), code, options)
         result[taken] = code
-    train = free if options.train is None else _draw(free, labels, _count(options.train, to_share), 0, options)
+    train = free if options.train is None else _draw(free, labels, _count(options.train, to_share, 0), 0, options)
     result[train] = 0
     return result
 
@@ -64,23 +64,25 @@ def strata(labels: np.ndarray) -> np.ndarray:
     return rarest
 
 
-def _count(size: float, of: int) -> int:
-    return size if isinstance(size, int) else round(size * of)
+def _count(size: float | None, of: int, code: int) -> int:
+    """How many images a size asks for; None: the default."""
+    wanted = DEFAULT_FRACTION if size is None else size
+    count = wanted if isinstance(wanted, int) else round(wanted * of)
+    if count == 0:
+        said = f"the default, {wanted}," if size is None else f"{size}"
+        raise UserError(
+            f"split.{SPLITS[code]}: {said} of {of} images is none; say a count, or a larger fraction, or give the"
+            " dataset more images"
+        )
+    return count
 
 
 def _draw(pool: np.ndarray, labels: np.ndarray, count: int, code: int, options: SplitOptions) -> np.ndarray:
     """Draw `count` of `pool` so that every prefix of the draw has the pool's class proportions."""
-    wanted, name = getattr(options, SPLITS[code]), SPLITS[code]
-    if count == 0:
-        said = f"the default, {DEFAULT_FRACTION}" if wanted is None else str(wanted)
-        raise UserError(
-            f"split.{name}: {said} of {len(pool)} images is none; say a count of at least 1 or a larger fraction, or"
-            " give the dataset more images"
-        )
     if count > len(pool):
         raise UserError(
-            f"split.{name}: {wanted} asks for {count} images, {len(pool)} are there to draw from; say fewer, or draw"
-            " fewer for the other splits"
+            f"split.{SPLITS[code]}: {getattr(options, SPLITS[code])} asks for {count} images, {len(pool)} are there to"
+            " draw from; say fewer, or draw fewer for the other splits"
         )
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([options.seed, code])))
     shuffled = rng.permutation(pool)

@@ -16,6 +16,7 @@ from torchcam.methods import LayerCAM
 
 from kd.config import AttentionConfig
 from kd.data.packed import open_split
+from kd.evaluation.lettering import LONGEST_AT_PANEL, legible, write_title
 from kd.jobs.errors import UserError
 from kd.models.weights import load_network
 from kd.plan import Plan
@@ -127,6 +128,6 @@ def attention_figure(
                 )
             axis.set(xticks=[], yticks=[])
     for row, name in enumerate(classes):
-        axes[row, 0].set_ylabel(name, fontsize=9)
-    figure.suptitle(title)
+        axes[row, 0].set_ylabel(legible(name, LONGEST_AT_PANEL), fontsize=9)
+    write_title(figure, title)
     return figure

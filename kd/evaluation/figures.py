@@ -16,6 +16,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
+from kd.evaluation.lettering import LONGEST_AT_PANEL, legible, write_title
 from kd.evaluation.tables import METHODS, REFERENCES, headline, option_and_value, primary_metrics
 from kd.jobs.files import replacing
 from kd.plan import Row
@@ -35,6 +36,9 @@ MARKERS = {"": "P", "L1": "o", "L2": "s", "L3": "^", "L4": "D"}
 STYLES = {"": "-", "L1": "--", "L2": "-", "L3": "-.", "L4": ":"}
 DECADE = 10
 PANELS_ABREAST = 3
+LEGEND_COLUMNS = 4
+# Of a legend, in type of 7 points: an entry without its text, a character of it, a line.
+HANDLE_INCHES, CHARACTER_INCHES, LINE_INCHES = 0.5, 0.062, 0.14
 
 
 def colour(row: str) -> str:
@@ -66,9 +70,10 @@ def accuracy_figure(table: pd.DataFrame, title: str, selection: str) -> Figure:
             if row in REFERENCES:
                 axis.axvline(mean, color=colour(row), linewidth=0.8, linestyle=":")
         axis.grid(axis="x", alpha=0.3)
-        axis.set(title=dataset, xlabel=f"test {metric} (%)", yticks=range(len(labels)), yticklabels=labels)
+        axis.set(title=legible(dataset, LONGEST_AT_PANEL), xlabel=f"test {metric} (%)", yticks=range(len(labels)))
+        axis.set_yticklabels(map(legible, labels))
     axes[0, 0].invert_yaxis()
-    figure.suptitle(title)
+    write_title(figure, title)
     figure.tight_layout()
     return figure
 
@@ -76,7 +81,13 @@ def accuracy_figure(table: pd.DataFrame, title: str, selection: str) -> Figure:
 def _labels(table: pd.DataFrame) -> list[str]:
     several = table["experiment"].nunique() > 1
     columns = ["experiment", "row", "level"] if several else ["row", "level"]
-    return [" ".join(filter(None, line)).replace("_", " ") for line in table[columns].astype(str).to_numpy()]
+    return [_label(*line) for line in table[columns].astype(str).to_numpy()]
+
+
+def _label(*names: str) -> str:
+    """Experiment if there are several, row and level; an experiment stands as its user wrote it."""
+    *experiment, row, level = names
+    return " ".join(filter(None, [*experiment, row.replace("_", " "), level]))
 
 
 def curves_figure(rows: Sequence[Row], title: str) -> Figure:
@@ -91,7 +102,7 @@ def curves_figure(rows: Sequence[Row], title: str) -> Figure:
     shown = [row for row in rows if len(trained_for[row.job.directory]) == 1 and not row.variant]
     datasets = list(dict.fromkeys(row.dataset for row in shown))
     several = len({row.experiment for row in shown}) > 1
-    figure, axes = plt.subplots(1, len(datasets), figsize=(3.4 * len(datasets) + 1.5, 3.8), squeeze=False)
+    figure, axes = plt.subplots(1, len(datasets), figsize=(3.4 * len(datasets) + 1.5, 3.5), squeeze=False)
     for axis, dataset in zip(axes[0], datasets, strict=True):
         groups: dict[tuple[str, str, str], list[pd.Series]] = {}
         for row in shown:
@@ -100,12 +111,12 @@ def curves_figure(rows: Sequence[Row], title: str) -> Figure:
                 groups.setdefault((row.experiment, row.row, row.level), []).append(_curve(history))
         for (experiment, name, level), curves in groups.items():
             mean = pd.concat(curves, axis=1).mean(axis=1)
-            label = " ".join(filter(None, [experiment if several else "", name, level])).replace("_", " ")
+            label = legible(_label(experiment if several else "", name, level))
             axis.plot(mean.index, mean, color=colour(name), linestyle=STYLES[level], label=label, linewidth=1.2)
             axis.set_ylabel(f"val {curves[0].name} (%)")
-        axis.set(title=dataset, xlabel="epoch")
+        axis.set(title=legible(dataset, LONGEST_AT_PANEL), xlabel="epoch")
         axis.grid(alpha=0.3)
-    return _with_legend(figure, title, room=0.1)
+    return _with_legend(figure, title)
 
 
 def _curve(history: Path) -> pd.Series:
@@ -134,7 +145,7 @@ def sensitivity_figure(table: pd.DataFrame, title: str, selection: str) -> Figur
     panels = swept[["dataset", "option"]].drop_duplicates().to_numpy().tolist()
     columns = max(1, min(len(panels), PANELS_ABREAST))
     rows = max(1, -(-len(panels) // columns))
-    size = (3.4 * columns + 1.5, 3 * rows + 1)
+    size = (3.4 * columns + 1.5, 3 * rows + 0.7)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
@@ -143,8 +154,12 @@ def sensitivity_figure(table: pd.DataFrame, title: str, selection: str) -> Figur
         lines = here[here["option"] == option]
         plain = here[(here["row"] == "vanilla") & (here["option"] == "")]
         _sensitivity_panel(axis, lines, plain[plain["experiment"].isin(lines["experiment"])])
-        axis.set(title=dataset, xlabel=option.replace("_", " "), ylabel=f"test {metrics[dataset]} (%)")
-    return _with_legend(figure, title, room=0.3 / size[1])
+        axis.set(
+            title=legible(dataset, LONGEST_AT_PANEL),
+            xlabel=option.replace("_", " "),
+            ylabel=f"test {metrics[dataset]} (%)",
+        )
+    return _with_legend(figure, title)
 
 
 def _sensitivity_panel(axis: Axes, swept: pd.DataFrame, vanilla: pd.DataFrame) -> None:
@@ -155,10 +170,10 @@ def _sensitivity_panel(axis: Axes, swept: pd.DataFrame, vanilla: pd.DataFrame) -
         axis.set_xscale("symlog", linthresh=sizes.min())
     for (row, label), group in swept.sort_values("value").groupby(["row", "label"], sort=False):
         shade, spread = colour(str(row)), group["std"].fillna(0)
-        axis.plot(group["value"], group["mean"], marker="o", markersize=4, color=shade, label=label)
+        axis.plot(group["value"], group["mean"], marker="o", markersize=4, color=shade, label=legible(str(label)))
         axis.fill_between(group["value"], group["mean"] - spread, group["mean"] + spread, color=shade, alpha=0.15)
     for mean, label in zip(vanilla["mean"], vanilla["label"], strict=True):
-        axis.axhline(mean, color=colour("vanilla"), linestyle="--", linewidth=1, label=label)
+        axis.axhline(mean, color=colour("vanilla"), linestyle="--", linewidth=1, label=legible(label))
     axis.set_xticks(values, [f"{value:g}" for value in values])
     axis.minorticks_off()
     axis.grid(alpha=0.3)
@@ -179,7 +194,7 @@ def cost_figure(table: pd.DataFrame, title: str) -> Figure:
         axes[1].bar_label(bars, per_image, fontsize=8)
         axes[1].margins(y=0.15)
     axes[1].set(ylabel="cached, MB", title="all teachers, datasets, views, seeds")
-    figure.suptitle(title)
+    write_title(figure, title)
     figure.tight_layout()
     return figure
 
@@ -192,7 +207,7 @@ def cache_figure(table: pd.DataFrame, title: str) -> Figure:
     """
     datasets = list(dict.fromkeys(table["dataset"]))
     columns = max(1, len(datasets))
-    figure, axes = plt.subplots(1, columns, figsize=(3.6 * columns + 1.5, 4), squeeze=False)
+    figure, axes = plt.subplots(1, columns, figsize=(3.6 * columns + 1.5, 3.7), squeeze=False)
     for axis, dataset in zip(axes[0], datasets, strict=False):
         lines = table[table["dataset"] == dataset]
         metric = lines["metric"].iloc[0]
@@ -212,18 +227,25 @@ def cache_figure(table: pd.DataFrame, title: str) -> Figure:
                 axis.axhspan(mean - deviation, mean + deviation, color=colour(str(row)), alpha=0.1)
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter(EngFormatter(unit="B"))
-        axis.set(title=dataset, xlabel="stored per training picture", ylabel=f"test {metric} (%)")
+        axis.set(
+            title=legible(dataset, LONGEST_AT_PANEL), xlabel="stored per training picture", ylabel=f"test {metric} (%)"
+        )
         axis.grid(alpha=0.3)
-    return _with_legend(figure, title, room=0.08)
+    return _with_legend(figure, title)
 
 
-def _with_legend(figure: Figure, title: str, room: float) -> Figure:
-    """One legend for all panels below them, in a part `room` of the height."""
+def _with_legend(figure: Figure, title: str) -> Figure:
+    """One legend for all panels below them, for which the figure grows."""
     labelled = [axis.get_legend_handles_labels() for axis in figure.axes]
     handles = {name: handle for pair in labelled for handle, name in zip(*pair, strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="lower center", ncol=4, fontsize=7, frameon=False)
-    figure.suptitle(title)
-    figure.tight_layout(rect=(0, room, 1, 1))
+    width, height = figure.get_size_inches()
+    widest = HANDLE_INCHES + CHARACTER_INCHES * max(map(len, handles), default=0)
+    columns = max(1, min(LEGEND_COLUMNS, int(width / widest)))
+    room = LINE_INCHES * (-(-len(handles) // columns) + 1)
+    figure.set_size_inches(width, height + room)
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncol=columns, fontsize=7, frameon=False)
+    write_title(figure, title)
+    figure.tight_layout(rect=(0, room / (height + room), 1, 1))
     return figure
 
 

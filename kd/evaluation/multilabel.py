@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pandas as pd
 
-from kd.evaluation.tables import PLACE, Read, markdown, mean_and_std, metric_rows_of, primary_metrics, row_order
+from kd.evaluation.tables import (
+    PLACE,
+    Read,
+    literal,
+    markdown,
+    mean_and_std,
+    metric_rows_of,
+    primary_metrics,
+    row_order,
+)
 from kd.plan import Row
 from kd.training.metrics import MULTI_LABEL_METRICS, PRIMARY
 
@@ -79,7 +88,7 @@ def readable_per_class(table: pd.DataFrame, selection: str) -> str:
         means = group.assign(column=columns).groupby(["class", "column"])["ap"].mean().unstack()
         means = means.loc[group["class"].unique(), order]
         known = means.dropna()
-        text = f"## {dataset}, {experiment}\n\n"
+        text = f"## {literal(f'{dataset}, {experiment}')}\n\n"
         if len(known) < len(means):
             text += f"Without positives in test, and left out: {len(means) - len(known)} of {len(means)} classes.\n\n"
         texts.append(text + markdown(known.map("{:.1f}".format).rename_axis(columns=None).reset_index()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -175,10 +176,32 @@ def mean_and_std(mean: float, std: float, digits: int) -> str:
     return f"{mean:.{digits}f}" if pd.isna(std) else f"{mean:.{digits}f} ± {std:.{digits}f}"
 
 
+def literal(text: str) -> str:
+    """Text for Markdown, as it stands: nothing in it is markup, and it has one line."""
+    escaped = re.sub(r"[\\`*<&|\[\]~$]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+    return re.sub(r"\s*[\r\n]+\s*", " ", escaped)
+
+
 def markdown(table: pd.DataFrame) -> str:
     """A table in Markdown."""
-    cells = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).to_numpy().tolist()]
-    return "".join("| " + " | ".join(line) + " |\n" for line in cells)
+    cells = [list(table.columns), *table.astype(str).to_numpy().tolist()]
+    lines = ["| " + " | ".join(map(literal, line)) + " |\n" for line in cells]
+    return "".join([lines[0], "| " + " | ".join(["---"] * len(table.columns)) + " |\n", *lines[1:]])
+
+
+def html_table(table: pd.DataFrame) -> str:
+    """A table in HTML; no cell is cut, nothing in it is markup, and what is missing is empty."""
+    with pd.option_context("display.max_colwidth", None):
+        page: str = table.to_html(index=False, na_rep="")
+    return page
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A table as it was written: a name that looks like a number, or like `NA`, is a name."""
+    header = pd.read_csv(path, nrows=0).columns
+    names = dict.fromkeys((*PLACE, "metric", "selection", "views", "dtype", "kind", "name"), str)
+    numbers = {column: [""] for column in header if column not in names}
+    return pd.read_csv(path, dtype=names, keep_default_na=False, na_values=numbers)
 
 
 def cost(plan: Plan, read: Read) -> pd.DataFrame:

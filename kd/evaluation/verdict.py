@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from kd.evaluation.tables import REFERENCES, Read, paired_gain
+from kd.evaluation.tables import REFERENCES, Read, literal, paired_gain
 from kd.jobs.job import Job
 from kd.plan import Plan, Row
 from kd.training.metrics import PRIMARY, VAL
@@ -76,7 +76,7 @@ def verdict(plan: Plan, measured: pd.DataFrame, read: Read) -> str:
         text = " ".join(_sentences(candidates, plan.config.reports.selection))
         if text:
             where = f"{dataset} ({experiment})" if several else dataset
-            paragraphs.append(f"**{where}**, {_trained_on(plan, read, dataset)}: {text}")
+            paragraphs.append(f"**{literal(where)}**, {_trained_on(plan, read, dataset)}: {text}")
     return "\n\n".join(paragraphs)
 
 
@@ -198,11 +198,17 @@ def _gain(student: Candidate, reference: Candidate) -> str:
 
 def as_html(text: str) -> str:
     """A verdict as paragraphs of HTML."""
-    marked = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", html.escape(text))
+
+    def shown(found: re.Match[str]) -> str:
+        """What a backslash escapes: it begins no markup below."""
+        return found[1] if len(found[1]) > 1 else f"&#{ord(found[1])};"
+
+    marked = re.sub(r"\\(&#?\w+;|.)", shown, html.escape(text))
+    marked = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", marked)
     marked = re.sub(r"`(.+?)`", r"<code>\1</code>", marked)
     return "".join(f"<p>{paragraph}</p>" for paragraph in marked.split("\n\n") if paragraph)
 
 
 def as_rst(text: str) -> str:
-    """A verdict as paragraphs of reStructuredText."""
-    return text.replace("`", "``")
+    """A verdict as paragraphs of reStructuredText, for Snakemake's report, which takes it for a template of Jinja."""
+    return re.sub(r"(?<!\\)`", "``", text).replace("{", "{{ '{' }}")

@@ -120,8 +120,11 @@ class Forecaster:
     # Networks
 
     def _weights_size(self, job: Job) -> Size:
-        key = f"models: {job.spec['architecture']}"
-        return file_size(self._measured(key, "weights", [job.spec["architecture"]])["file"])
+        architecture, models = job.spec["architecture"], self.plan.config.models
+        name = next(
+            name for name, each in models.items() if (each.architecture, each.weights) == (architecture, "pretrained")
+        )
+        return file_size(self._measured(f"models.{name}.weights", "weights", [architecture])["file"])
 
     def _network_size(self, job: Job) -> Size:
         measured = self._network(job)

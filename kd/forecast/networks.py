@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import timm
 import torch
 from torch import nn
 
+from kd.data.options import WHITE
 from kd.data.packed import DatasetInfo
 from kd.distillers.registry import parse_distiller
 from kd.forecast.sizes import safetensors_bytes
@@ -16,11 +18,12 @@ from kd.jobs.errors import UserError
 from kd.models.joint import JointTeacher
 from kd.models.network import Network, tap_shapes
 from kd.models.spec import LEVELS, LabelEncoderOptions, Level, ModelSpec
-from kd.models.weights import Exported, export_config, new_network
+from kd.models.weights import Exported, check_pretrained, export_config, new_network
 from kd.training.fusion import joint_config
 
 T = TypeVar("T")
 DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+FORWARD_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError, AttributeError, TypeError)
 # Only their number of digits counts, in the size of a small JSON file.
 STATISTIC = 0.30120040594362746
 
@@ -35,12 +38,17 @@ def dataset_info(question: dict[str, Any]) -> DatasetInfo:
         mean=(STATISTIC,) * 3,
         std=(STATISTIC,) * 3,
         sizes={},
-        ground=question["ground"],
+        ground=question.get("ground", WHITE),
     )
 
 
 def measure_weights(architecture: str) -> dict[str, Any]:
-    """A whole architecture with the classifier of its pretrained weights; as `measure_network`."""
+    """A whole architecture with the classifier of its pretrained weights; as `measure_network`.
+
+    Raises:
+        UserError: timm has no such weights.
+    """
+    check_pretrained(architecture)
 
     def measure() -> dict[str, Any]:
         try:
@@ -153,14 +161,17 @@ def _taps(network: Network) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]
     """Shape of each level, or why there is none."""
     taps: dict[str, tuple[int, ...]] = {}
     problems: dict[str, str] = {}
+    # All at once where that goes well, as nearly always; else one by one.
+    with suppress(UserError, *FORWARD_ERRORS):
+        taps.update(tap_shapes(network, LEVELS))
     for level in LEVELS:
         try:
-            taps[level] = tap_shapes(network, [level])[level]
-            if len(taps[level]) != (1 if level == "L1" else 3):
-                problems[level] = f"level {level}: has the shape {taps[level]}, expected a vector at L1 and else a map"
+            shape = taps[level] = taps.get(level) or tap_shapes(network, [level])[level]
+            if len(shape) != (1 if level == "L1" else 3):
+                problems[level] = f"level {level}: has the shape {shape}, expected a vector at L1 and else a map"
         except UserError as error:
             problems[level] = str(error)
-        except (RuntimeError, AssertionError, ValueError, IndexError, AttributeError, TypeError) as error:
+        except FORWARD_ERRORS as error:
             if network.mean.is_meta:
                 raise
             rows, columns = network.config.input_size

@@ -85,7 +85,7 @@ def _load_torch(path: Path) -> Any:
 
 def _check_file(path: Path) -> None:
     if not path.is_file():
-        raise UserError(f"models: weights.path: {path} is not a file")
+        raise UserError(f"{path} is not a file; expected one of tensors")
 
 
 def _other_objects(path: Path) -> list[str]:
@@ -166,8 +166,11 @@ def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
     """Refuse weights of a training that went astray.
 
     Raises:
-        UserError: a tensor holds NaN or infinity.
+        UserError: a tensor holds NaN or infinity, or does not hold its values one by one.
     """
+    for name, value in tensors.items():
+        if value.is_meta or value.is_quantized or value.layout != torch.strided:
+            raise UserError(f"{path}: {name}: is sparse, quantised or without values; expected plain tensors")
     bad = first_not_finite(tensors)
     if bad is not None:
         raise UserError(f"{path}: {bad}: holds values that are not finite; expected weights of a sound training")
@@ -180,7 +183,7 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: Path, 
         module: gets them.
         tensors: by name.
         path: to be named.
-        same_dtype: dtypes must be equal, too; otherwise values are converted.
+        same_dtype: dtypes must be equal, too; otherwise floating-point values are converted.
 
     Raises:
         UserError: they are others; at most five are named.
@@ -192,12 +195,17 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: Path, 
         f"{name} {_kind(tensors[name])} for {_kind(value)}"
         for name, value in wanted.items()
         if name in tensors
-        and (value.shape != tensors[name].shape or (same_dtype and value.dtype != tensors[name].dtype))
+        and (value.shape != tensors[name].shape or not _takes(value, tensors[name], same_dtype=same_dtype))
     ]
     for what, names in (("lacks", lacking), ("has besides", unknown), ("has", other)):
         if names:
             raise UserError(f"{path}: does not fit the architecture: {what} {_some(names)}")
     module.load_state_dict(dict(tensors))
+
+
+def _takes(own: Tensor, given: Tensor, *, same_dtype: bool) -> bool:
+    """Integers are no weights: those of a quantised network mean nothing without their scales."""
+    return own.dtype == given.dtype if same_dtype else given.is_floating_point() or not own.is_floating_point()
 
 
 def _kind(value: Tensor) -> str:

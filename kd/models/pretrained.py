@@ -11,7 +11,7 @@ import timm
 
 from kd.jobs.errors import UserError
 from kd.models.hub import SECONDS, hub_file, patience, reason, try_network
-from kd.models.weights import PRETRAINED, pretrained_cfg_of, save_tensors
+from kd.models.weights import PRETRAINED, check_pretrained, save_tensors
 
 
 def fetch_pretrained(architecture: str, directory: Path) -> None:
@@ -20,10 +20,7 @@ def fetch_pretrained(architecture: str, directory: Path) -> None:
     Raises:
         UserError: timm has none, or they cannot be had from where they lie, or are damaged.
     """
-    pretrained_cfg = pretrained_cfg_of(architecture)
-    key = f"models: pretrained weights of {architecture}"
-    if pretrained_cfg is None or not (pretrained_cfg.hf_hub_id or pretrained_cfg.url):
-        raise UserError(f"{key}: timm has none; expected `weights: scratch` or a checkpoint")
+    pretrained_cfg = check_pretrained(architecture)
     create = partial(timm.create_model, architecture, pretrained=True)
     try:
         if pretrained_cfg.hf_hub_id:
@@ -32,7 +29,7 @@ def fetch_pretrained(architecture: str, directory: Path) -> None:
             with patience(SECONDS):
                 whole = try_network(pretrained_cfg.url, create)
     except UserError as error:
-        raise UserError(f"{key}: {error}") from error
+        raise UserError(f"models: pretrained weights of {architecture}: {error}") from error
     save_tensors(directory / PRETRAINED, whole.state_dict())
 
 

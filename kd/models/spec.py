@@ -75,7 +75,7 @@ def _plain_architecture(name: str) -> str:
 def _of_the_architecture(kwargs: dict[str, Any]) -> dict[str, Any]:
     for name in kwargs:
         if name in NOT_OF_THE_ARCHITECTURE:
-            raise ValueError(f"{name} is not for you to give, expected arguments of the architecture alone")
+            raise ValueError(f"{name} is given, expected arguments of the architecture alone")
     if kwargs.get("global_pool") == "":
         raise ValueError(
             "global_pool is '', but level L1 is the pooled features; expected a kind of pooling, such as avg"

@@ -100,6 +100,20 @@ def pretrained_cfg_of(architecture: str) -> Any:
         raise UserError(f"models: architecture {architecture}: {error}") from error
 
 
+def check_pretrained(architecture: str) -> Any:
+    """What timm records of an architecture that it has pretrained weights of.
+
+    Raises:
+        UserError: it has none.
+    """
+    found = pretrained_cfg_of(architecture)
+    if found is None or not (found.hf_hub_id or found.url):
+        raise UserError(
+            f"models: {architecture}: timm has no pretrained weights of it; expected `weights: scratch` or a checkpoint"
+        )
+    return found
+
+
 def _input_statistics(model: ModelSpec, statistics: DatasetInfo) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std: the model's, else those the brought weights were trained with, else the dataset's."""
     mean, std = statistics.mean, statistics.std

@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-import pandas as pd
-
 from kd.evaluation.contents import OPTIONAL_FIGURES, is_swept
 from kd.evaluation.figures import (
     accuracy_figure,
@@ -16,6 +14,7 @@ from kd.evaluation.figures import (
     save,
     sensitivity_figure,
 )
+from kd.evaluation.tables import read_table
 from kd.jobs.errors import UserError
 from kd.jobs.lock import writing
 from kd.jobs.run import user_errors
@@ -23,8 +22,6 @@ from kd.plan import Plan
 from kd.stages.tabulate import command_line, plainly_named, plan_of
 
 log = logging.getLogger("kd")
-
-NAMES = {"level": str, "variant": str}
 
 
 def draw_figures(plan: Plan, key: Path, tables_key: Path) -> None:
@@ -43,9 +40,7 @@ def draw_figures(plan: Plan, key: Path, tables_key: Path) -> None:
     with writing(tables):  # nobody replaces them now
         if not tables_key.is_file():
             raise UserError(f"{tables}: are by now those of another run of this experiment; run again")
-        table = pd.read_csv(tables / "summary.csv", dtype=NAMES).fillna(dict.fromkeys(NAMES, ""))
-        costs = pd.read_csv(tables / "cost.csv")
-        caches = pd.read_csv(tables / "cache.csv", dtype={"views": str, "level": str}).fillna({"level": ""})
+        table, costs, caches = (read_table(tables / f"{name}.csv") for name in ("summary", "cost", "cache"))
     title, suffix = config.reports.title, config.reports.format
     drawn = {
         "accuracy": accuracy_figure(table, title, config.reports.selection),

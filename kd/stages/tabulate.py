@@ -20,7 +20,7 @@ from kd.evaluation.beside import beside_paper, readable_beside_paper
 from kd.evaluation.caches import cache_table
 from kd.evaluation.contents import OPTIONAL_TABLES, is_multi_label
 from kd.evaluation.multilabel import metrics_side_by_side, per_class, readable_per_class, readable_side_by_side
-from kd.evaluation.tables import cost, markdown, measurements, primary_metrics, readable, summary
+from kd.evaluation.tables import cost, html_table, literal, markdown, measurements, primary_metrics, readable, summary
 from kd.evaluation.verdict import as_html, as_rst, verdict
 from kd.jobs.files import write_text
 from kd.jobs.handover import handed_over
@@ -68,9 +68,9 @@ def write_tables(plan: Plan, key: Path, configfile: str = "") -> None:
         "front_page.rst": f"{as_rst(told)}\n\n{FRONT_PAGE}",
         "measurements.csv": measured.to_csv(index=False),
         "cost.csv": costs.to_csv(index=False),
-        "cost.html": STYLE + costs.to_html(index=False, na_rep=""),
+        "cost.html": STYLE + html_table(costs),
         "cache.csv": caches.to_csv(index=False),
-        "cache.html": STYLE + caches.to_html(index=False, na_rep=""),
+        "cache.html": STYLE + html_table(caches),
         "run.html": _run_page(plan),
     }
     if is_multi_label(plan):
@@ -94,8 +94,8 @@ def _summary_texts(table: pd.DataFrame, selection: str, told: str) -> dict[str, 
     short = readable(table, selection)
     metrics = " or ".join(dict.fromkeys(primary_metrics(table).values()))
     title = f"test {metrics} in percent, mean ± std over seeds (gain), weights: {selection}"
-    whole = table.to_html(index=False, na_rep="")
-    page = f"{as_html(told)}<p>{title}</p>{short.to_html(index=False)}<p>Gains with their standard errors:</p>{whole}"
+    whole = html_table(table)
+    page = f"{as_html(told)}<p>{title}</p>{html_table(short)}<p>Gains with their standard errors:</p>{whole}"
     return {
         "summary.csv": table.to_csv(index=False),
         "summary.md": "\n\n".join(filter(None, [told, title, markdown(short)])),
@@ -112,7 +112,7 @@ def _multi_label_texts(table: pd.DataFrame, classes: pd.DataFrame, selection: st
     return {
         "multilabel.csv": wide.to_csv(index=False),
         "multilabel.md": f"{title}\n\n{markdown(short)}",
-        "multilabel.html": f"{STYLE}<p>{title}</p>{short.to_html(index=False)}",
+        "multilabel.html": f"{STYLE}<p>{title}</p>{html_table(short)}",
         "per_class.csv": classes.to_csv(index=False),
         "per_class.md": f"{by_class}\n\n{readable_per_class(classes, selection)}",
     }
@@ -136,8 +136,8 @@ def _paper_texts(plan: Plan, table: pd.DataFrame) -> dict[str, str]:
         whole.append(compared.assign(paper_experiment=f"{wanted.paper}: {where}", experiment=experiment))
         title = f"{experiment} on {wanted.dataset} beside {wanted.paper} ({where})"
         table_of_both = readable_beside_paper(compared)
-        short += f"## {title}\n\n{markdown(table_of_both)}\n"
-        page += f"<h3>{html.escape(title)}</h3>{table_of_both.to_html(index=False)}"
+        short += f"## {literal(title)}\n\n{markdown(table_of_both)}\n"
+        page += f"<h3>{html.escape(title)}</h3>{html_table(table_of_both)}"
     return {"papers.csv": pd.concat(whole).to_csv(index=False), "papers.md": short, "papers.html": page}
 
 

@@ -6,10 +6,12 @@ import csv
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -24,6 +26,7 @@ from kd.jobs.progress import Progress
 from kd.jobs.stopping import Stopped, not_postponed, postponed, stop_if_requested, stop_requested
 from kd.streams import torch_seed
 from kd.training.devices import share_statistics
+from kd.training.metrics import NotFiniteError
 from kd.training.optimisation import make_optimizer, make_schedule
 from kd.training.recipe import Recipe
 from kd.training.watch import DivergedError, Watch
@@ -39,6 +42,7 @@ HISTORY = "history.csv"
 EVENTS = ".events"
 
 State = dict[str, Tensor]
+ItemT = TypeVar("ItemT")
 log = logging.getLogger("kd")
 
 
@@ -185,15 +189,15 @@ class _Training:
         state, begun = self.state, time.monotonic() - self.state.seconds
         shown = {"epoch": epoch, **_figures(state.history[-1])} if epoch else {}
         self.module.train()
-        batches = self.task.batches(epoch, len(state.losses))
-        for step in range(len(state.losses), self.task.steps):
-            self._step(batches, epoch, step)
-            state.seconds = time.monotonic() - begun
-            self.progress.step(figures=shown)
-            self._pause(epoch, step)
+        with closing(_ahead(self.task.batches(epoch, len(state.losses)), self.fabric.device)) as batches:
+            for step in range(len(state.losses), self.task.steps):
+                self._step(batches, epoch, step)
+                state.seconds = time.monotonic() - begun
+                self.progress.step(figures=shown)
+                self._pause(epoch, step)
         self._agree(epoch)
         loss = sum(state.losses) / len(state.losses)
-        score = self._validate()
+        score = self._validate(epoch)
         seconds = time.monotonic() - begun
         state.history.append({"epoch": epoch, "loss": loss, f"val_{self.task.metric}": score, "seconds": seconds})
         if score > state.best:
@@ -232,8 +236,8 @@ class _Training:
     def _pause(self, epoch: int, step: int) -> None:
         """Stop or write a checkpoint, if it is time; several processes do so at the same step, and together."""
         due = time.monotonic() - self._saved > max(CHECKPOINT_EVERY_SECONDS, self._save_seconds / CHECKPOINT_COST)
-        several = self.fabric.world_size > 1
-        if (step + 1) % AGREE_EVERY_STEPS == 0 if several else due or stop_requested():
+        together = (step + 1) % AGREE_EVERY_STEPS == 0 or step + 1 == self.task.steps
+        if together if self.fabric.world_size > 1 else due or stop_requested():
             stop, save = self._agree(epoch, stop_requested(), due and self.fabric.is_global_zero)
             stop_if_requested()
             if stop:
@@ -247,22 +251,27 @@ class _Training:
             losses, raised = self.watch.agree(len(self.state.losses), *flags)
         except DivergedError as error:
             self._end_follower()
-            recipe, problem = self.recipe, error.problem
-            kept = f"; {self.checkpoint} is from before" if self.checkpoint.is_file() else ""
-            raise UserError(
-                f"{problem.text} at epoch {epoch}, step {problem.step}: training diverged; lower recipe lr"
-                f" ({recipe.lr:g}), set clip_grad, or use another precision than {recipe.precision}{kept}"
-            ) from None
+            raise self._diverged(error, epoch, error.problem.step) from None
         self.state.losses += losses
         return raised
 
-    def _validate(self) -> float:
+    def _diverged(self, what: Exception, epoch: int, step: int) -> UserError:
+        kept = f"; {self.checkpoint} is from before" if self.checkpoint.is_file() else ""
+        return UserError(
+            f"{what} at epoch {epoch}, step {step}: training diverged; lower recipe lr ({self.recipe.lr:g}), set"
+            f" clip_grad, or use another precision than {self.recipe.precision}{kept}"
+        )
+
+    def _validate(self, epoch: int) -> float:
         """Score of what is trained, measured by the first process; if that ends there, all end."""
-        score, failure = -1.0, None
+        score = -1.0
+        failure: UserError | Stopped | None = None
         if self.fabric.is_global_zero:
             try:
                 with not_postponed():
                     score = self.task.validate(self.trained)
+            except NotFiniteError as error:
+                failure = self._diverged(error, epoch, self.task.steps - 1)
             except (UserError, Stopped) as error:
                 failure = error
         ended = torch.tensor(float(failure is not None), device=self.fabric.device)
@@ -299,6 +308,20 @@ class _Training:
         if self.ema is not None:
             self.ema.module.load_state_dict(content["ema"])
         self.state = Fit(**content["fit"])
+
+
+def _ahead(items: Iterator[ItemT], device: torch.device) -> Generator[ItemT]:
+    """The same items, each made in a thread while the one before is trained on: policies take their time on the CPU."""
+
+    def begin() -> None:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+
+    with ThreadPoolExecutor(1, initializer=begin) as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
 
 
 def _event_writer(directory: Path) -> SummaryWriter:

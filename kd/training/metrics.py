@@ -18,6 +18,11 @@ from kd.jobs.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
+
+class NotFiniteError(UserError):
+    """Predictions of which nothing can be measured."""
+
+
 PRIMARY: dict[Task, str] = {"single_label": "acc@1", "multi_label": "mAP"}
 """What epochs are selected by, and what figures show."""
 VAL = "val_"
@@ -36,7 +41,7 @@ def measure(task: Task, logits: Tensor, labels: Tensor, whose: str = "a network"
         whose: network and samples, for the error.
 
     Raises:
-        UserError: logits are not finite; ranked, they would give numbers that mean nothing.
+        NotFiniteError: logits are not finite; ranked, they would give numbers that mean nothing.
     """
     _check_finite(logits, whose)
     if task == "single_label":
@@ -56,7 +61,7 @@ def primary(task: Task, logits: Tensor, labels: Tensor, whose: str = "a network"
 def _check_finite(logits: Tensor, whose: str) -> None:
     bad = int((~logits.isfinite()).any(dim=1).sum())
     if bad:
-        raise UserError(f"logits of {whose} are not finite for {bad} of {len(logits)} samples: nothing can be measured")
+        raise NotFiniteError(f"logits of {whose} are not finite for {bad} of {len(logits)} samples")
 
 
 def metric_rows(

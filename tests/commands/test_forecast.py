@@ -202,7 +202,13 @@ def test_size__on_disk_is_in_whole_blocks() -> None:
 def test_measuring__falls_back_to_the_cpu(tiny: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some architectures look at values while they are built."""
     model = load_config(tiny).models["resnet"].model_dump(mode="json")
-    dataset = {"name": "digits", "classes": ["0", "1"], "image_size": [32, 32], "resize": "squash"}
+    dataset = {
+        "name": "digits",
+        "classes": ["0", "1"],
+        "image_size": [32, 32],
+        "resize": "squash",
+        "ground": [255, 255, 255],
+    }
     measured = networks.measure_network(model, [dataset])
     build = networks._build
     devices = []

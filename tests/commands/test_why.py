@@ -136,7 +136,7 @@ def test_command__why_from_a_shell(config: Tiny) -> None:
     command[-1] = "nowhere.yaml"
     failed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert failed.returncode == 1
-    assert failed.stderr == "error: --configfile: nowhere.yaml: no such file\n"
+    assert failed.stderr == "error: nowhere.yaml: cannot be read (No such file or directory)\n"
 
 
 def test_plan_of__refuses_what_is_no_config(tmp_path: Any) -> None:

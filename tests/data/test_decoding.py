@@ -80,7 +80,7 @@ def test_opaque__mixes_what_is_half_transparent_and_does_not_count_what_hides_no
 
 def test_opaque__brings_sixteen_bits_to_eight_and_says_so(tmp_path: Path) -> None:
     values = np.array([[0, 16000, 32000, 65535]], dtype=np.uint16)
-    for name in ("deep.png", "deep.tif"):
+    for name in ("deep.png", "deep.tif", "deep.jp2", "deep.pgm"):
         Image.fromarray(values).save(tmp_path / name)
         image, changes = opaque(open_image(tmp_path / name), WHITE)
         assert np.asarray(image).tolist() == [[0, 62, 125, 255]]

@@ -130,6 +130,40 @@ def test_missing_images(tmp_path: Path, name: str) -> None:
 
 
 @every_source
+def test_missing_images__links_to_nothing_and_folders_are_missing(tmp_path: Path, name: str) -> None:
+    options = SOURCES[name](tmp_path, CONTENT)
+    nowhere, itself, folder = (
+        next(path for path in tmp_path.rglob(f"*{number}.*") if path.suffix != ".xml")
+        for number in ("000007", "000009", "000001")
+    )
+    for path in (nowhere, itself, folder):
+        path.unlink()
+    nowhere.symlink_to(tmp_path / "nowhere.png")
+    itself.symlink_to(itself)
+    folder.mkdir()
+    with pytest.raises(
+        UserError, match=r"000007\.\w+: no such image file \(3 of 5 are missing\).*missing_images: skip"
+    ):
+        load_source(name).read(options)
+    samples, line = said(name, options.model_copy(update={"missing_images": "skip"}))
+    assert line == "missing images skipped: 3"
+    assert len(samples) == 2
+
+
+@every_source
+def test_lists__may_begin_with_a_byte_order_mark(tmp_path: Path, name: str) -> None:
+    options = SOURCES[name](tmp_path, CONTENT)
+    before = load_source(name).read(options).samples
+    for path in tmp_path.rglob("*.*"):
+        if path.suffix in (".txt", ".json", ".csv", ".xml"):
+            path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    after = load_source(name).read(options).samples
+    assert [(each.id, each.labels, each.split) for each in after] == [
+        (each.id, each.labels, each.split) for each in before
+    ]
+
+
+@every_source
 def test_unknown_labels(tmp_path: Path, name: str) -> None:
     options = SOURCES[name](tmp_path, content_with("000007", ("dog", "unicorn")))
     with pytest.raises(UserError, match=r"label '(unicorn|-1130179).*' is not one of the \d+ classes .*: ignore"):
@@ -194,8 +228,14 @@ def test_read_lines__numbers_them_from_1(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("one\n\ntwo\n")
     with pytest.raises(UserError, match="line 2: is empty"):
         read_lines(tmp_path / "list.txt")
-    (tmp_path / "list.txt").write_bytes(b"\xff")
-    with pytest.raises(UserError, match="is not text in UTF-8"):
+    (tmp_path / "list.txt").write_text("\ufeff\u00a0one\u200b\r two\u3000\n\u00a0\n")
+    assert read_lines(tmp_path / "list.txt") == [(1, "one"), (2, "two")]
+    for text in ("one".encode("utf-16"), b"one\n\0"):
+        (tmp_path / "list.txt").write_bytes(text)
+        with pytest.raises(UserError, match=r"list.txt: holds NUL bytes.*save it as UTF-8"):
+            read_lines(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_bytes(b"one\n\xff")
+    with pytest.raises(UserError, match=r"list.txt, line 2: is not text in UTF-8"):
         read_lines(tmp_path / "list.txt")
     with pytest.raises(UserError, match=r"source.root: .*none.txt: cannot be read \(No such file"):
         read_lines(tmp_path / "none.txt")

@@ -84,7 +84,10 @@ def test_image_folder__mistakes(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(UserError, match="holds no class folders"):
         image_folder.fingerprint(image_folder.Options(root=tmp_path / "empty"))
     (folder / "fox").mkdir()
-    with pytest.raises(UserError, match=r"class folder .*fox holds no images"):
+    (folder / "fox" / "photo.heic").touch()
+    with pytest.raises(
+        UserError, match=r"class folder .*fox holds no images; .*; .* by their names left out \(.heic\)"
+    ):
         image_folder.fingerprint(image_folder.Options(root=folder))
 
 

@@ -57,8 +57,8 @@ def test_assign_splits__asks_for_no_more_than_there_is() -> None:
 
 def test_assign_splits__says_what_to_do_where_a_split_would_be_empty() -> None:
     for options, said in (
-        (SplitOptions(), r"split.test: the default, 0.15 of 3 images is none; say a count of at least 1 or a larger"),
-        (SplitOptions(test=1, val=0.1), r"split.val: 0.1 of 2 images is none; say a count"),
+        (SplitOptions(), r"split.test: the default, 0.15, of 3 images is none; say a count, or a larger"),
+        (SplitOptions(test=1, val=0.1), r"split.val: 0.1 of 3 images is none; say a count"),
         (SplitOptions(test=4), r"split.test: 4 asks for 4 images, 3 are there to draw from; say fewer"),
     ):
         with pytest.raises(UserError, match=said):

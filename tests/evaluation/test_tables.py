@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,10 +13,13 @@ from kd.evaluation.tables import (
     ROW_ORDER,
     SUMMARY_COLUMNS,
     headline,
+    html_table,
+    literal,
     markdown,
     measurements,
     option_and_value,
     primary_metrics,
+    read_table,
     readable,
     row_order,
     summary,
@@ -144,3 +149,34 @@ def test_measurements__are_of_networks_not_of_classes() -> None:
     measured = measurements(results.rows, results.read)
     assert "AP" not in set(measured["metric"])
     assert len(measured) == 2 * 6
+
+
+ODD = ["a|b", "<b>", "a_b", "_x_", "*", "$1_to_$5", "&amp;", "[x](y)", "`", "\\", "~~x~~"]
+
+
+def test_markdown__names_are_no_markup() -> None:
+    lines = markdown(pd.DataFrame({"a|b": ["x"], "c\nd": ["y \r\n z"]})).splitlines()
+    assert lines == ["| a\\|b | c d |", "| --- | --- |", "| x | y z |"]
+    assert markdown(pd.DataFrame({"name": ["single_dataset_kd", "80.0 ± 1.0 (+0.5)"]})).count("\\") == 0
+    for name in ODD:
+        shown = literal(name)
+        assert re.sub(r"\\(.)", r"\1", shown) == name  # as Markdown shows it
+        assert not re.search(r"(?<!\\)[<*`|\[~$&]", shown.replace("\\\\", ""))
+    assert literal("_x_") == r"\_x\_"
+
+
+def test_html_table__names_are_no_markup_and_are_not_cut() -> None:
+    long = "what differs " * 40
+    page = html_table(pd.DataFrame({"<i>": ["<b>&amp;", long, None]}))
+    assert all(text in page for text in ("&lt;i&gt;", "&lt;b&gt;&amp;amp;", long.strip(), "<td></td>"))
+
+
+@pytest.mark.parametrize("name", ["007", "NA", "null", "nan", "1e5", "True", "2024-01-01", "a,b", 'a"b', "a\nb", " a "])
+def test_read_table__names_are_as_they_were_written(tmp_path: Path, name: str) -> None:
+    results = Results()
+    results.add("vanilla", single_label("d", 50.0), experiment=name)
+    written = summary(measurements(results.rows, results.read), ["d"])
+    written.to_csv(tmp_path / "summary.csv", index=False)
+    table = read_table(tmp_path / "summary.csv")
+    pd.testing.assert_frame_equal(table, written, check_dtype=False)
+    assert table["std"].isna().all()

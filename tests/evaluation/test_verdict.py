@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Callable
 from typing import Any
 
+import jinja2
 import pytest
+from docutils.core import publish_parts
 
 from kd.config import load_config
-from kd.evaluation.tables import measurements, paired_gain
-from kd.evaluation.verdict import verdict
+from kd.evaluation.tables import literal, measurements, paired_gain
+from kd.evaluation.verdict import as_html, as_rst, verdict
 from kd.jobs.job import Job
 from kd.plan import Plan
 
@@ -100,3 +104,17 @@ def test_paired_gain__is_over_the_seeds_that_both_have() -> None:
     assert gain.se == pytest.approx(1)
     assert gain.p == pytest.approx(0.2048, abs=1e-4)  # t = 3 with one degree of freedom
     assert paired_gain({0: 2.0, 1: 3.0}, {0: 1.0, 1: 2.0}).p == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["$1_to_$5", "a_b", "_x_", "<b>&amp;", "**", "`a`", "|x|", "{{ x }}", "{% x", "{# x", "\\", "[x]_", "x\\*y"]
+)
+def test_verdict__shows_names_as_they_are(name: str) -> None:
+    text = f"**digits ({literal(name)})**, 60 training images: take `student` L2."
+    page = as_html(text)
+    assert page.count("<b>") == page.count("<code>") == 1
+    template = jinja2.Environment(autoescape=False).from_string(as_rst(text)).render()  # as Snakemake does
+    rst = publish_parts(template, writer="html5", settings_overrides={"report_level": 2, "halt_level": 2})["body"]
+    for shown in (page, rst):
+        words = html.unescape(re.sub(r"<[^>]+>", "", shown)).strip()
+        assert words == f"digits ({name}), 60 training images: take student L2."

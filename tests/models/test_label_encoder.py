@@ -207,7 +207,7 @@ def test_network__logits_are_those_of_the_last_map_alone() -> None:
 
 def test_measure_network__an_encoder_needs_a_map_of_all_features() -> None:
     model = {"architecture": "crossvit_tiny_240", "label_encoder": OPTIONS.model_dump(), "input_size": (240, 240)}
-    dataset = {"name": "a", "classes": ["x"], "image_size": [32, 32], "resize": "squash"}
+    dataset = {"name": "a", "classes": ["x"], "image_size": [32, 32], "resize": "squash", "ground": [255, 255, 255]}
     message = r"^models: crossvit_tiny_240: level L2: the last map of timm's CrossVit holds only 192 of its 288"
     with pytest.raises(UserError, match=message):
         measure_network(model, [dataset])

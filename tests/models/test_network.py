@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import math
 from typing import Any
 
 import pytest
 import timm
 import torch
 
+from kd.config import load_config
+from kd.forecast.networks import measure_network
 from kd.jobs.errors import UserError
 from kd.models.network import Network, resample, tap_shapes
 from kd.models.spec import NetworkConfig
@@ -71,6 +75,8 @@ def test_tap_shapes__follow_the_levels_of_the_paper(
         ("test_byobnet", {}),
         ("test_vit", {"img_size": (32, 32)}),
         ("swin_tiny_patch4_window7_224", SWIN | {"img_size": (32, 32)}),
+        ("hiera_tiny_224", {"img_size": (32, 32)}),  # would stop at the last tap
+        ("sam2_hiera_tiny", {}),
     ],
 )
 def test_forward__says_the_same_whatever_is_tapped(architecture: str, kwargs: dict[str, Any]) -> None:
@@ -78,6 +84,10 @@ def test_forward__says_the_same_whatever_is_tapped(architecture: str, kwargs: di
     images = torch.rand(4, 3, 32, 32)
     with torch.no_grad():
         plain, tapped = model(images), model(images, ("L2", "L3", "L4"))
+        for level in ("L3", "L4"):
+            alone = model(images, (level,))
+            torch.testing.assert_close(plain.vector, alone.vector)
+            torch.testing.assert_close(alone.maps[level], tapped.maps[level])
     torch.testing.assert_close(plain.vector, tapped.vector)
     assert plain.vector.shape == (4, 11)
     assert {name: tuple(each.shape) for name, each in plain.logits.items()} == {"a": (4, 3), "b": (4, 5)}
@@ -151,6 +161,68 @@ def test_network__unknown_architecture_is_a_user_error() -> None:
         network("resnet_of_dreams")
     with pytest.raises(UserError, match="no_such_argument"):
         network("test_resnet", no_such_argument=1)
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"features_only": True},
+        {"num_classes": 5},
+        {"num_classes": None},
+        {"pretrained": True},
+        {"pretrained_cfg": {"url": "http://127.0.0.1:9/weights.pth"}},
+        {"pretrained_cfg_overlay": {"file": "weights.pth"}},
+        {"checkpoint_path": "weights.pth"},
+        {"cache_dir": "cache"},
+        {"in_chans": 1},
+        {"in_chans": 3},
+        {"global_pool": ""},
+        {"out_indices": [1, 2]},
+        {"device": "cuda"},
+        {"drop_rate": math.inf},
+        {"drop_rate": dt.date(2026, 1, 1)},
+    ],
+    ids=str,
+)
+def test_config__arguments_that_are_not_of_the_architecture(tiny: dict[str, Any], kwargs: dict[str, Any]) -> None:
+    tiny["models"]["resnet"]["kwargs"] = kwargs
+    with pytest.raises(UserError, match=r"^config: models\.resnet\.kwargs: .*expected.*; given: ") as error:
+        load_config(tiny)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["hf-hub:timm/resnet18.a1_in1k", "local-dir:/data", "timm/resnet18", "", "../resnet18"]
+)
+def test_config__architectures_that_lie_elsewhere(tiny: dict[str, Any], name: str) -> None:
+    tiny["models"]["resnet"]["architecture"] = name
+    with pytest.raises(UserError, match=r"^config: models\.resnet\.architecture: expected the name of a timm model"):
+        load_config(tiny)
+
+
+DATASET = {"name": "a", "classes": ["x", "y"], "image_size": [32, 32], "resize": "squash", "ground": [255, 255, 255]}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kwargs"),
+    [
+        ("test_resnet", {"depth": 3}),
+        ("test_resnet", {"drop_rate": "much"}),
+        ("test_resnet", {"drop_rate": 7}),
+        ("test_resnet", {"act_layer": "no_such_activation"}),
+        ("test_resnet", {"global_pool": "no_such_pooling"}),
+        ("test_resnet", {"output_stride": 5}),
+        ("test_byobnet", {"fixed_input_size": True}),
+        ("test_efficientnet", {"channel_multiplier": "x"}),
+        ("vit_tiny_patch16_224", {"img_size": 64}),  # other than the images
+        ("test_vit", {"patch_size": 0}),
+        ("test_convnext", {"dims": [8]}),
+    ],
+)
+def test_measure_network__arguments_that_timm_refuses(architecture: str, kwargs: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"^models\.kwargs: ") as error:
+        measure_network({"architecture": architecture, "kwargs": kwargs}, [DATASET])
+    assert "\n" not in str(error.value)
 
 
 def test_resample__averages_down_and_keeps_constants() -> None:

@@ -13,6 +13,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save
 
+from kd.forecast.networks import measure_weights
 from kd.jobs.errors import UserError
 from kd.models import hub as hub_module
 from kd.models.hub import check_network
@@ -157,9 +158,11 @@ def test_fetch_pretrained__without_weights_one_line_says_so_at_once(
     assert not (tmp_path / PRETRAINED).exists()
 
 
-def test_fetch_pretrained__of_what_timm_has_no_weights(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="pretrained weights of regnetz_b16_evos: timm has none; expected"):
-        fetch_pretrained("regnetz_b16_evos", tmp_path)
+def test_pretrained__of_what_timm_has_no_weights_is_refused_before_any_job(tmp_path: Path) -> None:
+    message = "models: regnetz_b16_evos: timm has no pretrained weights of it; expected"
+    for ask_for in (measure_weights, lambda name: fetch_pretrained(name, tmp_path)):
+        with pytest.raises(UserError, match=message):
+            ask_for("regnetz_b16_evos")
 
 
 CONFIG: dict[str, Any] = {
@@ -196,7 +199,7 @@ def test_workflow__from_pretrained_weights_to_the_table_and_offline_ever_after(
     made = snakemake(tmp_path, *profile, "tables")
     assert made.returncode == 0, made.stdout
     assert "fetch_weights" not in jobs(made.stdout)
-    assert len((tmp_path / "results/tables/summary.csv").read_text().splitlines()) > 2
+    assert len((tmp_path / "results/experiments/pretrained/tables/summary.csv").read_text().splitlines()) > 2
     for stage in ("train_teacher", "distill_student"):
         (network,) = (tmp_path / "results" / stage).glob("*/*/network.json")
         ended = load_network(network.parent).backbone.state_dict()

@@ -21,4 +21,4 @@ fi
 trap '"$here/single-node.sh" down "$scratch"; rm -rf "$scratch"' EXIT
 "$here/single-node.sh" up "$scratch"
 cd "$here/../.."
-"${PYTHON:-python}" -m pytest -m slurm --numprocesses 4 --dist load tests/slurm
+"${PYTHON:-python}" -m pytest -m slurm --numprocesses 4 --dist load tests/slurm tests/test_benchmarks.py

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import os
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,7 +15,6 @@ from lightning_fabric import Fabric
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from kd.jobs.environment import give_devices
 from kd.jobs.errors import UserError
 from kd.models.finite import first_not_finite
 from kd.models.weights import save_tensors
@@ -27,10 +22,12 @@ from kd.training import loop
 from kd.training.classification import Classification
 from kd.training.devices import make_fabric
 from kd.training.loop import CHECKPOINT, HISTORY, fit
+from kd.training.metrics import primary
 from kd.training.recipe import Recipe
 from kd.training.supervised import train_network
 from kd.training.watch import Watch
 from tests.training.chain import MODEL, RECIPE, folder
+from tests.training.pair import in_two_processes
 
 EPOCHS, STEPS = 2, 12
 LAST = (EPOCHS - 1, STEPS - 1)
@@ -67,6 +64,7 @@ FAULTS = [
     ),
     Fault("huge", 1, LAST, "state of the optimizer for weight 2.weight (exp_avg_sq) is not finite at epoch 1", {}),
     Fault("validate", 0, (0, 0), "val cannot be measured", {}),
+    Fault("logits", 0, (0, 0), "logits of the toy are not finite for 2 of 2 samples at epoch 0, step 11: training", {}),
     Fault("none", 0, (0, 0), "", {"ema": 0.9, "clip_grad": 1.0}),
 ]
 PARAMETRIZED = pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
@@ -118,6 +116,8 @@ class Toy:
     def validate(self, module: nn.Module) -> float:  # noqa: ARG002
         if self.fault.kind == "validate":
             raise UserError("val cannot be measured")
+        if self.fault.kind == "logits":
+            primary("single_label", torch.full((2, 3), torch.inf), torch.tensor([0, 1]), "the toy")
         return 50.0
 
 
@@ -163,36 +163,19 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(loop, "ModelEmaV3", _SpoiltAverage)
 
 
-def _work(rank: int, port: int, directory: Path) -> None:
-    """One of two processes, which train with one fault after another."""
-    os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    give_devices(2, 1)
-    torch.set_num_threads(1)
-    hurry(pytest.MonkeyPatch())
-    fabric = make_fabric("32", training=True)
-    found = {fault.name: train(fabric, fault, directory / fault.name) for fault in FAULTS}
-    backend = torch.distributed.group.WORLD._get_backend(torch.device("cpu"))  # type: ignore[union-attr]
-    found["wait"] = {"seconds": backend.options._timeout.total_seconds()}
-    (directory / f"{rank}.json").write_text(json.dumps(found))
-    os._exit(0)
-
-
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, dict[str, Any]]]]:
-    """What came of all faults in two processes, and where; forked, since importing torch twice takes long."""
-    torch.set_num_threads(1)
+    """What came of all faults in two processes, and where."""
     directory = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=_work, args=(rank, port, directory)) for rank in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(timeout=120)
-        process.kill()
-    return directory, [json.loads((directory / f"{rank}.json").read_text()) for rank in range(2)]
+
+    def work() -> dict[str, dict[str, Any]]:
+        hurry(pytest.MonkeyPatch())
+        fabric = make_fabric("32", training=True)
+        found = {fault.name: train(fabric, fault, directory / fault.name) for fault in FAULTS}
+        backend = torch.distributed.group.WORLD._get_backend(torch.device("cpu"))  # type: ignore[union-attr]
+        return found | {"wait": {"seconds": backend.options._timeout.total_seconds()}}
+
+    return directory, in_two_processes(directory, work)
 
 
 def check(fault: Fault, found: dict[str, Any], directory: Path) -> None:
@@ -209,6 +192,8 @@ def check(fault: Fault, found: dict[str, Any], directory: Path) -> None:
         flat = {f"{place}.{name}": each for place in ("module", "ema") for name, each in (content[place] or {}).items()}
         assert first_not_finite(flat) is None
         assert fault.kind == "validate" or str(kept) in found["said"]
+        if fault.kind in {"validate", "logits"}:
+            assert len(content["fit"]["losses"]) == STEPS  # the end of an epoch is a time for checkpoints, too
     else:
         assert fault.when < (0, 8)
 

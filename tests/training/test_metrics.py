@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
 from kd.data.options import Task
+from kd.jobs.errors import UserError
 from kd.training.metrics import (
     MULTI_LABEL_METRICS,
     PRIMARY,
@@ -217,3 +218,16 @@ def test_metric_rows__of_a_single_label_dataset() -> None:
         {"dataset": "digits", "selection": "last", "metric": "acc@1", "value": 50.0},
         {"dataset": "digits", "selection": "last", "metric": "acc@5", "value": 100.0},
     ]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("task", list(PRIMARY))
+def test_measure__refuses_logits_that_are_not_finite(task: Task, value: float) -> None:
+    logits = torch.zeros(4, 3)
+    logits[2, 1] = value
+    labels = torch.tensor([0, 1, 2, 1]) if task == "single_label" else torch.eye(4, 3, dtype=torch.uint8)
+    for function in (measure, primary):
+        with pytest.raises(UserError, match="logits of the student on cats are not finite for 1 of 4 samples"):
+            function(task, logits, labels, "the student on cats")
+    with pytest.raises(UserError, match=r"logits of the network \(last\) on test of cats are not finite"):
+        metric_rows(task, "cats", "last", ("a", "b", "c"), logits, labels)

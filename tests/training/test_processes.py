@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ from kd.plan import Plan
 from kd.training import devices
 from kd.training.loop import CHECKPOINT
 from tests.conftest import make
+from tests.training.pair import in_two_processes
 
 # SGD without batch norm and dropout: Adam would turn rounding into steps, and the others depend on the parts.
 NETWORK = {
@@ -115,13 +117,17 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return config
 
 
+def trainings(config: dict[str, Any]) -> dict[str, Job]:
+    """A job of each kind of training."""
+    jobs = [job for job in Plan(load_config(config)).jobs.values() if job.stage in TRAININGS]
+    return {name: next(job for job in jobs if job.name.split("-")[0] == name) for name in WEIGHTS}
+
+
 @pytest.fixture
 def undone(alone: dict[str, Any], tmp_path: Path) -> dict[str, Job]:
     """A job of each kind of training, to be done again on a copy of the results."""
     shutil.copytree(alone["results"], tmp_path / "results")
-    plan = Plan(load_config(alone | {"results": str(tmp_path / "results")}))
-    trainings = [job for job in plan.jobs.values() if job.stage in TRAININGS]
-    return {name: next(job for job in trainings if job.name.split("-")[0] == name) for name in WEIGHTS}
+    return trainings(alone | {"results": str(tmp_path / "results")})
 
 
 def start(job: Job) -> subprocess.Popen[str]:
@@ -136,18 +142,43 @@ def start(job: Job) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("name", list(WEIGHTS))
-def test_two_processes__weights_of_one(undone: dict[str, Job], name: str) -> None:
-    job = undone[name]
-    before = load_file(job.directory / WEIGHTS[name])
+def check_weights(before: Path, after: Path) -> None:
+    one, other = load_file(before), load_file(after)
+    for tensor, value in one.items():
+        assert (other[tensor] - value).norm() <= 1e-5 * value.norm() + 1e-9, tensor  # some are as good as 0
+
+
+def test_two_processes__started_by_a_command_make_the_weights_of_one(undone: dict[str, Job], tmp_path: Path) -> None:
+    job, file = undone["digits"], WEIGHTS["digits"]
+    shutil.copy(job.directory / file, tmp_path / file)
     shutil.rmtree(job.directory)
     process = start(job)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output
     assert output.count("done in") == 1  # one of them writes
-    after = load_file(job.directory / WEIGHTS[name])
-    for tensor, value in before.items():
-        assert (after[tensor] - value).norm() <= 1e-5 * value.norm() + 1e-9, tensor  # some are as good as 0
+    check_weights(tmp_path / file, job.directory / file)
+
+
+@pytest.fixture(scope="module")
+def again(alone: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Directories of the trainings that two processes made."""
+    results = shutil.copytree(alone["results"], tmp_path_factory.mktemp("again") / "results")
+    jobs = trainings(alone | {"results": str(results)})
+    for job in jobs.values():
+        shutil.rmtree(job.directory)
+
+    def work() -> None:
+        for job in jobs.values():
+            with suppress(SystemExit):  # so the second one ends a training
+                make(job)
+
+    in_two_processes(results, work)
+    return {name: job.directory for name, job in jobs.items()}
+
+
+@pytest.mark.parametrize("name", list(WEIGHTS))
+def test_two_processes__weights_of_one(alone: dict[str, Any], again: dict[str, Path], name: str) -> None:
+    check_weights(trainings(alone)[name].directory / WEIGHTS[name], again[name] / WEIGHTS[name])
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from kd.training.targets import NoTargets
 from tests.training.chain import MODEL, RECIPE, SHAKE, embedding_spec, folder, joint, student
 
 Drawn = Callable[[], set[tuple[str, int, str, int]]]
+SEED = 2**64 - 1  # the largest
 ONCE = RECIPE.model_copy(update={"epochs": 1})
 
 
@@ -61,16 +62,16 @@ def test_views__that_are_cached_are_those_that_students_see(
 def test_views__of_live_teachers_are_those_that_students_see(
     tmp_path: Path, dataset: Path, teachers: dict[str, Path], drawn: Drawn
 ) -> None:
-    embeddings = live.live_embeddings([teachers["digits"]], "L1", CacheOptions(), SHAKE, 0)
-    fused = joint(tmp_path / "joint", [dataset], [], "L1", embeddings=embeddings, recipe=ONCE)
+    embeddings = live.live_embeddings([teachers["digits"]], "L1", CacheOptions(), SHAKE, SEED)
+    fused = joint(tmp_path / "joint", [dataset], [], "L1", embeddings=embeddings, recipe=ONCE, seed=SEED)
     names = mlfd.Method().needs("L1").names()
 
     def make(_split: Any, fabric: Any, _memory: Any) -> live.LiveTargets:
         networks = live.LiveTeachers([teachers["digits"]], ("L1",), "digits", CacheOptions(), fabric)
         return live.LiveTargets(networks, names, fused, fabric)
 
-    student(tmp_path / "student", dataset, make, names, views=None, recipe=ONCE)
-    assert drawn() == {("shared", 0, "digits", 0)}
+    student(tmp_path / "student", dataset, make, names, views=None, recipe=ONCE, seed=SEED)
+    assert drawn() == {("shared", SEED, "digits", 0)}
 
 
 @pytest.mark.parametrize(

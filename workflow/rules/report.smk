@@ -1,5 +1,5 @@
 # Begins with the verdict on the run, so it is written with the tables.
-report: str(PLAN.folder / "tables" / "front_page.rst")
+report: str((PLAN.folder / "tables" / "front_page.rst").absolute())
 
 
 localrules:

@@ -12,7 +12,9 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -190,32 +192,36 @@ def _hides_quote(whole: str, field: str) -> bool:
 
 def _check_header(options: Options, columns: Row) -> None:
     label_columns = _label_columns(options, columns)
+    if label_columns == []:
+        raise UserError(f"{options.csv}: has no column of a class; its columns are {some(columns)}")
     needed = [options.path_column, *([options.label_column] if label_columns is None else label_columns)]
+    counts = Counter(columns)
     for column in dict.fromkeys([*needed, options.split_column]):
         if not column:
             raise UserError(f"{options.csv}: column {columns.index('') + 1} has no name; expected that of a class")
-        if column not in columns and column != options.split_column:
+        if not counts[column] and column != options.split_column:
             raise UserError(f"{options.csv}: has no column {column!r}; its columns are {some(columns)}")
-        if columns.count(column) > 1:
-            raise UserError(f"{options.csv}: has {columns.count(column)} columns {column!r}, expected one")
+        if counts[column] > 1:
+            raise UserError(f"{options.csv}: has {counts[column]} columns {column!r}, expected one")
 
 
 def _listed(options: Options, columns: Row, records: Iterator[tuple[int, Row]]) -> Iterator[Listed]:
     """Each row, checked."""
     label_columns = _label_columns(options, columns)
-    path_at = columns.index(options.path_column)
-    split_at = columns.index(options.split_column) if options.split_column in columns else None
-    labels_at = [columns.index(name) for name in label_columns or [options.label_column]]
+    number = {column: at for at, column in enumerate(columns)}
+    path_at, split_at = number[options.path_column], number.get(options.split_column)
+    labels_at = [number[name] for name in label_columns or [options.label_column]]
+    root, split_named = _root(options), cache(split_of)
     for line, row in records:
         place = f"{options.csv}, line {line}"
         if not row[path_at]:
             raise UserError(f"{place}: column {options.path_column!r} is empty")
-        split = None if split_at is None else split_of(row[split_at])
+        split = None if split_at is None else split_named(row[split_at])
         if split_at is not None and split is None:
             raise UserError(f"{place}: split is {row[split_at]!r}, expected one of {list(SPLITS)}")
         cells = [row[at] for at in labels_at]
         labels = _names(options, place, cells[0]) if label_columns is None else _marked(place, label_columns, cells)
-        yield Listed(row[path_at], _root(options) / row[path_at], labels, split, place)
+        yield Listed(row[path_at], root / row[path_at], labels, split, place)
 
 
 def _marked(place: str, columns: list[str], cells: list[str]) -> tuple[str, ...]:

@@ -89,7 +89,10 @@ def _images(options: Options) -> tuple[list[ImageFile], dict[str, int]]:
             filled.add(folder)
     empty = sorted(classes - filled)
     if empty:
-        raise UserError(f"source.root: class folder {shown}/{readable(empty[0])} holds no images; remove it or fill it")
+        said = "".join(f"; {what}: {count}" for what, count in found.notes.items())
+        raise UserError(
+            f"source.root: class folder {shown}/{readable(empty[0])} holds no images; remove it or fill it{said}"
+        )
     outside = len(found.files) - len(images)
     return images, dict(found.notes) | ({OUTSIDE: outside} if outside else {})
 

@@ -27,7 +27,7 @@ def fingerprint(options: Options) -> dict[str, Any]:
 
 
 def classes(options: Options) -> list[str] | None:
-    """Those of the samples."""
+    """There is no list of classes but what the samples have."""
     return None
 
 

@@ -1,0 +1,190 @@
+"""Tables of accuracies in the README: run the configs that they are of, and write what came out.
+
+    python -m benchmarks.experiments [NAME ...] [--small] [--readme FILE]
+
+NAME is a config of `EXPERIMENTS` (default: all of them). Finished parts of a run are not run again. Test acc@1 is in
+percent, a mean over datasets and seeds; differences to the first line are paired by dataset and seed, with the
+standard error of their mean. `--small` trains for an epoch on a few images of one dataset, in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.jobs import make_plan
+from benchmarks.readme import MEANINGLESS, Block, make_parser, readme_of, write_block
+from benchmarks.rows import table
+from kd.config import load_config
+from kd.evaluation.caches import cache_table
+from kd.evaluation.tables import headline, measurements
+from kd.jobs.job import Job
+from kd.jobs.manifest import read_manifest
+from kd.plan import Plan
+from tests.conftest import make
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What the table of a config compares.
+
+    Attributes:
+        column: its first header.
+        lines: the first cell of each line, by experiment and row of the tables; the first line is the reference.
+        stored: whether to show what is stored of an image.
+    """
+
+    column: str
+    lines: dict[tuple[str, str], str]
+    stored: bool
+
+
+EXPERIMENTS = {
+    "cache_views": Experiment(
+        "views of each image, stored in float16",
+        {("views_1", "individual"): "(the individual teachers)"}
+        | {(f"views_{views}", "student"): str(views) for views in (1, 2, 4, 8)}
+        | {("live", "student"): "live"},
+        stored=True,
+    ),
+    "cache_precision": Experiment(
+        "precision of 8 stored views",
+        {(dtype, "student"): dtype for dtype in ("float32", "int8")},
+        stored=True,
+    ),
+    "training_precision": Experiment(
+        "precision of training",
+        {("training_precision", "individual"): "float32", ("training_precision", "joint_baseline"): "bf16-mixed"},
+        stored=False,
+    ),
+}
+
+
+Read = Callable[[Job], dict[str, Any]]
+
+
+def lines_of(plan: Plan, experiment: Experiment, read: Read) -> list[list[str]]:
+    """The cells of the table of a finished run, the header first."""
+    selection = plan.config.reports.selection
+    measured = measurements(plan.rows, read)
+    values = headline(measured, selection).set_index(["experiment", "row", "dataset", "seed"])["value"].sort_index()
+    stored = cache_table(plan, measured, selection, read).groupby(["experiment", "row"])["bytes_per_image"].mean()
+    lines = [[experiment.column, "acc@1", "difference", *(["KiB per training image"] if experiment.stored else [])]]
+    first, *_ = experiment.lines
+    for place, label in experiment.lines.items():
+        difference = values.loc[place] - values.loc[first].loc[values.loc[place].index]
+        shown = "" if place == first else f"{difference.mean():+.2f} ± {difference.sem():.2f}"
+        lines.append([label, f"{values.loc[place].mean():.1f}", shown])
+        if experiment.stored:
+            lines[-1].append(f"{stored[place] / 1024:.1f}" if place in stored.index else "")
+    return lines
+
+
+def note_of(plan: Plan, read: Read) -> str:
+    """What was run, on what, and how long it took."""
+    manifests = [read(job) for job in plan.jobs.values()]
+    devices = " and ".join(sorted({manifest["device"] for manifest in manifests}))
+    minutes = sum(manifest["seconds"] for manifest in manifests) / 60
+    last = max(job.manifest.stat().st_mtime for job in plan.jobs.values())
+    date = dt.datetime.fromtimestamp(last, tz=dt.UTC).date().isoformat()
+    datasets, seeds = ", ".join(plan.config.datasets), len(plan.config.seeds)
+    return (
+        f"on {date}: test acc@1 in percent, a mean over {datasets} and {seeds} seeds; differences to the first line, in"
+        " points, paired by dataset and seed, with the standard error of their mean."
+        f" {len(manifests)} jobs, {minutes:.0f} minutes of work, on {devices}."
+    )
+
+
+def shrunk(config: dict[str, Any]) -> dict[str, Any]:
+    """The same in seconds: the first dataset, a few images, one epoch, two seeds."""
+    name, dataset = next(iter(config["datasets"].items()))
+    baselines = {key: each for key, each in config.get("baselines", {}).items() if name in each["datasets"]}
+    return config | {
+        "seeds": [0, 1],
+        "datasets": {name: dataset | {"split": {"train": 40, "val": 20, "test": 20}}},
+        "teachers": {key: each for key, each in config["teachers"].items() if each["dataset"] == name},
+        "recipes": {key: each | {"epochs": 1} for key, each in config["recipes"].items()},
+        "baselines": baselines,
+    }
+
+
+def path_of(name: str) -> Path:
+    """A config."""
+    return ROOT / "config" / f"{name}.yaml"
+
+
+def load(name: str) -> dict[str, Any]:
+    """What a config says."""
+    config: dict[str, Any] = yaml.safe_load(path_of(name).read_text())
+    return config
+
+
+def run(name: str) -> Plan:
+    """Run a config by the workflow; its plan."""
+    profile = ROOT / "workflow/profiles/workstation"
+    command = [sys.executable, "-m", "snakemake", "--workflow-profile", str(profile)]
+    subprocess.run([*command, "--configfile", str(path_of(name))], check=True, cwd=ROOT)
+    config = load_config(load(name))
+    return Plan(config.model_copy(update={"results": ROOT / config.results}))
+
+
+def run_small(name: str, folder: Path) -> Plan:
+    """The plan of the same with next to no data, whose jobs were run in this process."""
+    plan = make_plan(folder, shrunk(load(name)))
+    for job in plan.jobs.values():
+        make(job)
+    return plan
+
+
+def make_block(name: str, *, small: bool) -> Block:
+    """Run a config, and make its table."""
+    with tempfile.TemporaryDirectory() as folder:
+        plan = run_small(name, Path(folder)) if small else run(name)
+        manifests = {job.directory: read_manifest(job) for job in plan.jobs.values()}
+
+        def read(job: Job) -> dict[str, Any]:
+            return manifests[job.directory]
+
+        note = note_of(plan, read) + (MEANINGLESS if small else "")
+        command = f"python -m benchmarks.experiments {name}{' --small' if small else ''}"
+        return Block(name, command, table(lines_of(plan, EXPERIMENTS[name], read)), note)
+
+
+def known(name: str) -> str:
+    """A name of the command line."""
+    if name not in EXPERIMENTS:
+        raise argparse.ArgumentTypeError(f"{name}, expected one of {', '.join(EXPERIMENTS)}")
+    return name
+
+
+def make_arguments() -> argparse.ArgumentParser:
+    """The options."""
+    made = make_parser(__doc__)
+    made.add_argument("names", nargs="*", type=known, default=list(EXPERIMENTS), metavar="NAME")
+    return made
+
+
+def main() -> None:
+    """Command line."""
+    options = make_arguments().parse_args()
+    readme = readme_of(options, options.names)
+    for name in options.names:
+        block = make_block(name, small=options.small)
+        print(block, flush=True)
+        if readme is not None:
+            write_block(readme, block)
+
+
+if __name__ == "__main__":
+    main()

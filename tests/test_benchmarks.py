@@ -1,0 +1,173 @@
+"""Every number of the README has a command that measures it: all run here at a small size. None is compared."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__ as everything
+from benchmarks import experiments
+from benchmarks.experiments import EXPERIMENTS
+from benchmarks.readme import BLOCK, README, Block, write_block
+from benchmarks.rows import HEADER, Row, UnavailableError, lines_of, parser, table
+from kd.config import load_config
+from kd.plan import Plan
+
+NUMBER = re.compile(r"[\d.e-]+( MiB| s)?( \([\d.e-]+ to [\d.e-]+\))?")
+CONTENT = re.compile(
+    r"\n(?P<table>(\| .* \|\n){3,})\nWritten by `(?P<command>[^`]+)` (?P<note>on \d{4}-\d\d-\d\d: .*)\n\n"
+)
+NAMES = [pytest.param(name, marks=[pytest.mark.slurm] * (name == "slurm")) for name in everything.BENCHMARKS]
+BLOCKS = {match["name"]: match["content"] for match in BLOCK.finditer(README.read_text())}
+
+
+@pytest.fixture(autouse=True)
+def _shared_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU, processes of a benchmark find a slot beside the one that earlier tests of this process hold."""
+    monkeypatch.setenv("KD_JOBS_PER_GPU", "2")
+
+
+def cells(line: str) -> list[str]:
+    return line.removeprefix("| ").removesuffix(" |").split(" | ")
+
+
+def check_command(command: str) -> None:
+    """It names a module of benchmarks, and options that this takes."""
+    python, option, name, *arguments = shlex.split(command)
+    assert [python, option, name.split(".")[0]] == ["python", "-m", "benchmarks"]
+    module = importlib.import_module(name if "." in name else f"{name}.__main__")
+    assert callable(module.main)
+    getattr(module, "make_arguments", lambda: parser(module.__doc__))().parse_args(arguments)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_measure__small(name: str) -> None:
+    try:
+        header, *lines = lines_of(importlib.import_module(f"benchmarks.{name}").measure, small=True)
+    except UnavailableError as reason:
+        pytest.skip(str(reason))
+    assert header == HEADER
+    assert lines
+    for what, _, number, command in lines:
+        assert what
+        assert NUMBER.fullmatch(number)
+        check_command(command.strip("`"))
+
+
+@pytest.mark.parametrize("values", [[], [0.0], [1.0, -1.0], [float("nan")], [float("inf"), 1.0]])
+def test_row__refuses_what_is_no_measurement(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="reading: measured"):
+        Row("reading", "", values)
+
+
+@pytest.mark.parametrize(
+    ("values", "unit", "shown"),
+    [([0.001234], "", "0.00123"), ([300.4], "s", "300 s"), ([3.0, 1.0, 2.0], "", "2.00 (1.00 to 3.00)")],
+)
+def test_row__shows_the_median_and_the_range(values: list[float], unit: str, shown: str) -> None:
+    assert Row("reading", "", values, unit).number == shown
+
+
+@pytest.mark.parametrize("name", ["cache_precision", "training_precision"])
+def test_experiment__small(name: str) -> None:
+    block = experiments.make_block(name, small=True)
+    header, _, *lines = (cells(line) for line in block.table.splitlines())
+    assert [label for label, *_ in lines] == list(EXPERIMENTS[name].lines.values())
+    assert all(0 <= float(accuracy) <= 100 for _, accuracy, *_ in lines)
+    assert not lines[0][2]
+    assert all(re.fullmatch(r"[+-]\d+\.\d\d ± \d+\.\d\d", difference) for _, _, difference, *_ in lines[1:])
+    assert ("KiB per training image" in header) == EXPERIMENTS[name].stored
+    assert CONTENT.fullmatch(str(block))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment__compares_rows_of_its_config(name: str) -> None:
+    plan = Plan(load_config(experiments.load(name)))
+    assert EXPERIMENTS[name].lines.keys() <= {(row.experiment, row.row) for row in plan.rows}
+
+
+def test_readme__has_the_blocks_that_are_written() -> None:
+    assert BLOCKS.keys() == {everything.BLOCK, *EXPERIMENTS}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_readme__has_blocks_as_they_are_written(name: str) -> None:
+    found = CONTENT.fullmatch(BLOCKS[name])
+    assert found
+    check_command(found["command"])
+    assert str(Block(name, found["command"], found["table"], found["note"])) == BLOCKS[name]
+    header, _, *lines = (cells(line) for line in found["table"].splitlines())
+    assert table([header, *lines]) == found["table"]
+
+
+def test_readme__costs_have_a_command_each() -> None:
+    header, _, *lines = (cells(line) for line in BLOCKS[everything.BLOCK].splitlines() if line.startswith("|"))
+    assert tuple(header) == HEADER
+    for *_, number, command in lines:
+        assert NUMBER.fullmatch(number)
+        check_command(command.strip("`"))
+    for name in everything.BENCHMARKS:
+        assert f"benchmarks.{name}" in BLOCKS[everything.BLOCK]  # as a command, or as left out
+
+
+def test_readme__names_commands_that_there_are() -> None:
+    commands = re.findall(r"`(python -m benchmarks[^`]*)`", README.read_text())
+    assert commands
+    for command in commands:
+        check_command(command)
+
+
+def test_write_block__changes_what_is_between_its_markers(tmp_path: Path) -> None:
+    path = tmp_path / "README.md"
+    path.write_text("a\n<!-- begin x -->\nold\n<!-- end x -->\nb\n<!-- begin y -->\nkept\n<!-- end y -->\n")
+    block = Block("x", "python -m benchmarks", table([["c"], ["1"]]), "on 2026-01-31: nothing.")
+    for _ in range(2):
+        write_block(path, block)
+    assert (
+        path.read_text() == f"a\n<!-- begin x -->\n{block}<!-- end x -->\nb\n<!-- begin y -->\nkept\n<!-- end y -->\n"
+    )
+
+
+@pytest.mark.parametrize("text", ["", "<!-- begin x -->\n", "<!-- begin x -->\n<!-- end x -->\n" * 2])
+def test_write_block__wants_its_markers_once(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "README.md"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="expected 1"):
+        write_block(path, Block("x", "", "", ""))
+    assert path.read_text() == text
+
+
+def test_all__says_what_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")  # so that there is no Slurm
+    monkeypatch.setattr(everything, "BENCHMARKS", ("slurm",))
+    block = everything.make_block(small=True)
+    assert block.table == ""
+    assert "Left out: `benchmarks.slurm`, which needs" in block.note
+
+
+def test_all__writes_nothing_if_one_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    readme = tmp_path / "README.md"
+    text = "<!-- begin costs -->\n<!-- end costs -->\n"
+    readme.write_text(text)
+    monkeypatch.setattr(everything, "BENCHMARKS", ("no_such",))
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--readme", str(readme)])
+    with pytest.raises(SystemExit, match="no_such failed"):
+        everything.main()
+    assert readme.read_text() == text
+
+
+@pytest.mark.parametrize("text", [None, "no markers\n", "<!-- begin costs -->\n"])
+def test_all__wants_a_readme_with_markers_before_it_measures(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None
+) -> None:
+    readme = tmp_path / "README.md"
+    if text is not None:
+        readme.write_text(text)
+    monkeypatch.setattr(everything, "BENCHMARKS", ("no_such",))
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--small", "--readme", str(readme)])
+    with pytest.raises(SystemExit, match="--readme"):
+        everything.main()
