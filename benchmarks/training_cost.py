@@ -5,7 +5,7 @@
 Seconds of an epoch as the training loop records them, with its validation; the first epoch, which also reads
 from disk what then stays in memory, is left out. Students: resnet18 at 64 px, three teachers of the same kind,
 a joint teacher fused at L2 with adaptors of 4,096 channels. Joint teachers: on the demo's dataset mnist5k with
-its networks and recipes, one epoch as a part of one whole individual training of the demo (40 epochs).
+its networks and recipes, one epoch as a part of one whole individual training of the demo.
 """
 
 from __future__ import annotations
@@ -83,20 +83,23 @@ def students(*, small: bool) -> list[Row]:
 
 
 def demo_config(*, small: bool) -> dict[str, Any]:
-    """Of the demo one dataset and its joint teachers; of the three teachers only one is trained as long as there."""
+    """Of the demo one dataset and its joint teachers; of its teachers only one is trained as long as there."""
     demo: dict[str, Any] = yaml.safe_load(DEMO.read_text())
-    network = demo["recipes"]["network"] | ({"epochs": 2} if small else {})
-    fusion = demo["recipes"]["fusion"] | ({"epochs": 2} if small else {})
+    recipes = {name: each | ({"epochs": 2} if small else {}) for name, each in demo["recipes"].items()}
     split = {"train": 60, "val": 20, "test": 20} if small else demo["datasets"][DATASET]["split"]
     return demo | {
         "seeds": [0],
         "datasets": {DATASET: demo["datasets"][DATASET] | {"split": split}},
-        "recipes": {"network": network, "fusion": fusion, "short": network | {"epochs": 1}},
+        "recipes": recipes | {"short": recipes["network"] | {"epochs": 1}},
         "teachers": {
             name: teacher if teacher["dataset"] == DATASET else teacher | {"dataset": DATASET, "recipe": "short"}
             for name, teacher in demo["teachers"].items()
         },
-        "joint_teachers": {name: options | {"views": 2} for name, options in demo["joint_teachers"].items()},
+        "joint_teachers": {
+            name: options | {"views": 2}
+            for name, options in demo["joint_teachers"].items()
+            if DATASET in options["targets"]
+        },
         "students": {},
         "baselines": {},
     }
