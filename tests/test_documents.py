@@ -180,7 +180,8 @@ def check_python(words: list[str], example: Path) -> None:
     assert words[0] == "-m"
     module, *arguments = words[1:]
     if module.startswith("benchmarks"):
-        assert module == "benchmarks.…" or (ROOT / f"{module.replace('.', '/')}.py").is_file()
+        path = ROOT / module.replace(".", "/")
+        assert module == "benchmarks.…" or path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
         return
     assert module == "kd"
     if not arguments or arguments in (["predict"], ["invalidate"]):  # of which the prose speaks

@@ -20,7 +20,7 @@ from kd.jobs.errors import UserError
 from kd.jobs.run import Context
 from kd.models.joint import JointConfig
 from kd.models.network import freeze
-from kd.models.spec import LEVELS, Level, ModelSpec
+from kd.models.spec import LEVELS, Level, ModelSpec, map_levels
 from kd.models.weights import load_network, new_network, save_network
 from kd.stages import cache_embeddings, cache_targets
 from tests.models.test_network import SWIN
@@ -191,7 +191,13 @@ def test_batch_rows__few_for_wide_joint_teachers(level: Level, side: int, rows: 
     """The paper's width, three teachers: the fused maps of 256 pictures at L4 would be 9 GiB."""
     grid = None if level == "L1" else (side, side)
     config = JointConfig(
-        level=level, channels=[8] * 3, grid=grid, map_channels=[8], width=4096, dropout=0.5, heads={"digits": 10}
+        level=level,
+        channels=[8] * 3,
+        grid=grid,
+        map_channels=[8] * len(map_levels(level)),
+        width=4096,
+        dropout=0.5,
+        heads={"digits": 10},
     )
     assert cache_targets.batch_rows(config) == rows
 
