@@ -161,10 +161,15 @@ def _sentences(candidates: list[Candidate], selection: str) -> Iterator[str]:
     several, alone = ([each for each in students if each.several is wanted] for wanted in (True, False))
     if several:
         yield f"distilling from several datasets {_answer(_best(several), reference)}."
-    yield (
-        f"Take {best.name}, of all students the best on val ({best.mean_val:.1f}, weights: {selection}): on test"
-        f" {_gain(best, reference)} over {reference.name}, at the cost of {best.cost}."
-    )
+    on_test = f"on test {_gain(best, reference)} over {reference.name}, at the cost of {best.cost}"
+    if best.mean_val >= reference.mean_val:
+        why = f"of all students the best on val ({best.mean_val:.1f}, weights: {selection})"
+        yield f"Take {best.name}, {why}: {on_test}."
+    else:
+        yield (
+            f"Keep {reference.name}: on val it is ahead ({reference.mean_val:.1f}, weights: {selection}) of the best"
+            f" student, {best.name} ({best.mean_val:.1f}), which has {on_test}."
+        )
     for group, what in ((several, "several datasets"), (alone, "its own dataset alone")):
         if group and best not in group:
             other = _best(group)

@@ -82,7 +82,9 @@ def test_verdict__takes_the_student_that_is_best_on_val_and_says_its_gain_and_co
 
 def test_verdict__says_so_where_no_difference_is_seen_or_distilling_does_harm(told: Callable[..., str]) -> None:
     assert "several datasets made no difference that can be seen. Take" in told(student_L1=[95.0, 91.0, 92.5])
-    assert "several datasets does harm. Take" in told(student_L1=[85.0, 86.1, 86.9], student_L2=[85.0, 86.1, 86.9])
+    harm = told(student_L1=[85.0, 86.1, 86.9], student_L2=[85.0, 86.1, 86.9], single_dataset_kd_L1=[84.0, 84.0, 84.0])
+    assert "several datasets does harm. Keep `individual`: on val it is ahead (91.0, weights: best_val)" in harm
+    assert "student, `student` L1 (87.0), which has on test -5.0 ± 0.1 points" in harm
     same = told(student_L1=[90.0, 91.0, 92.0])
     assert "made no difference that can be seen" in same
     assert "+0.0 ± 0.0 points (p = 1: no difference seen) over `individual`" in same
