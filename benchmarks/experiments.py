@@ -2,9 +2,10 @@
 
     python -m benchmarks.experiments [NAME ...] [--small] [--readme FILE]
 
-NAME is a config of `EXPERIMENTS` (default: all of them). Finished parts of a run are not run again. Test acc@1 is in
-percent, a mean over datasets and seeds; differences to the first line are paired by dataset and seed, with the
-standard error of their mean. `--small` trains for an epoch on a few images of one dataset, in a temporary folder.
+NAME is one of `SUMMARIES`, whose table is that of summary.md, with the verdict of the run; or one of `EXPERIMENTS`,
+whose table has test acc@1 in percent, a mean over datasets and seeds, and differences to the first line, paired by
+dataset and seed, with the standard error of their mean. Default: all of them. Finished parts of a run are not run
+again. `--small` trains for an epoch on a few images (for `EXPERIMENTS`, of one dataset), in a temporary folder.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from benchmarks.readme import MEANINGLESS, Block, make_parser, readme_of, write_
 from benchmarks.rows import table
 from kd.config import load_config
 from kd.evaluation.caches import cache_table
-from kd.evaluation.tables import headline, measurements
+from kd.evaluation.tables import headline, markdown, measurements, readable, summary
+from kd.evaluation.verdict import verdict
 from kd.jobs.job import Job
 from kd.jobs.manifest import read_manifest
 from kd.plan import Plan
@@ -71,6 +73,9 @@ EXPERIMENTS = {
 }
 
 
+SUMMARIES = {"demo": "config", "scenes": "multilabel"}
+"""Blocks of the README that hold the summary of a run, and their configs."""
+NAMES = (*SUMMARIES, *EXPERIMENTS)
 Read = Callable[[Job], dict[str, Any]]
 
 
@@ -91,23 +96,51 @@ def lines_of(plan: Plan, experiment: Experiment, read: Read) -> list[list[str]]:
     return lines
 
 
-def note_of(plan: Plan, read: Read) -> str:
-    """What was run, on what, and how long it took."""
+def summary_of(plan: Plan, read: Read) -> tuple[str, str]:
+    """The table of summary.md of a finished run, and its verdict in one paragraph."""
+    measured = measurements(plan.rows, read)
+    table_of_all = readable(summary(measured, list(plan.config.datasets)), plan.config.reports.selection)
+    return markdown(table_of_all), " ".join(verdict(plan, measured, read).split("\n\n"))
+
+
+def note_of(plan: Plan, read: Read, what: str) -> str:
+    """What the numbers are, what was run, on what, and how long it took."""
     manifests = [read(job) for job in plan.jobs.values()]
     devices = " and ".join(sorted({manifest["device"] for manifest in manifests}))
     minutes = sum(manifest["seconds"] for manifest in manifests) / 60
     last = max(job.manifest.stat().st_mtime for job in plan.jobs.values())
     date = dt.datetime.fromtimestamp(last, tz=dt.UTC).date().isoformat()
+    return f"on {date}: {what} {len(manifests)} jobs, {minutes:.0f} minutes of work, on {devices}."
+
+
+def mean_of(plan: Plan) -> str:
+    """What the numbers of `EXPERIMENTS` are."""
     datasets, seeds = ", ".join(plan.config.datasets), len(plan.config.seeds)
     return (
-        f"on {date}: test acc@1 in percent, a mean over {datasets} and {seeds} seeds; differences to the first line, in"
-        " points, paired by dataset and seed, with the standard error of their mean."
-        f" {len(manifests)} jobs, {minutes:.0f} minutes of work, on {devices}."
+        f"test acc@1 in percent, a mean over {datasets} and {seeds} seeds; differences to the first line, in points,"
+        " paired by dataset and seed, with the standard error of their mean."
+    )
+
+
+def gain_of(plan: Plan) -> str:
+    """What the numbers of `SUMMARIES` are."""
+    return (
+        f"on test in percent, mean ± standard deviation over {len(plan.config.seeds)} seeds, and the gain in points"
+        " over `vanilla`, where the experiment has it for the dataset, else over `individual`."
     )
 
 
 def shrunk(config: dict[str, Any]) -> dict[str, Any]:
     """The same in seconds: the first dataset, a few images, one epoch, two seeds."""
+    if config["experiment"] in SUMMARIES:
+        return config | {
+            "seeds": [0],
+            "datasets": {
+                name: each | {"split": {"train": 40, "val": 20, "test": 20}}
+                for name, each in config["datasets"].items()
+            },
+            "recipes": {key: each | {"epochs": 1} for key, each in config["recipes"].items()},
+        }
     name, dataset = next(iter(config["datasets"].items()))
     baselines = {key: each for key, each in config.get("baselines", {}).items() if name in each["datasets"]}
     return config | {
@@ -121,7 +154,7 @@ def shrunk(config: dict[str, Any]) -> dict[str, Any]:
 
 def path_of(name: str) -> Path:
     """A config."""
-    return ROOT / "config" / f"{name}.yaml"
+    return ROOT / "config" / f"{SUMMARIES.get(name, name)}.yaml"
 
 
 def load(name: str) -> dict[str, Any]:
@@ -156,22 +189,26 @@ def make_block(name: str, *, small: bool) -> Block:
         def read(job: Job) -> dict[str, Any]:
             return manifests[job.directory]
 
-        note = note_of(plan, read) + (MEANINGLESS if small else "")
+        if name in SUMMARIES:
+            content, told = summary_of(plan, read)
+            note = f"{note_of(plan, read, gain_of(plan))} Its verdict: {told}"
+        else:
+            content, note = table(lines_of(plan, EXPERIMENTS[name], read)), note_of(plan, read, mean_of(plan))
         command = f"python -m benchmarks.experiments {name}{' --small' if small else ''}"
-        return Block(name, command, table(lines_of(plan, EXPERIMENTS[name], read)), note)
+        return Block(name, command, content, note + (MEANINGLESS if small else ""))
 
 
 def known(name: str) -> str:
     """A name of the command line."""
-    if name not in EXPERIMENTS:
-        raise argparse.ArgumentTypeError(f"{name}, expected one of {', '.join(EXPERIMENTS)}")
+    if name not in NAMES:
+        raise argparse.ArgumentTypeError(f"{name}, expected one of {', '.join(NAMES)}")
     return name
 
 
 def make_arguments() -> argparse.ArgumentParser:
     """The options."""
     made = make_parser(__doc__)
-    made.add_argument("names", nargs="*", type=known, default=list(EXPERIMENTS), metavar="NAME")
+    made.add_argument("names", nargs="*", type=known, default=list(NAMES), metavar="NAME")
     return made
 
 

@@ -71,21 +71,25 @@ def pack_digits(
     return directory
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def many_layouts() -> dict[str, Any]:
-    """A config whose stores have every precision and resolution."""
+    """A config whose stores have every precision and resolution, free to be changed."""
+    return read_many_layouts()
+
+
+def read_many_layouts() -> dict[str, Any]:
     config: dict[str, Any] = yaml.safe_load((ROOT / "tests" / "many_layouts.yaml").read_text())
     return config
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, many_layouts: dict[str, Any]) -> Iterator[Plan]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plan]:
     """All of `many_layouts`, made, in chunks of 16 rows at most."""
     torch.set_num_threads(1)  # as in tests: made again, it is the same to the last bit
     results = tmp_path_factory.mktemp("finished") / "results"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kd.data.storage.CHUNK_ROWS", 16)
-        plan = Plan(load_config(many_layouts | {"results": str(results)}))
+        plan = Plan(load_config(read_many_layouts() | {"results": str(results)}))
         for job in plan.jobs.values():
             make(job)
         yield plan

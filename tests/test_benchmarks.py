@@ -91,7 +91,7 @@ def test_experiment__compares_rows_of_its_config(name: str) -> None:
 
 
 def test_readme__has_the_blocks_that_are_written() -> None:
-    assert BLOCKS.keys() == {everything.BLOCK, *EXPERIMENTS}
+    assert BLOCKS.keys() == {everything.BLOCK, *experiments.NAMES}
 
 
 @pytest.mark.parametrize("name", BLOCKS)
