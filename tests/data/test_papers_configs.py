@@ -17,7 +17,6 @@ from kd.jobs.errors import UserError
 from kd.plan import Plan
 from tests.conftest import ROOT
 from tests.data.layouts import make_coco, make_nus_wide, make_voc
-from tests.workflow.running import jobs, snakemake
 
 EXPERIMENTS = ROOT / "config/l2d"
 LAYOUTS: dict[str, Callable[[Path], Path]] = {"voc2007": make_voc, "coco2014": make_coco, "nus_wide": make_nus_wide}
@@ -33,16 +32,12 @@ def test_faulty_list__is_found_by_the_forecast_that_each_run_begins_with(tmp_pat
 
 
 @pytest.mark.parametrize("name", list(LAYOUTS))
-def test_config__is_planned_by_snakemake(tmp_path: Path, name: str) -> None:
+def test_config__has_every_row_of_the_paper(tmp_path: Path, name: str) -> None:
     raw = yaml.safe_load((EXPERIMENTS / f"{name}.yaml").read_text())
     raw["datasets"][name]["source"]["root"] = str(LAYOUTS[name](tmp_path / "data"))
-    done = snakemake(tmp_path, "-n", "all", "report", config=raw)
-    assert done.returncode == 0, done.stdout
-    planned = jobs(done.stdout)
     plan = Plan(load_config(raw))
     assert SplitOptions.model_validate(plan.stage("prepare_dataset")[0].spec["split"]).val == 0.1
-    assert planned["distill_student"] == len(plan.stage("distill_student"))
-    assert planned["fetch_weights"] == len(raw["models"])
+    assert len(plan.stage("fetch_weights")) == len(raw["models"])
     # Each pair of the paper's tables has all of its rows, and the teacher that it names.
     printed = pd.read_csv(PAPERS / "l2d.csv")
     pairs = printed.loc[printed["dataset"] == name, ["teacher", "student"]].drop_duplicates()
