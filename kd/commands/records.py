@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from kd.jobs.disk import disk_errors
-from kd.jobs.errors import UserError, shown
+from kd.jobs.errors import UserError, first_mistake, shown
 from kd.jobs.files import write_text
 from kd.jobs.job import PathName
 from kd.jobs.reading import check_place, is_plain_folder, read_json
@@ -104,11 +104,9 @@ def recorded_runs(results: Path) -> Iterator[tuple[Path, Run]]:
                     raise UserError(f"{path}: experiment: found {run.experiment}, expected {folder.parent.name}")
                 yield path, run
             except ValidationError as error:
-                first = error.errors()[0]
-                where = shown(".".join(map(str, first["loc"])))
                 raise UserError(
-                    f"{path}: {where}: {shown(first['msg'])}; what this run needs is unknown: start it again, or delete"
-                    " this file if it needs nothing"
+                    f"{path}: {': '.join(first_mistake(error))}; what this run needs is unknown: start it again, or"
+                    " delete this file if it needs nothing"
                 ) from error
 
 

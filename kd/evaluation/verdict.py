@@ -23,7 +23,7 @@ from kd.training.metrics import PRIMARY, VAL
 SIGNIFICANCE = 0.05
 NOT_STUDENTS = (*REFERENCES, "joint_teacher", "joint_baseline")
 CACHES = ("cache_embeddings", "cache_targets")
-UNITS = ("prepare_dataset", "fetch_weights")  # whatever is trained needs these, so they are no part of the cost
+NOT_COUNTED = ("prepare_dataset", "fetch_weights")  # whatever is trained needs these, so they are no part of the cost
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def _datasets(made_from: set[Path], plan: Plan) -> int:
 
 def _seconds(made_from: set[Path], plan: Plan, read: Read) -> float:
     jobs = (plan.jobs[directory] for directory in made_from)
-    return sum(float(read(job)["seconds"]) for job in jobs if job.stage not in UNITS)
+    return sum(float(read(job)["seconds"]) for job in jobs if job.stage not in NOT_COUNTED)
 
 
 def _stored(made_from: set[Path], plan: Plan, read: Read) -> float:

@@ -1,5 +1,12 @@
 """The one exception for mistakes that the user can mend."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 SHOWN = 300  # characters of a text that somebody else wrote
 
 
@@ -17,3 +24,9 @@ def shown(text: object, limit: int = SHOWN) -> str:
     line = " ".join(whole[: 4 * limit].split())
     safe = "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in line)
     return safe if len(safe) <= limit and len(whole) <= 4 * limit else f"{safe[:limit]}... ({len(whole)} characters)"
+
+
+def first_mistake(error: ValidationError) -> tuple[str, str]:
+    """Where the first of the mistakes that pydantic found is, as a dotted path, and what is wrong there."""
+    first = error.errors()[0]
+    return shown(".".join(map(str, first["loc"]))), shown(first["msg"].removeprefix("Value error, "))

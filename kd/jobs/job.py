@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from kd.jobs.errors import UserError, shown
+from kd.jobs.errors import UserError, first_mistake
 from kd.jobs.reading import is_plain_file, read_json
 
 MANIFEST = "manifest.json"
@@ -160,9 +160,7 @@ def read_job(directory: Path) -> Job | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        first = error.errors()[0]
-        where = shown(".".join(map(str, first["loc"])))
-        raise UserError(f"{path}: {where}: {shown(first['msg'])}; delete {directory} and run again") from error
+        raise UserError(f"{path}: {': '.join(first_mistake(error))}; delete {directory} and run again") from error
 
 
 def told_job(directory: Path) -> Job | None:

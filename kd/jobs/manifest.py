@@ -26,7 +26,7 @@ from pydantic import (
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from kd.jobs.differences import job_differences
-from kd.jobs.errors import UserError, shown
+from kd.jobs.errors import UserError, first_mistake, shown
 from kd.jobs.files import damage, file_records, remove, write_text
 from kd.jobs.job import MANIFEST, Job, Key, ModuleName, PathName, SpecFields, Upstream
 from kd.jobs.reading import check_place, check_plain, is_plain_file, read_json
@@ -223,9 +223,8 @@ def load_manifest(directory: Path) -> dict[str, Any] | None:
     try:
         return dict(_MANIFEST.validate_python(manifest))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = shown(".".join(map(str, first["loc"])))
-        what = "is missing" if first["type"] == "missing" else shown(first["msg"].removeprefix("Value error, "))
+        where, what = first_mistake(error)
+        what = "is missing" if what == "Field required" else what
         raise UserError(f"{path}: {where}: {what}; delete {directory} and run again") from error
 
 
@@ -238,6 +237,7 @@ def read_manifest(artefact: Upstream | Job) -> dict[str, Any]:
     manifest = load_manifest(artefact.directory)
     if manifest is None:
         raise UserError(f"{artefact.directory}: not a finished artefact, {MANIFEST} is missing")
+    check_plain(artefact.directory)
     check_manifest(manifest, artefact)
     return manifest
 
@@ -254,7 +254,6 @@ def check_manifest(manifest: dict[str, Any], artefact: Upstream | Job, *, chunks
         UserError: naming the first field, or the first file and what of it, that differs.
     """
     directory = artefact.directory
-    check_plain(directory)
     for field in ("stage", "name", "key"):
         if manifest[field] != getattr(artefact, field):
             why = "; ".join(job_differences(manifest, artefact)) if isinstance(artefact, Job) else ""

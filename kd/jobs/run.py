@@ -22,13 +22,13 @@ from pydantic import BaseModel, ValidationError
 
 from kd.jobs.disk import disk_errors
 from kd.jobs.environment import give_devices, is_follower, slurm_step, started_by_srun
-from kd.jobs.errors import UserError, shown
+from kd.jobs.errors import UserError, first_mistake, shown
 from kd.jobs.files import PARTIAL, remove, replacing, write_text
 from kd.jobs.handover import handed_over
 from kd.jobs.job import JOB, Job
 from kd.jobs.lock import writing
 from kd.jobs.manifest import read_manifest, restore_manifest, whole_manifest, write_manifest
-from kd.jobs.reading import check_plain, open_plain, read_json
+from kd.jobs.reading import open_plain, read_json
 from kd.jobs.sharing import share
 from kd.jobs.stopping import listen
 
@@ -89,9 +89,9 @@ def stage_main(
             job = Job.model_validate_json(handed_over("--job", options.job))
             spec = spec_type.model_validate(job.spec)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise UserError(f"--job: {options.job}: is no job of this stage: {where}: {first['msg']}") from error
+            raise UserError(
+                f"--job: {options.job}: is no job of this stage: {': '.join(first_mistake(error))}"
+            ) from error
         with _unexpected_errors(), disk_errors(job.directory), _memory_errors():
             run_job(job, spec, build, unread)
 
@@ -112,10 +112,9 @@ def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome], u
     share(where.parents[2])
     # A failing disk is told in words before the log keeps it; the log and the lock may meet one, too.
     with disk_errors(where), writing(where), _logged_in(where), disk_errors(where), _memory_errors():
-        check_plain(where)
+        whole = restore_manifest(job)
         for partial in where.glob(f".*{PARTIAL}"):  # of an attempt that was killed
             remove(partial)
-        whole = restore_manifest(job)
         if started_by_srun():
             write_text(where / DECISION, json.dumps({"step": slurm_step(), "build": not whole}))
         if whole:

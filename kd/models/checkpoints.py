@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from kd.jobs.errors import UserError
+from kd.jobs.errors import UserError, first_mistake
 from kd.models.finite import first_not_finite
 
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
@@ -244,9 +244,7 @@ def read_options(path: Path, options: type[OptionsT]) -> OptionsT:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: {key + ': ' if key else ''}{first['msg'].removeprefix('Value error, ')}") from error
+        raise UserError(": ".join(filter(None, (str(path), *first_mistake(error))))) from error
 
 
 def _one_line(error: Exception) -> str:

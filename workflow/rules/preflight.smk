@@ -27,7 +27,7 @@ def preflight(directories):
         [sys.executable, "-m", "kd.commands.preflight"],
         input=json.dumps(
             {
-                "config": json.loads(config_json(PLAN)),
+                "config": PLAN.config.model_dump(mode="json"),
                 "directories": [str(each) for each in directories],
             }
         ),
