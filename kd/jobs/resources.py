@@ -74,6 +74,9 @@ class ResourcesConfig(BaseOptions):
 
     jobs_per_gpu: Annotated[int, Gt(0)] = 1
     """Jobs that share a GPU of a workstation; more than one suits small networks."""
+    preload: bool = True
+    """The jobs of a workstation are forked from a process that has imported torch and timm, which takes seconds; false:
+    each job imports them itself."""
     all: Resources = Resources()
     """Of every stage that does not say otherwise."""
     prepare_dataset: Resources = Resources()

@@ -7,11 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
+from kd.jobs.preloaded import given, preload
 from tests.conftest import ROOT
 
 
@@ -37,6 +40,8 @@ def started(
         path.write_text(yaml.safe_dump(config, sort_keys=False))
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(checkout / "Snakefile"), "--configfile", str(path)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    if checkout == ROOT:
+        environment |= preloaded(tuple(sorted(given(environment).items())))
     return subprocess.Popen(
         [*command, "--directory", str(directory), "--cores", "2", *arguments],
         cwd=checkout,
@@ -46,6 +51,15 @@ def started(
         text=True,
         start_new_session=own_group,
     )
+
+
+@cache
+def preloaded(environment: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Variables that say where jobs are forked: for all runs of a session in one environment by one process."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ.keys() - dict(environment).keys():
+            patch.delenv(name)
+        return preload(os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:

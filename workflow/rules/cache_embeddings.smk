@@ -15,7 +15,7 @@ rule cache_embeddings:
         job=told("cache_embeddings"),
         devices=devices_of("cache_embeddings"),
     shell:
-        "exec python -m kd.stages.cache_embeddings"
+        "exec python -m kd.jobs.start kd.stages.cache_embeddings"
         " --job {params.job:q} {params.devices} > {log:q} 2>&1"
 
 

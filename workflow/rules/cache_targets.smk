@@ -15,7 +15,7 @@ rule cache_targets:
         job=told("cache_targets"),
         devices=devices_of("cache_targets"),
     shell:
-        "exec python -m kd.stages.cache_targets"
+        "exec python -m kd.jobs.start kd.stages.cache_targets"
         " --job {params.job:q} {params.devices} > {log:q} 2>&1"
 
 

@@ -1,4 +1,5 @@
 # What the rules share: the plan of the whole run, and functions from wildcards to jobs.
+import os
 import shlex
 from functools import cache
 from pathlib import Path
@@ -45,11 +46,12 @@ prefer_this_python()
 give_memory(PLAN.config.memory.ram_gib, PLAN.config.memory.device_gib)
 give_slots(PLAN.config.resources.jobs_per_gpu)
 want_events(wanted=PLAN.config.reports.tensorboard)
-shell.prefix(
-    "set -euo pipefail; export PYTHONPATH="
-    + shlex.quote(str(workflow.basedir))
-    + "${{PYTHONPATH:+:$PYTHONPATH}}; "
+# Of jobs, and of whatever else is started for them.
+PYTHONPATH = os.pathsep.join(
+    filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")])
 )
+QUOTED = shlex.quote(PYTHONPATH).replace("{", "{{").replace("}", "}}")
+shell.prefix(f"set -euo pipefail; export PYTHONPATH={QUOTED}; ")
 
 
 wildcard_constraints:

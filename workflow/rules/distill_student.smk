@@ -16,7 +16,7 @@ rule distill_student:
         devices=devices_of("distill_student"),
         launcher=launcher_of("distill_student"),
     shell:
-        "exec {params.launcher}python -m kd.stages.distill_student"
+        "exec {params.launcher}python -m kd.jobs.start kd.stages.distill_student"
         " --job {params.job:q} {params.devices} > {log:q} 2>&1"
 
 

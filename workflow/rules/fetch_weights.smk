@@ -13,7 +13,7 @@ rule fetch_weights:
     params:
         job=told("fetch_weights"),
     shell:
-        "exec python -m kd.stages.fetch_weights --job {params.job:q} > {log:q} 2>&1"
+        "exec python -m kd.jobs.start kd.stages.fetch_weights --job {params.job:q} > {log:q} 2>&1"
 
 
 rule prefetch:

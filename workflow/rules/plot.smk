@@ -35,7 +35,7 @@ rule plot:
     params:
         config=str(CONFIG_FILE),
     shell:
-        "exec python -m kd.stages.plot --config {params.config:q}"
+        "exec python -m kd.jobs.start kd.stages.plot --config {params.config:q}"
         " --key {output.key:q} --tables-key {input.key:q} > {log:q} 2>&1"
 
 

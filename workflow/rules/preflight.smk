@@ -8,6 +8,7 @@ from snakemake.logging import logger
 
 from kd.commands.records import record_run
 from kd.jobs.handover import hand_over
+from kd.jobs.preloaded import preload
 from kd.jobs.signature import other_owner
 
 
@@ -22,16 +23,15 @@ def to_be_made():
 
 def preflight(directories):
     """Refuse what does not fit, in a process of its own: it may need torch, which this one never loads."""
-    paths = [str(workflow.basedir), os.environ.get("PYTHONPATH")]
     done = subprocess.run(
-        [sys.executable, "-m", "kd.commands.preflight"],
+        [sys.executable, "-m", "kd.jobs.start", "kd.commands.preflight"],
         input=json.dumps(
             {
                 "config": PLAN.config.model_dump(mode="json"),
                 "directories": [str(each) for each in directories],
             }
         ),
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        env=os.environ | {"PYTHONPATH": PYTHONPATH},
         capture_output=True,
         text=True,
     )
@@ -80,8 +80,14 @@ onstart:
         directories = to_be_made()
         if directories and workflow.local_exec:
             check_devices({PLAN.jobs[each].stage for each in directories})
+        for_jobs = {}
+        if directories and workflow.local_exec and PLAN.config.resources.preload:
+            for_jobs = preload(
+                PYTHONPATH
+            )  # while preflight, which is to be quick, imports what it needs by itself
         if directories:
             preflight(directories)
+        os.environ.update(for_jobs)
         say_whose_tables_go()
         try:
             # Ahead of the jobs: where results are shared, they inherit from here that their group may write.

@@ -14,7 +14,7 @@ rule prepare_dataset:
     params:
         job=told("prepare_dataset"),
     shell:
-        "exec python -m kd.stages.prepare_dataset --job {params.job:q} > {log:q} 2>&1"
+        "exec python -m kd.jobs.start kd.stages.prepare_dataset --job {params.job:q} > {log:q} 2>&1"
 
 
 rule datasets:

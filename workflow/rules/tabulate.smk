@@ -57,7 +57,7 @@ rule tabulate:
         config=str(CONFIG_FILE),
         configfile=CONFIGFILE,
     shell:
-        "exec python -m kd.stages.tabulate --config {params.config:q}"
+        "exec python -m kd.jobs.start kd.stages.tabulate --config {params.config:q}"
         " --configfile {params.configfile:q} --key {output.key:q} > {log:q} 2>&1"
 
 

@@ -16,7 +16,7 @@ rule train_baseline:
         devices=devices_of("train_baseline"),
         launcher=launcher_of("train_baseline"),
     shell:
-        "exec {params.launcher}python -m kd.stages.train_baseline"
+        "exec {params.launcher}python -m kd.jobs.start kd.stages.train_baseline"
         " --job {params.job:q} {params.devices} > {log:q} 2>&1"
 
 

@@ -16,7 +16,7 @@ rule train_joint_teacher:
         devices=devices_of("train_joint_teacher"),
         launcher=launcher_of("train_joint_teacher"),
     shell:
-        "exec {params.launcher}python -m kd.stages.train_joint_teacher"
+        "exec {params.launcher}python -m kd.jobs.start kd.stages.train_joint_teacher"
         " --job {params.job:q} {params.devices} > {log:q} 2>&1"
 
 

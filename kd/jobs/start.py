@@ -1,0 +1,102 @@
+"""Start a job: `python -m kd.jobs.start MODULE ARGUMENT...` does what `python -m MODULE ARGUMENT...` does, but faster.
+
+Importing torch and timm takes seconds; a fork of a process that has imported them takes none. Where such a process
+is at hand (`kd.jobs.preloaded`), it is asked for a fork that runs the module with the arguments, environment, folder
+and standard streams of this process. This one passes on the signals that it gets, and ends as the fork ends. Without
+one, it becomes `python -m MODULE`. It imports nothing but the standard library, so that it starts at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+from contextlib import suppress
+from types import FrameType
+
+ADDRESS = "KD_PRELOADED"  # environment variable: the name of an abstract socket
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT)
+LENGTH = struct.Struct("!I")
+REFUSED, STARTED = b"refused", b"started"
+NO_SERVER = "error: the process that this job was forked from has ended; run again"
+
+
+def main() -> None:
+    """Run a module in a fork of the preloaded process or, without one, in this process."""
+    module, *arguments = sys.argv[1:]
+    address = os.environ.get(ADDRESS)
+    if address:
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.connect("\0" + address)
+            if peer(connection) == os.getuid():
+                _run_in_fork(connection, module, arguments)
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+
+
+def peer(connection: socket.socket) -> int:
+    """User id of the process at the other end: anybody can see, and take, the name of an abstract socket."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    _, user, _ = struct.unpack("3i", credentials)
+    return int(user)
+
+
+def _run_in_fork(connection: socket.socket, module: str, arguments: list[str]) -> None:
+    """Returns only if the other process refuses, or has ended before it started anything."""
+    umask = os.umask(0o077)
+    os.umask(umask)
+    request = {
+        "module": module,
+        "arguments": arguments,
+        "folder": os.getcwd(),  # noqa: PTH109 - pathlib takes time to import
+        "umask": umask,
+        "environment": dict(os.environ),
+        "python": [sys.prefix, sys.version],
+    }
+    body = json.dumps(request).encode("utf-8", "surrogateescape")
+    socket.send_fds(connection, [LENGTH.pack(len(body))], [0, 1, 2])
+    connection.sendall(body)
+    passed_on: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
+        passed_on.append(number)
+        with suppress(OSError):
+            connection.send(bytes([number]))
+        if number == signal.SIGTSTP:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
+    replies = connection.makefile("rb")
+    what, _, process = replies.readline().partition(b" ")
+    if what != STARTED:
+        for caught, handler in before.items():
+            signal.signal(caught, handler)
+        for number in passed_on:
+            os.kill(os.getpid(), number)
+        return
+    try:
+        status = replies.readline()
+    except ConnectionError:
+        status = b""
+    if not status:
+        with suppress(ProcessLookupError):
+            os.killpg(int(process), signal.SIGKILL)
+        sys.exit(NO_SERVER)
+    _end_as(int(status))
+
+
+def _end_as(code: int) -> None:
+    """End with an exit code or, if it is negative, by that signal."""
+    if code < 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the fork has left a core file, if there has to be one
+        with suppress(OSError):
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()
