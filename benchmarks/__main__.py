@@ -23,6 +23,7 @@ BENCHMARKS = (
     "label_distances",
     "checkpoints",
     "planning",
+    "start_up",
     "slurm",
 )
 BLOCK = "costs"

@@ -19,8 +19,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from kd.jobs.start import ADDRESS, LENGTH, REFUSED, STARTED, peer
 
@@ -72,8 +73,14 @@ def preload(pythonpath: str, modules: tuple[str, ...] = PRELOADED) -> dict[str, 
             pass_fds=[listener.fileno()],
             start_new_session=True,  # a terminal's Ctrl-C is not for it
         )
-    atexit.register(process.terminate)
+    atexit.register(_end, process)
     return {ADDRESS: address}
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):  # it lets its jobs end, whoever waits for them
+        process.wait(1)
 
 
 class Request(NamedTuple):
@@ -283,8 +290,30 @@ def main() -> None:
         importlib.import_module(module)
     gc.freeze()
     if (request := Server(listener, environment).serve()) is not None:
-        del listener
-        runpy.run_module(request.module, run_name="__main__", alter_sys=True)
+        _run(request.module)
+
+
+def _run(module: str) -> NoReturn:
+    """Run a module, and end as an interpreter does; but take nothing apart, which would copy all that forks share."""
+    status, interrupted = 0, False
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as error:
+        if isinstance(error.code, str):
+            sys.stderr.write(f"{error.code}\n")
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException as error:  # noqa: BLE001 - this is where an interpreter catches them
+        sys.excepthook(type(error), error, error.__traceback__)
+        status, interrupted = 1, isinstance(error, KeyboardInterrupt)
+    threading._shutdown()  # type: ignore[attr-defined]  # noqa: SLF001 - waits for threads, as does multiprocessing
+    atexit._run_exitfuncs()  # noqa: SLF001
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    if interrupted:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(status & 0xFF)
 
 
 if __name__ == "__main__":
