@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,12 +29,17 @@ def replacing(path: Path) -> Iterator[Path]:
     """A hidden path beside `path` to write to; it takes the place of `path` when all went well.
 
     Nothing partial is ever visible under the final name, and a file that was there stays until the new one
-    is on disk. Whatever writes to a finished name must use this: artefacts may share files by hard links.
+    is on disk. Whatever writes to a finished name must use this: artefacts may share files by hard links. It gets the
+    mode that the umask says, also from libraries that write a temporary file of their own, which none but its owner reads.
     """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")  # two writers never meet
     try:
+        partial.touch()
+        mode = stat.S_IMODE(partial.stat().st_mode)
         yield partial
         with partial.open("rb") as stream:
+            if stat.S_IMODE(os.fstat(stream.fileno()).st_mode) != mode:
+                os.fchmod(stream.fileno(), mode)
             os.fsync(stream.fileno())
         partial.replace(path)
     except IsADirectoryError as error:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from kd.jobs.disk import disk_errors
 from kd.jobs.errors import UserError
@@ -16,6 +17,8 @@ from kd.jobs.lock import remove_directories
 from kd.jobs.manifest import read_manifest
 from kd.jobs.run import run_job
 from kd.jobs.sharing import share
+from kd.models.checkpoints import load_safetensors
+from kd.models.weights import save_tensors
 from tests.jobs.building import Spec, job, refuse, write
 
 ANN, BOB, GROUP = 54321, 54322, 54323
@@ -109,3 +112,18 @@ def test_share__only_where_the_folder_says_so(tmp_path: Path, mode: int, expecte
     tmp_path.chmod(mode)
     share(tmp_path / "results")
     assert os.umask(0o077) == expected
+
+
+@root_only
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_weights__of_one_are_read_by_the_other(shared: Path, umask: int) -> None:
+    """safetensors writes to a temporary file of its own, which none but its owner may read."""
+    path = shared / "weights.safetensors"
+
+    def save() -> None:
+        share(shared)
+        save_tensors(path, {"weight": torch.zeros(2)})
+
+    assert as_user(ANN, umask, save) == ""
+    assert as_user(BOB, umask, lambda: load_safetensors(path)) == ""
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~(umask & ~0o070)

@@ -10,6 +10,7 @@ import yaml
 
 from kd.config import load_config
 from kd.jobs.manifest import KEPT, check_manifest, read_manifest
+from kd.jobs.run import JOB_LOG
 from kd.plan import Plan
 from tests.conftest import ROOT
 from tests.workflow.running import snakemake, started
@@ -70,3 +71,22 @@ def test_two_controllers__a_redundant_job_deletes_nothing(both: tuple[Plan, list
     done = snakemake(tmp_path, "teachers", "--forcerun", "train_teacher", config=config)
     assert done.returncode == 0, done.stdout
     assert {job.directory: job.manifest.stat().st_ino for job in plan.jobs.values()} == before
+
+
+def test_two_controllers__a_job_that_fails_leaves_the_manifest_alone(
+    both: tuple[Plan, list[str]], tmp_path: Path
+) -> None:
+    """Snakemake by itself writes a copy of its own over it: not in one step, and not if it is another user's."""
+    plan, _ = both
+    (job,) = plan.stage("train_teacher")
+    log = job.directory / JOB_LOG
+    log.rename(tmp_path / "log")
+    log.symlink_to(tmp_path / "log")  # is not written to
+    before = job.manifest.stat()
+    done = snakemake(tmp_path, "teachers", "--forcerun", "train_teacher", config=plan.config.model_dump(mode="json"))
+    assert done.returncode != 0
+    assert "must hold plain files" in done.stdout
+    assert job.manifest.stat().st_mtime_ns == before.st_mtime_ns
+    assert job.manifest.stat().st_ino == before.st_ino
+    log.unlink()
+    (tmp_path / "log").rename(log)

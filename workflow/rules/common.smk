@@ -6,6 +6,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.io import ancient
+from snakemake.persistence import FileBackupMixin
 
 from kd.config import load_config
 from kd.config_file import read_config
@@ -52,6 +53,12 @@ PYTHONPATH = os.pathsep.join(
 )
 QUOTED = shlex.quote(PYTHONPATH).replace("{", "{{").replace("}", "}}")
 shell.prefix(f"set -euo pipefail; export PYTHONPATH={QUOTED}; ")
+
+
+# A job that fails has left the manifest as it was. By itself, Snakemake would then write a copy of its own over it, byte by
+# byte, or delete it, while it may be another person's who made it meanwhile and reads it.
+FileBackupMixin.backup_output = lambda persistence, path: None
+FileBackupMixin.restore_output = lambda persistence, path: path.exists()
 
 
 wildcard_constraints:

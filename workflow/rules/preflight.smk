@@ -9,6 +9,7 @@ from snakemake.logging import logger
 from kd.commands.records import record_run
 from kd.jobs.handover import hand_over
 from kd.jobs.preloaded import preload
+from kd.jobs.sharing import share
 from kd.jobs.signature import other_owner
 
 
@@ -80,6 +81,8 @@ onstart:
         directories = to_be_made()
         if directories and workflow.local_exec:
             check_devices({PLAN.jobs[each].stage for each in directories})
+        if directories:
+            share(RESULTS)  # inherited by whatever is started from here
         for_jobs = {}
         if directories and workflow.local_exec and PLAN.config.resources.preload:
             for_jobs = preload(
