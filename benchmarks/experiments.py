@@ -2,10 +2,11 @@
 
     python -m benchmarks.experiments [NAME ...] [--small] [--readme FILE]
 
-NAME is one of `SUMMARIES`, whose table is that of summary.md, with the verdict of the run; or one of `EXPERIMENTS`,
-whose table has test acc@1 in percent, a mean over datasets and seeds, and differences to the first line, paired by
-dataset and seed, with the standard error of their mean. Default: all of them. Finished parts of a run are not run
-again. `--small` trains for an epoch on a few images (for `EXPERIMENTS`, of one dataset), in a temporary folder.
+NAME is one of `SUMMARIES`, whose table is that of summary.md, with the verdict of the run; of `SEARCHES`, whose table
+has scores on val, by which settings are chosen; or of `EXPERIMENTS`, whose table has test acc@1 in percent, a mean over
+datasets and seeds, and differences to the first line, paired by dataset and seed, with the standard error of their
+mean. Default: all of them. Finished parts of a run are not run again. `--small` trains for an epoch on a few images
+(for `EXPERIMENTS`, of one dataset), in a temporary folder.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from benchmarks.jobs import make_plan
@@ -32,6 +34,7 @@ from kd.evaluation.verdict import verdict
 from kd.jobs.job import Job
 from kd.jobs.manifest import read_manifest
 from kd.plan import Plan
+from kd.training.metrics import VAL
 from tests.conftest import make
 
 ROOT = Path(__file__).parent.parent
@@ -75,7 +78,9 @@ EXPERIMENTS = {
 
 SUMMARIES = {"demo": "config", "scenes": "multilabel"}
 """Blocks of the README that hold the summary of a run, and their configs."""
-NAMES = (*SUMMARIES, *EXPERIMENTS)
+SEARCHES = ("demo_search",)
+"""Blocks that hold scores on val, and their configs: each experiment is a setting, of which one is to be chosen."""
+NAMES = (*SUMMARIES, *SEARCHES, *EXPERIMENTS)
 Read = Callable[[Job], dict[str, Any]]
 
 
@@ -101,6 +106,24 @@ def summary_of(plan: Plan, read: Read) -> tuple[str, str]:
     measured = measurements(plan.rows, read)
     table_of_all = readable(summary(measured, list(plan.config.datasets)), plan.config.reports.selection)
     return markdown(table_of_all), " ".join(verdict(plan, measured, read).split("\n\n"))
+
+
+def scores_on_val(plan: Plan, read: Read) -> list[list[str]]:
+    """The cells of the table of a search, the header first: each setting's students, and means over their levels."""
+    measured = measurements(plan.rows, read)
+    on_val = measured[
+        (measured["metric"] == f"{VAL}acc@1")
+        & (measured["selection"] == plan.config.reports.selection)
+        & (measured["experiment"] != plan.config.experiment)  # that of the teachers
+    ]
+    means = on_val.groupby(["experiment", "row", "level"])["value"].mean().unstack(["row", "level"])
+    header, columns = ["setting"], []
+    for kind in ("student", "single_dataset_kd"):
+        levels = means[[column for column in means.columns if column[0].startswith(kind)]]
+        header += [*(f"`{column[0]}` {column[1]}" for column in levels.columns), "mean"]
+        columns += [*(levels[column] for column in levels.columns), levels.mean(axis="columns")]
+    scores = pd.concat(columns, axis="columns").map("{:.2f}".format)
+    return [header, *(list(map(str, line)) for line in scores.itertuples(name=None))]
 
 
 def note_of(plan: Plan, read: Read, what: str) -> str:
@@ -132,7 +155,7 @@ def gain_of(plan: Plan) -> str:
 
 def shrunk(config: dict[str, Any]) -> dict[str, Any]:
     """The same in seconds: the first dataset, a few images, one epoch, two seeds."""
-    if config["experiment"] in SUMMARIES:
+    if config["experiment"] in (*SUMMARIES, *SEARCHES):
         return config | {
             "seeds": [0],
             "datasets": {
@@ -192,6 +215,12 @@ def make_block(name: str, *, small: bool) -> Block:
         if name in SUMMARIES:
             content, told = summary_of(plan, read)
             note = f"{note_of(plan, read, gain_of(plan))} Its verdict: {told}"
+        elif name in SEARCHES:
+            seeds = ", ".join(map(str, plan.config.seeds))
+            content, note = (
+                table(scores_on_val(plan, read)),
+                note_of(plan, read, f"acc@1 on val, mean of seeds {seeds}."),
+            )
         else:
             content, note = table(lines_of(plan, EXPERIMENTS[name], read)), note_of(plan, read, mean_of(plan))
         command = f"python -m benchmarks.experiments {name}{' --small' if small else ''}"

@@ -84,6 +84,19 @@ def test_experiment__small(name: str) -> None:
     assert CONTENT.fullmatch(str(block))
 
 
+def test_search__small() -> None:
+    (name,) = experiments.SEARCHES
+    block = experiments.make_block(name, small=True)
+    header, _, *lines = (cells(line) for line in block.table.splitlines())
+    students = ["`student` L1", "`student` L2", "mean"]
+    assert header == ["setting", *students, "`single_dataset_kd` L1", "`single_dataset_kd_features` L2", "mean"]
+    assert [setting for setting, *_ in lines] == ["paper", "soft", "t1", "t4"]
+    for _, *scores in lines:
+        first, second, mean = (float(each) for each in scores[:3])
+        assert mean == pytest.approx((first + second) / 2, abs=0.01)
+    assert CONTENT.fullmatch(str(block))
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment__compares_rows_of_its_config(name: str) -> None:
     plan = Plan(load_config(experiments.load(name)))

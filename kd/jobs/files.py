@@ -29,8 +29,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """A hidden path beside `path` to write to; it takes the place of `path` when all went well.
 
     Nothing partial is ever visible under the final name, and a file that was there stays until the new one
-    is on disk. Whatever writes to a finished name must use this: artefacts may share files by hard links. It gets the
-    mode that the umask says, also from libraries that write a temporary file of their own, which none but its owner reads.
+    is on disk. Whatever writes to a finished name must use this: artefacts may share files by hard links. The file
+    gets the mode that the umask says, also if a library writes it as a temporary file that only its owner may read.
     """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PARTIAL}")  # two writers never meet
     try:

@@ -17,6 +17,7 @@ import secrets
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -26,17 +27,9 @@ from typing import Any, NamedTuple, NoReturn
 from kd.jobs.start import ADDRESS, LENGTH, REFUSED, STARTED, peer
 
 PRELOADED = (
-    *(
-        "torch",
-        "torchvision.transforms.v2",
-        "timm",
-        "timm.optim",
-        "lightning_fabric",
-        "safetensors.torch",
-        "huggingface_hub",
-    ),
-    *("zarr", "numcodecs", "google_crc32c", "numpy", "pandas", "scipy.special", "pydantic", "annotated_types", "yaml"),
-    *("PIL.Image", "tqdm", "threadpoolctl"),
+    *("torch", "torchvision.transforms.v2", "timm", "timm.optim", "lightning_fabric", "safetensors.torch"),
+    *("zarr", "numcodecs", "google_crc32c", "numpy", "pandas", "scipy.special", "pydantic", "annotated_types"),
+    *("huggingface_hub", "yaml", "PIL.Image", "tqdm", "threadpoolctl"),
 )
 TO_THE_GROUP = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT)  # as a terminal sends them
 SECONDS_TO_ASK = 30.0
@@ -227,7 +220,7 @@ def _receive(connection: socket.socket) -> tuple[Request, list[int]]:
                 raise EOFError
             body += part
         return Request(**json.loads(body.decode("utf-8", "surrogateescape"))), streams
-    except (EOFError, OSError, ValueError, TypeError) as error:
+    except (EOFError, OSError, struct.error, ValueError, TypeError) as error:
         for stream in streams:
             os.close(stream)
         raise ValueError("no request") from error
@@ -253,14 +246,9 @@ def _take_over(request: Request, streams: list[int]) -> None:
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
         os.close(stream)
-    sys.stdin = io.TextIOWrapper(open(0, "rb", closefd=False))  # noqa: SIM115 - open as long as the process lives
-    for name, target in (("stdout", 1), ("stderr", 2)):
-        binary = open(target, "wb", closefd=False)  # noqa: SIM115
-        terminal = os.isatty(target)
-        old = getattr(sys, name)
-        new = io.TextIOWrapper(
-            binary, old.encoding, old.errors, line_buffering=terminal or name == "stderr", write_through=False
-        )
+    for target, (name, mode) in enumerate((("stdin", "rb"), ("stdout", "wb"), ("stderr", "wb"))):
+        old, binary = getattr(sys, name), open(target, mode, closefd=False)  # noqa: SIM115 - as long as the process lives
+        new = io.TextIOWrapper(binary, old.encoding, old.errors, line_buffering=name == "stderr" or os.isatty(target))
         setattr(sys, name, new)
         setattr(sys, f"__{name}__", new)
     os.chdir(request.folder)
