@@ -52,7 +52,7 @@ def measure(*, small: bool = False) -> list[Row]:
         for what, work in (("a job that finds its artefact built", start), ("a short training", start_anew)):
             pairs = [
                 (seconds(partial(work, job, forked)), seconds(partial(work, job, {})))
-                for _ in range(2 if small else ROUNDS)
+                for _ in range(1 if small else ROUNDS)
             ]
             quick, alone = zip(*pairs, strict=True)
             rows += [

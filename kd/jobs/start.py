@@ -68,12 +68,13 @@ def _run_in_fork(connection: socket.socket, module: str, arguments: list[str]) -
         if number == signal.SIGTSTP:
             os.kill(os.getpid(), signal.SIGSTOP)
 
-    before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
+    caught = [number for number in PASSED_ON if signal.getsignal(number) != signal.SIG_IGN]  # as nohup does
+    before = {number: signal.signal(number, pass_on) for number in caught}
     replies = connection.makefile("rb")
     what, _, process = replies.readline().partition(b" ")
     if what != STARTED:
-        for caught, handler in before.items():
-            signal.signal(caught, handler)
+        for each, handler in before.items():
+            signal.signal(each, handler)
         for number in passed_on:
             os.kill(os.getpid(), number)
         return

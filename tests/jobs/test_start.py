@@ -72,6 +72,18 @@ if __name__ == "__main__":
 FORKED, ALONE = "forked", "alone"
 
 
+@pytest.fixture(autouse=True)
+def _signals() -> Iterator[None]:
+    """None is ignored, as they are by what runs in the background of a script or under nohup."""
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL))
+    }
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Where the module `job` is."""
@@ -215,6 +227,23 @@ def test_signal__to_the_process_that_was_started_ends_the_job(
     else:
         os.kill(helper, signal.SIGKILL)
     running.communicate()
+
+
+@pytest.mark.parametrize("how", [FORKED, ALONE])
+def test_signal__that_is_ignored_as_under_nohup_stays_so(folder: Path, how: str) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    controller = Controller(folder)
+    running, (job, helper) = sleeping(controller, how)
+    running.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        running.wait(0.5)
+    assert is_running(job)
+    running.kill()
+    wait_until(lambda: not is_running(job), 5, "the job lives on")
+    if how == ALONE:
+        os.kill(helper, signal.SIGKILL)
+    running.communicate()
+    controller.end()
 
 
 @pytest.mark.parametrize("how", [FORKED, ALONE])
