@@ -65,11 +65,11 @@ def _run_in_fork(connection: socket.socket, module: str, arguments: list[str]) -
         passed_on.append(number)
         with suppress(OSError):
             connection.send(bytes([number]))
-        if number == signal.SIGTSTP:
+        if number == signal.SIGTSTP and before[signal.SIGTSTP] != signal.SIG_IGN:
             os.kill(os.getpid(), signal.SIGSTOP)
 
-    caught = [number for number in PASSED_ON if signal.getsignal(number) != signal.SIG_IGN]  # as nohup does
-    before = {number: signal.signal(number, pass_on) for number in caught}
+    # Also those that are ignored here, as under nohup: whether the job ignores them, too, is its own matter.
+    before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
     replies = connection.makefile("rb")
     what, _, process = replies.readline().partition(b" ")
     if what != STARTED:
