@@ -40,7 +40,7 @@ def main():
         print(json.dumps([sys.argv[1:], os.getcwd(), mask, os.environ["MARK"], sys.stdin.read(), spec, sys.path[0],
               os.path.basename(sys.argv[0]), __doc__, __name__, os.isatty(1), sorted(signal.pthread_sigmask(0, ())),
               repr(signal.getsignal(signal.SIGINT)), repr(signal.getsignal(signal.SIGTERM)), sys.stdout.encoding,
-              repr(signal.getsignal(signal.SIGCHLD)), os.getpgrp() != os.getsid(0), threading.active_count()]))
+              repr(signal.getsignal(signal.SIGCHLD)), threading.active_count()]))
         print("aside", file=sys.stderr)
     elif what == "exit":
         sys.exit(json.loads(sys.argv[2]))
