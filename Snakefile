@@ -3,13 +3,14 @@ from snakemake.utils import min_version
 
 min_version("9.0")
 
-# A config of your own (--configfile) replaces the demo's, it is not laid over it.
+# A config of your own (--configfile) replaces the demo's, and is not merged with it.
 if not workflow.overwrite_configfiles:
 
     configfile: "config/config.yaml"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/artefact.smk"
 include: "workflow/rules/preflight.smk"
 include: "workflow/rules/outcome.smk"
 include: "workflow/rules/prepare_dataset.smk"
@@ -20,8 +21,7 @@ include: "workflow/rules/train_joint_teacher.smk"
 include: "workflow/rules/cache_targets.smk"
 include: "workflow/rules/distill_student.smk"
 include: "workflow/rules/train_baseline.smk"
-include: "workflow/rules/tabulate.smk"
-include: "workflow/rules/plot.smk"
+include: "workflow/rules/tables_and_figures.smk"
 include: "workflow/rules/report.smk"
 
 

@@ -22,10 +22,10 @@ import torch
 
 from benchmarks.jobs import OTHERS, job_of, make_plan, make_stages, noise_dataset, seconds_of, untrained_weights
 from benchmarks.rows import Row, main, seconds
+from kd.embeddings.computing import BATCH
+from kd.models.devices import make_fabric
 from kd.models.network import Network, freeze
 from kd.models.weights import load_network
-from kd.stages.cache_embeddings import BATCH
-from kd.training.devices import make_fabric
 
 LEVELS = ("L1", "L2")
 
@@ -60,7 +60,7 @@ def one_at_a_time(network: Network, images: torch.Tensor) -> None:
         for row in range(len(images)):
             features = network(images[row : row + 1], LEVELS)
             for level in LEVELS:
-                np.save(f"{folder}/{level}_{row}.npy", features.named(level, "noise")[0].cpu().numpy())
+                np.save(f"{folder}/{level}_{row}.npy", features.arrays("noise")[level][0].cpu().numpy())
 
 
 def case(architecture: str, size: int, images: int, views: int, rounds: int) -> list[Row]:

@@ -19,8 +19,8 @@ from unittest import mock
 
 from benchmarks.jobs import epoch_seconds, make_plan, make_stages, noise_dataset, seconds_of
 from benchmarks.rows import Row, main
-from kd.jobs.files import replacing
-from kd.plan import Plan
+from kd.artefacts.files import replacing
+from kd.planning.plan import Plan
 from kd.training import loop
 
 SECONDS = 180

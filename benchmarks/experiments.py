@@ -16,8 +16,7 @@ import datetime as dt
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,14 @@ import yaml
 from benchmarks.jobs import make_plan
 from benchmarks.readme import MEANINGLESS, Block, make_parser, readme_of, write_block
 from benchmarks.rows import table
-from kd.config import load_config
-from kd.evaluation.caches import cache_table
-from kd.evaluation.tables import headline, markdown, measurements, readable, summary
-from kd.evaluation.verdict import verdict
-from kd.jobs.job import Job
-from kd.jobs.manifest import read_manifest
-from kd.plan import Plan
+from kd.artefacts.manifest import read_manifest
+from kd.config.load import load_config
+from kd.planning.plan import Plan
+from kd.reporting.base import Run
+from kd.reporting.layout import markdown, readable
+from kd.reporting.statistics import headline, measurements, summary
+from kd.reporting.tables.cache import cache_table
+from kd.reporting.verdict import verdict
 from kd.training.metrics import VAL
 from tests.conftest import make
 
@@ -81,15 +81,13 @@ SUMMARIES = {"demo": "config", "scenes": "multilabel"}
 SEARCHES = ("demo_search",)
 """Blocks that hold scores on val, and their configs: each experiment is a setting, of which one is to be chosen."""
 NAMES = (*SUMMARIES, *SEARCHES, *EXPERIMENTS)
-Read = Callable[[Job], dict[str, Any]]
 
 
-def lines_of(plan: Plan, experiment: Experiment, read: Read) -> list[list[str]]:
+def lines_of(run: Run, experiment: Experiment) -> list[list[str]]:
     """The cells of the table of a finished run, the header first."""
-    selection = plan.config.reports.selection
-    measured = measurements(plan.rows, read)
-    values = headline(measured, selection).set_index(["experiment", "row", "dataset", "seed"])["value"].sort_index()
-    stored = cache_table(plan, measured, selection, read).groupby(["experiment", "row"])["bytes_per_image"].mean()
+    measured = measurements(run.rows, run.read)
+    values = headline(measured, run.selection).set_index(["experiment", "row", "dataset", "seed"])["value"].sort_index()
+    stored = cache_table(run, measured).groupby(["experiment", "row"])["bytes_per_image"].mean()
     lines = [[experiment.column, "acc@1", "difference", *(["KiB per training image"] if experiment.stored else [])]]
     first, *_ = experiment.lines
     for place, label in experiment.lines.items():
@@ -101,20 +99,20 @@ def lines_of(plan: Plan, experiment: Experiment, read: Read) -> list[list[str]]:
     return lines
 
 
-def summary_of(plan: Plan, read: Read) -> tuple[str, str]:
+def summary_of(run: Run) -> tuple[str, str]:
     """The table of summary.md of a finished run, and its verdict in one paragraph."""
-    measured = measurements(plan.rows, read)
-    table_of_all = readable(summary(measured, list(plan.config.datasets)), plan.config.reports.selection)
-    return markdown(table_of_all), " ".join(verdict(plan, measured, read).split("\n\n"))
+    measured = measurements(run.rows, run.read)
+    table_of_all = readable(summary(measured, run.datasets), run.selection)
+    return markdown(table_of_all), " ".join(verdict(run, measured).split("\n\n"))
 
 
-def scores_on_val(plan: Plan, read: Read) -> list[list[str]]:
+def scores_on_val(run: Run) -> list[list[str]]:
     """The cells of the table of a search, the header first: each setting's students, and means over their levels."""
-    measured = measurements(plan.rows, read)
+    measured = measurements(run.rows, run.read)
     on_val = measured[
         (measured["metric"] == f"{VAL}acc@1")
-        & (measured["selection"] == plan.config.reports.selection)
-        & (measured["experiment"] != plan.config.experiment)  # that of the teachers
+        & (measured["selection"] == run.selection)
+        & (measured["experiment"] != run.experiment)  # that of the teachers
     ]
     means = on_val.groupby(["experiment", "row", "level"])["value"].mean().unstack(["row", "level"])
     header, columns = ["setting"], []
@@ -126,29 +124,29 @@ def scores_on_val(plan: Plan, read: Read) -> list[list[str]]:
     return [header, *(list(map(str, line)) for line in scores.itertuples(name=None))]
 
 
-def note_of(plan: Plan, read: Read, what: str) -> str:
+def note_of(run: Run, what: str) -> str:
     """What the numbers are, what was run, on what, and how long it took."""
-    manifests = [read(job) for job in plan.jobs.values()]
+    manifests = [run.read(job) for job in run.jobs.values()]
     devices = " and ".join(sorted({manifest["device"] for manifest in manifests}))
     minutes = sum(manifest["seconds"] for manifest in manifests) / 60
-    last = max(job.manifest.stat().st_mtime for job in plan.jobs.values())
+    last = max(job.manifest.stat().st_mtime for job in run.jobs.values())
     date = dt.datetime.fromtimestamp(last, tz=dt.UTC).date().isoformat()
     return f"on {date}: {what} {len(manifests)} jobs, {minutes:.0f} minutes of work, on {devices}."
 
 
-def mean_of(plan: Plan) -> str:
+def mean_of(run: Run) -> str:
     """What the numbers of `EXPERIMENTS` are."""
-    datasets, seeds = ", ".join(plan.config.datasets), len(plan.config.seeds)
+    datasets, seeds = ", ".join(run.datasets), len(run.seeds)
     return (
         f"test acc@1 in percent, a mean over {datasets} and {seeds} seeds; differences to the first line, in points,"
         " paired by dataset and seed, with the standard error of their mean."
     )
 
 
-def gain_of(plan: Plan) -> str:
+def gain_of(run: Run) -> str:
     """What the numbers of `SUMMARIES` are."""
     return (
-        f"on test in percent, mean ± standard deviation over {len(plan.config.seeds)} seeds, and the gain in points"
+        f"on test in percent, mean ± standard deviation over {len(run.seeds)} seeds, and the gain in points"
         " over `vanilla`, where the experiment has it for the dataset, else over `individual`."
     )
 
@@ -186,7 +184,7 @@ def load(name: str) -> dict[str, Any]:
     return config
 
 
-def run(name: str) -> Plan:
+def run_config(name: str) -> Plan:
     """Run a config by the workflow; its plan."""
     profile = ROOT / "workflow/profiles/workstation"
     command = [sys.executable, "-m", "snakemake", "--workflow-profile", str(profile)]
@@ -198,7 +196,7 @@ def run(name: str) -> Plan:
 def run_small(name: str, folder: Path) -> Plan:
     """The plan of the same with next to no data, whose jobs were run in this process."""
     plan = make_plan(folder, shrunk(load(name)))
-    for job in plan.jobs.values():
+    for job in plan.run().jobs.values():
         make(job)
     return plan
 
@@ -206,23 +204,21 @@ def run_small(name: str, folder: Path) -> Plan:
 def make_block(name: str, *, small: bool) -> Block:
     """Run a config, and make its table."""
     with tempfile.TemporaryDirectory() as folder:
-        plan = run_small(name, Path(folder)) if small else run(name)
-        manifests = {job.directory: read_manifest(job) for job in plan.jobs.values()}
-
-        def read(job: Job) -> dict[str, Any]:
-            return manifests[job.directory]
+        plan = run_small(name, Path(folder)) if small else run_config(name)
+        manifests = {directory: read_manifest(job) for directory, job in plan.run().jobs.items()}
+        run = replace(plan.run(), read=lambda job: manifests[job.directory])
 
         if name in SUMMARIES:
-            content, told = summary_of(plan, read)
-            note = f"{note_of(plan, read, gain_of(plan))} Its verdict: {told}"
+            content, told = summary_of(run)
+            note = f"{note_of(run, gain_of(run))} Its verdict: {told}"
         elif name in SEARCHES:
-            seeds = ", ".join(map(str, plan.config.seeds))
+            seeds = ", ".join(map(str, run.seeds))
             content, note = (
-                table(scores_on_val(plan, read)),
-                note_of(plan, read, f"acc@1 on val, mean of seeds {seeds}."),
+                table(scores_on_val(run)),
+                note_of(run, f"acc@1 on val, mean of seeds {seeds}."),
             )
         else:
-            content, note = table(lines_of(plan, EXPERIMENTS[name], read)), note_of(plan, read, mean_of(plan))
+            content, note = table(lines_of(run, EXPERIMENTS[name])), note_of(run, mean_of(run))
         command = f"python -m benchmarks.experiments {name}{' --small' if small else ''}"
         return Block(name, command, content, note + (MEANINGLESS if small else ""))
 

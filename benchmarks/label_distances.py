@@ -23,8 +23,7 @@ from torch.nn import functional
 from benchmarks.jobs import in_own_process, peak
 from benchmarks.rows import Row, main, seconds
 from kd.distillers.losses import of_positives, structural_distance
-from kd.models.outputs import Outputs
-from kd.training.devices import make_fabric
+from kd.models.devices import make_fabric
 
 Form = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -58,7 +57,7 @@ def draw(seed: int, sizes: Sizes) -> tuple[Tensor, Tensor, Tensor]:
 
 def without_loops(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
     """CD + ID, as students are trained with them."""
-    both = Outputs(label_embeddings=student), Outputs(label_embeddings=teacher)
+    both = {"label_embeddings": student}, {"label_embeddings": teacher}
     own, wanted, instances, classes = of_positives(*both, labels)
     return structural_distance(own, wanted, classes) + structural_distance(own, wanted, instances)
 

@@ -19,7 +19,7 @@ import yaml
 
 from benchmarks.jobs import make_plan
 from benchmarks.rows import Row, main, seconds
-from kd.plan import Plan
+from kd.planning.plan import Plan
 
 ROOT = Path(__file__).parent.parent
 DATASETS = ("a", "b", "c", "d")

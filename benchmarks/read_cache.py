@@ -20,10 +20,10 @@ import torch
 
 from benchmarks.jobs import in_own_process
 from benchmarks.rows import Row, UnavailableError, main
-from kd.data.feed import Table, shuffled_batches
+from kd.data.loader import ColumnGroup, shuffled_batches
 from kd.data.packed import Split
 from kd.data.storage import spans
-from kd.embeddings.store import Layout, StoreReader, create_store, write_split
+from kd.embeddings.store import ComputedSplit, Layout, Rows, StoreReader, create_store, write_split
 
 SHAPE = (512, 7, 7)
 ROW_BYTES = 2 * 512 * 7 * 7
@@ -35,7 +35,7 @@ class Cached:
     """The rows of the store, as a dataset that is read from disk."""
 
     def __init__(self, folder: Path, rows: int) -> None:
-        self.tables = [Table(dict(StoreReader(folder, ["L2"]).columns("train", np.arange(rows))), None)]
+        self.groups = [ColumnGroup(dict(StoreReader(folder, ["L2"]).columns("train", np.arange(rows))), None)]
 
 
 def make(folder: Path, rows: int) -> None:
@@ -43,7 +43,12 @@ def make(folder: Path, rows: int) -> None:
     values = torch.randn(512, *SHAPE, generator=torch.Generator().manual_seed(0))
     split = Split(None, "train", np.zeros(rows), np.arange(rows), None)  # type: ignore[arg-type]
     layouts = {"L2": Layout(SHAPE, "float16")}
-    write_split(create_store(folder), split, layouts, 1, lambda part, _: {"L2": values[: part.stop - part.start]}, 512)
+
+    def compute(part: Rows, _: int) -> dict[str, torch.Tensor]:
+        assert isinstance(part, slice)
+        return {"L2": values[: part.stop - part.start]}
+
+    write_split(create_store(folder), ComputedSplit(split, layouts, 1, 512, compute))
     flat = np.memmap(folder / FLAT, dtype=np.float16, mode="w+", shape=(rows, *SHAPE))
     for start in range(0, rows, len(values)):
         flat[start : start + len(values)] = values[: rows - start].half().numpy()
@@ -60,7 +65,7 @@ def read_store(folder: Path, rows: int) -> int:
 
 def read_memmap(folder: Path, rows: int) -> int:
     """Copy all chunks of the flat file in a random order; their bytes."""
-    size, chunks = 0, spans(rows, Cached(folder, rows).tables[0].block)
+    size, chunks = 0, spans(rows, Cached(folder, rows).groups[0].block)
     flat = np.memmap(folder / FLAT, dtype=np.float16, mode="r", shape=(rows, *SHAPE))
     for number in np.random.default_rng(0).permutation(len(chunks)):
         size += np.array(flat[chunks[number]]).nbytes

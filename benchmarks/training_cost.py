@@ -26,7 +26,7 @@ from benchmarks.jobs import (
     untrained_weights,
 )
 from benchmarks.rows import Row, main
-from kd.jobs.job import Job
+from kd.artefacts.job import Job
 
 DEMO = Path(__file__).parent.parent / "config" / "config.yaml"
 DATASET = "mnist5k"

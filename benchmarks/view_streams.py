@@ -25,11 +25,11 @@ from benchmarks.jobs import job_of, make_plan, make_stages
 from benchmarks.rows import Row, main
 from kd.data.packed import open_split
 from kd.data.views import Views
+from kd.models.devices import make_fabric
 from kd.models.weights import load_network
-from kd.plan import Plan
+from kd.planning.plan import Plan
 from kd.training.classification import predict
-from kd.training.devices import make_fabric
-from kd.training.samples import ImageSamples
+from kd.training.samples import ViewedSamples
 
 DEMO = Path(__file__).parent.parent / "config" / "config.yaml"
 AGAINST = "the same with a teacher that was trained on the cached views"
@@ -85,8 +85,8 @@ def outcome(plan: Plan, seed: int) -> Outcome:
     dataset = job_of(plan, "prepare_dataset", "").directory
     test, train = (open_split(dataset, name) for name in ("test", "train"))
     augmentation = plan.config.recipe(next(iter(plan.config.recipes))).augmentation
-    views = Views("shared", train.info, seed, augmentation)
-    samples = ImageSamples(test, views, fabric, None)
+    views = Views("shared", train.info.name, seed, augmentation)
+    samples = ViewedSamples(test, views, fabric, None)
     scores, labels = predict(student, samples, 64)
     theirs, _ = predict(teacher, samples, 64)
     losses = []

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from kd.jobs.errors import UserError
+from kd.common.errors import UserError
 from kd.jobs.run import user_errors
 
 CONFIG = Path("config/config.yaml")
@@ -20,12 +20,12 @@ Options = argparse.Namespace
 
 
 def predict(options: Options) -> Iterator[str]:
-    """Print the most probable classes of each picture."""
-    from kd.data.sources.listing import readable
-    from kd.evaluation.prediction import predict_images
+    """Print the most probable classes of each image."""
+    from kd.data.sources.files import readable
+    from kd.models.prediction import predict_images
 
     failed = False
-    for path, found in predict_images(options.student, options.pictures, options.top):
+    for path, found in predict_images(options.student, options.images, options.top):
         if isinstance(found, UserError):
             print(f"error: {found}", file=sys.stderr)
             failed = True
@@ -37,15 +37,15 @@ def predict(options: Options) -> Iterator[str]:
 
 def schema(options: Options) -> Iterator[str]:  # noqa: ARG001
     """Print the JSON schema of the config."""
-    from kd.config import Config
+    from kd.config.schema import Config
 
     yield json.dumps(Config.model_json_schema(), indent=1)
 
 
 def why(options: Options) -> Iterator[str]:
     """Say whether an artefact is there; if not, in what it differs from what is there."""
-    from kd.commands.planned import find_job, plan_of
-    from kd.commands.why import why
+    from kd.cli.planned import find_job, plan_of
+    from kd.cli.why import why
 
     plan = plan_of(options.configfile)
     yield from why(plan, find_job(plan, options.name))
@@ -53,8 +53,8 @@ def why(options: Options) -> Iterator[str]:
 
 def adopt(options: Options) -> Iterator[str]:
     """Take over finished artefacts that differ from the wanted ones only in the code that made them."""
-    from kd.commands.adopt import adopt
-    from kd.commands.planned import find_job, plan_of
+    from kd.cli.adopt import adopt
+    from kd.cli.planned import find_job, plan_of
 
     plan = plan_of(options.configfile)
     named = [find_job(plan, name) for name in options.names]
@@ -64,8 +64,8 @@ def adopt(options: Options) -> Iterator[str]:
 
 def invalidate(options: Options) -> Iterator[str]:
     """Drop an artefact and everything that was made from it."""
-    from kd.commands.invalidate import invalidate
-    from kd.commands.planned import find_job, plan_of
+    from kd.cli.invalidate import invalidate
+    from kd.cli.planned import find_job, plan_of
 
     if options.yes and options.configfile is None:
         raise UserError("--yes: say which config the name is of: --configfile FILE")
@@ -75,8 +75,8 @@ def invalidate(options: Options) -> Iterator[str]:
 
 def gc(options: Options) -> Iterator[str]:
     """List, and with --yes remove, what no run needs: neither one that was recorded nor one of a given config."""
-    from kd.commands.gc import collect
-    from kd.commands.planned import plan_of
+    from kd.cli.gc import collect
+    from kd.cli.planned import plan_of
 
     plans = [(plan_of(path), path) for path in options.configfile]
     folders = {plan.config.results.resolve(): plan.config.results for plan, _ in plans}
@@ -90,8 +90,8 @@ def gc(options: Options) -> Iterator[str]:
 
 def forecast(options: Options) -> Iterator[str]:
     """Say what every artefact of a config will weigh, what is there, and what is free."""
-    from kd.commands.forecast import forecast_json, forecast_table
-    from kd.commands.planned import plan_of
+    from kd.cli.forecast import forecast_json, forecast_table
+    from kd.cli.planned import plan_of
 
     plan = plan_of(options.configfile)
     yield from forecast_json(plan) if options.json else forecast_table(plan)
@@ -99,16 +99,16 @@ def forecast(options: Options) -> Iterator[str]:
 
 def status(options: Options) -> Iterator[str]:
     """Say how far a run is: what is finished, running, failed, waiting."""
-    from kd.commands.planned import plan_of
-    from kd.commands.status import status
+    from kd.cli.planned import plan_of
+    from kd.cli.status import status
 
     yield from status(plan_of(options.configfile), everything=options.all)
 
 
 def doctor(options: Options) -> Iterator[str]:
     """Check this machine: versions, GPUs, disk, Slurm, each with what to do."""
-    from kd.commands.doctor import doctor
-    from kd.commands.planned import plan_of
+    from kd.cli.doctor import doctor
+    from kd.cli.planned import plan_of
 
     failed = False
     for finding in doctor(plan_of(options.configfile)):
@@ -120,8 +120,8 @@ def doctor(options: Options) -> Iterator[str]:
 
 def verify(options: Options) -> Iterator[str]:
     """Read finished artefacts whole, and compute a sample of what is stored in caches again."""
-    from kd.commands.planned import plan_of
-    from kd.commands.verify import verify
+    from kd.cli.planned import plan_of
+    from kd.cli.verify import verify
 
     yield from verify(plan_of(options.configfile), options.names, options.rows)
 
@@ -136,9 +136,9 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    command = add(predict, "classify pictures with a student")
+    command = add(predict, "classify images with a student")
     command.add_argument("student", type=Path, help="directory of a student (index.csv lists them)")
-    command.add_argument("pictures", type=Path, help="an image, or a folder of images")
+    command.add_argument("images", type=Path, help="an image, or a folder of images")
     command.add_argument("--top", type=int, default=5, choices=range(1, 101), metavar="K", help="(default: 5)")
     add(schema, "print the JSON schema of the config")
     name = "NAME as in results/experiments/*/index.csv, or STAGE/NAME"

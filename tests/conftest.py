@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,16 @@ import pytest
 import torch
 import yaml
 
-from kd.config import load_config
+from kd.artefacts.job import Job
+from kd.config.load import load_config
+from kd.data.modalities.image import Samples
 from kd.data.options import SplitOptions
 from kd.data.packing import pack
 from kd.data.sources import digits
 from kd.data.splits import assign_splits
-from kd.jobs.job import Job
 from kd.jobs.run import run_job
-from kd.plan import Plan
+from kd.planning.plan import Plan
+from kd.stages.registry import STAGES
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,8 +65,7 @@ def pack_digits(
         codes,
         classes,
         task="single_label",
-        image_size=image_size,
-        resize="squash",
+        modality=Samples(image_size=image_size),
         channels=channels,
     )
     return directory
@@ -97,5 +97,5 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plan]:
 
 def make(job: Job) -> None:
     """Run the stage of a job in this process."""
-    stage = importlib.import_module(f"kd.stages.{job.stage}")
-    run_job(job, stage.Spec.model_validate(job.spec), stage.build, getattr(stage, "UNREAD", ()))
+    stage = STAGES[job.stage]
+    run_job(job, stage.spec.model_validate(job.spec), stage.module.build, stage.unread, follows=stage.follows)

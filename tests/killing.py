@@ -25,19 +25,20 @@ import pandas as pd
 import torch
 import yaml
 
-from kd.config import load_config
-from kd.jobs.job import Job
+from kd.artefacts.job import Job
+from kd.artefacts.manifest import MADE_FROM
+from kd.cli.publish import publish
+from kd.config.load import load_config
 from kd.jobs.run import user_errors
 from kd.jobs.stopping import listen
-from kd.plan import Plan
-from kd.stages.tabulate import write_tables
+from kd.planning.plan import Plan
 from kd.training import loop
 from tests.conftest import make
 
 # What tells of seconds and folders: the verdict, which begins three of these, says what trainings cost.
 ABOUT_THE_RUN = (
     *("front_page.rst", "summary.md", "summary.html", "cost.csv", "cost.html", "run.html"),
-    *("run.json", "index.csv", "config.yaml"),
+    *("cost.svg", "run.json", "index.csv", "config.yaml"),
 )
 
 
@@ -127,11 +128,17 @@ def contents(results: Path) -> dict[str, str]:
     found = {}
     for path in sorted(results.rglob("*")):
         relative = path.relative_to(results)
-        if not path.is_file() or any(part.startswith(".") for part in relative.parts) or path.name in ABOUT_THE_RUN:
+        if (
+            not path.is_file()
+            or any(part.startswith(".") for part in relative.parts)
+            or path.name in ABOUT_THE_RUN
+            or path.suffix == ".key"
+        ):
             continue
         if path.name == "manifest.json":
             manifest = json.loads(path.read_text())
-            content = json.dumps([manifest["key"], manifest["spec"], manifest["result"]]).encode()
+            result = {name: value for name, value in manifest["result"].items() if name != MADE_FROM}
+            content = json.dumps([manifest["key"], manifest["spec"], result]).encode()
         elif path.name == "history.csv":
             content = pd.read_csv(path).drop(columns="seconds").to_csv().encode()
         else:
@@ -158,7 +165,7 @@ def main() -> None:
         started = time.monotonic()
         assert finished(start(job))
         seconds[job.name] = time.monotonic() - started
-    write_tables(plans["undisturbed"], plans["undisturbed"].folder / "tables/run.key")
+    publish(plans["undisturbed"], "tables")
     expected = contents(options.folder / "undisturbed")
     kills, rounds = 0, 0
     differing: set[str] = set()
@@ -170,7 +177,7 @@ def main() -> None:
         else:
             kills += run_with_cuts(plans["killed"], [Cut.parse(each) for each in options.at.split(",")])
         rounds += 1
-        write_tables(plans["killed"], plans["killed"].folder / "tables/run.key")
+        publish(plans["killed"], "tables")
         found = contents(options.folder / "killed")
         differing |= {path for path in {*expected, *found} if expected.get(path) != found.get(path)}
     sys.stdout.write(f"{kills} kills, {len(expected)} files, {len(differing)} differ\n")

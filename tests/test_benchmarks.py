@@ -14,8 +14,8 @@ from benchmarks import experiments
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.readme import BLOCK, README, Block, write_block
 from benchmarks.rows import HEADER, Row, UnavailableError, lines_of, parser, table
-from kd.config import load_config
-from kd.plan import Plan
+from kd.config.load import load_config
+from kd.planning.plan import Plan
 
 NUMBER = re.compile(r"[\d.e-]+( MiB| s)?( \([\d.e-]+ to [\d.e-]+\))?")
 CONTENT = re.compile(

@@ -20,15 +20,15 @@ from PIL import Image
 from snakemake.cli import get_argument_parser
 
 from kd.__main__ import parser
-from kd.commands.forecast import check_fit
-from kd.commands.planned import find_job, plan_of
-from kd.config import load_config
+from kd.cli.forecast import check_fit
+from kd.cli.planned import find_job, plan_of
+from kd.config.load import load_config
+from kd.data.modalities.image import Samples
 from kd.data.packed import DatasetInfo
-from kd.forecast.memory import FILE
 from kd.models.spec import ModelSpec
 from kd.models.weights import export_student, new_network, save_network
-from kd.plan import Plan
-from tests.commands.conftest import build
+from kd.planning.plan import Plan
+from tests.cli.conftest import build
 from tests.conftest import ROOT
 from tests.data.layouts import CONTENT, Content, make_coco, make_csv, make_nus_wide, make_voc
 
@@ -51,7 +51,7 @@ def fenced(language: str) -> list[str]:
 
 
 def larger(content: Content, times: int) -> Content:
-    """More pictures of the same labels, under numbers of their own."""
+    """More images of the same labels, under numbers of their own."""
     return {
         split: [(f"{first + number:06d}", labels) for number, (_, labels) in enumerate(rows * times)]
         for first, (split, rows) in zip((100, 500), content.items(), strict=True)
@@ -59,7 +59,7 @@ def larger(content: Content, times: int) -> Content:
 
 
 def folder_of_classes(root: Path) -> Path:
-    """Twenty pictures of each of two classes."""
+    """Twenty images of each of two classes."""
     rng = np.random.default_rng(0)
     for name in ("cat", "dog"):
         (root / name).mkdir(parents=True)
@@ -69,7 +69,7 @@ def folder_of_classes(root: Path) -> Path:
 
 
 def single_labels(root: Path) -> Path:
-    """A list of such pictures."""
+    """A list of such images."""
     folder_of_classes(root)
     rows = [f"{name}/{number}.png,{name}" for name in ("cat", "dog") for number in range(20)]
     (root / "list.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
@@ -116,7 +116,8 @@ def check(raw: dict[str, Any], results: Path, folder: Path) -> None:
     one_seed = {"seeds": raw.get("seeds", [0])[:1]}  # others are checked alike
     plan = Plan(load_config(with_stand_ins(raw, folder) | one_seed | {"results": str(results)}))
     first = next(check_fit(plan, [*plan.jobs]))
-    assert first.startswith(f"still to be made: {len(plan.jobs)} of {len(plan.jobs)}, ")
+    count = len(plan.run().jobs)
+    assert first.startswith(f"still to be made: {count} of {count}, ")
 
 
 @pytest.mark.parametrize("number", range(len(examples())))
@@ -211,7 +212,7 @@ PROGRAMS: dict[str, Callable[[list[str], Path], None]] = {
     "python": check_python,
 }
 # What else is shown indented, by its first word: listings, what commands print, and a piece of a config.
-SHOWN = ("cache_embeddings/", "still to be made", "ok ", "Snakefile,", "resources:", "results/<stage>")
+SHOWN = ("kd/cli/", "cache_embeddings/", "still to be made", "ok ", "Snakefile,", "resources:", "results/<stage>")
 
 
 def test_blocks__are_commands_that_are_tried_or_known_to_be_none() -> None:
@@ -230,16 +231,21 @@ def test_command__is_one_that_there_is(line: str, example: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, results: Path) -> Path:
-    """Where a reader would be: with my.yaml and its results, a picture, and a store."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a reader would be: with my.yaml and its results, an image, and a store."""
     here = tmp_path_factory.mktemp("reader")
     (here / "results").mkdir()
-    if (results / FILE).is_file():
-        shutil.copy(results / FILE, here / "results")
     (here / "my.yaml").write_text(yaml.safe_dump(with_stand_ins(examples()[0], here / "data")))
     torch.manual_seed(0)
     for student, encoder in (("mlfd-for-pets", None), ("l2d-for-park", {"width": 16, "heads": 2, "hidden": 8})):
-        info = DatasetInfo(student.rsplit("-", 1)[1], ("cat", "dog"), (40, 48), "crop", (0.5,) * 3, (0.2,) * 3, {})
+        info = DatasetInfo(
+            student.rsplit("-", 1)[1],
+            ("cat", "dog"),
+            Samples(image_size=(40, 48), resize="crop"),
+            (0.5,) * 3,
+            (0.2,) * 3,
+            {},
+        )
         directory = here / f"results/distill_student/{student}-seed0/KEY"
         directory.mkdir(parents=True)
         spec = ModelSpec.model_validate({"architecture": "test_resnet", "label_encoder": encoder})

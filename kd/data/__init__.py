@@ -1,1 +1,1 @@
-"""Sources, splits, packed datasets and views."""
+"""Datasets: sources (one file each), splits, packing, views, reading in batches."""

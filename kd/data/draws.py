@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from kd import streams
+from kd.common import streams
 
 DRAWS = 16  # numbers per sample and view; all are used, so a new operation needs a stream of its own
 BLOCK = 1024  # ids that share one Philox stream
@@ -20,7 +20,7 @@ def draw(stream: streams.Audience, seed: int, dataset: str, view: int, ids: np.n
     are.
 
     Args:
-        stream: who sees the views; see `kd.streams.Audience`.
+        stream: who sees the views; see `kd.common.streams.Audience`.
         seed: of the run.
         dataset: its name.
         view: number of the view, from 0.

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import Field
 
-from kd.options import BaseOptions, expected
+from kd.common.options import BaseOptions, expected
 
 Resize = Literal["squash", "crop"]
 Task = Literal["single_label", "multi_label"]
@@ -32,7 +32,7 @@ class Augmentation(BaseOptions):
     """Random geometry and colour, drawn anew for every view of every sample. Defaults change nothing."""
 
     crop: tuple[Annotated[float, Gt(0), Le(1)], Annotated[float, Gt(0), Le(1)]] = (1.0, 1.0)
-    """Area of the visible part, as a range of fractions of the picture (random resized crop)."""
+    """Area of the visible part, as a range of fractions of the image (random resized crop)."""
     ratio: tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)]] = (1.0, 1.0)
     """Aspect ratio (width / height) of the visible part, as a range."""
     flip: Fraction = 0.0
@@ -42,9 +42,9 @@ class Augmentation(BaseOptions):
     shear: Annotated[float, Ge(0), Le(60)] = 0.0
     """Largest horizontal shear to either side, in degrees."""
     translate: Fraction = 0.0
-    """Largest shift to either side, as a fraction of the picture."""
+    """Largest shift to either side, as a fraction of the image."""
     zoom: tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)]] = (1.0, 1.0)
-    """Magnification, as a range; below 1 the picture shrinks."""
+    """Magnification, as a range; below 1 the image shrinks."""
     brightness: Fraction = 0.0
     """Brightness is multiplied by 1 - x .. 1 + x."""
     contrast: Fraction = 0.0
@@ -52,10 +52,10 @@ class Augmentation(BaseOptions):
     saturation: Fraction = 0.0
     """Saturation is multiplied by 1 - x .. 1 + x."""
     fill: Literal["black", "edge", "reflect"] = Field(default="black")
-    """What shows where the picture ends."""
+    """What shows where the image ends."""
     cutout: Fraction = 0.0
-    """Ahead of everything else: height and width, as a fraction of the picture's, of a rectangle of one random
-    colour that covers part of every picture; 0: none."""
+    """Ahead of everything else: height and width, as a fraction of the image's, of a rectangle of one random
+    colour that covers part of every image; 0: none."""
     policy: PolicyName | None = None
     """torchvision's AutoAugment, RandAugment or TrivialAugment, ahead of all the above but cutout; what it uncovers
     is black."""
@@ -69,7 +69,7 @@ class SplitOptions(BaseOptions):
     """Sizes of the splits: a count of images, a fraction, or null.
 
     Splits that the source gives are kept, a size then only caps them. A split that the source does not
-    give is drawn from train, class by class in proportion (where pictures have several labels, by the rarest one);
+    give is drawn from train, class by class in proportion (where images have several labels, by the rarest one);
     fractions are of what the source gives as that split, else of what it gives as train.
     """
 

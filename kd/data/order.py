@@ -42,6 +42,16 @@ class Window:
         return np.concatenate(parts) if parts else np.arange(0)
 
 
+def view_of_epoch(epoch: int | None, views: int | None) -> int:
+    """Number of the view that everybody sees in an epoch.
+
+    Args:
+        epoch: counted from 0; None: outside of training, where the first view is that of the samples themselves.
+        views: that repeat over the epochs; None: each epoch has a new one.
+    """
+    return 0 if epoch is None else epoch if views is None else epoch % views
+
+
 def shuffled_windows(
     weights: Sequence[tuple[int, int, int]], batch_size: int, stream: np.random.Generator
 ) -> list[Window]:

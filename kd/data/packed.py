@@ -1,72 +1,94 @@
-"""Packed datasets: every picture decoded and resized once, stored as uint8 in Zarr with its labels.
+"""Packed datasets: every image decoded and resized once, stored as uint8 in Zarr with its labels.
 
 Layout of a dataset directory: `images.zarr` with a group per split holding `images` (N, H, W, C) uint8,
 `labels` (N,) int64, or (N, classes) uint8 of 0 and 1 in a multi-label dataset, and `ids` (N,) int64; the group's
 attributes describe the dataset; `samples.csv` says which source sample each id is. The rows of a split are in a
-random order, drawn once, so that a chunk of consecutive rows holds pictures of all classes; ids count the rows
+random order, drawn once, so that a chunk of consecutive rows holds images of all classes; ids count the rows
 of train, val and test in this order.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import zarr
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from kd.data.options import WHITE, Colour, Resize, Task
+from kd.common.errors import UserError, shown
+from kd.data.modalities.base import Modality, stored_modality
+from kd.data.options import Task
 from kd.data.storage import RowArray, open_group, open_rows
-from kd.jobs.errors import UserError, shown
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 STORE, SAMPLES = "images.zarr", "samples.csv"
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a packed dataset without reading its pictures.
+    """What is known of a packed dataset without reading its images.
 
     Attributes:
         name: name in the config; part of the seed of its views.
         classes: sorted class names; a label is an index into them.
-        image_size: height and width in pixels.
-        resize: how pictures were brought to that size.
-        mean, std: of the training pictures, per RGB channel, in units of 0..1.
+        samples: their modality, and how they are stored.
+        mean, std: of the training samples, per RGB channel, in units of 0..1.
         sizes: images per split.
-        task: what the labels are: one class a picture, or any number.
-        most_labels: of one picture.
-        ground: red, green and blue in 0..255 that transparent images were laid on.
+        task: what the labels are: one class an image, or any number.
+        most_labels: of one image.
     """
 
     name: str
     classes: tuple[str, ...]
-    image_size: tuple[int, int]
-    resize: Resize
+    samples: Modality
     mean: tuple[float, ...]
     std: tuple[float, ...]
     sizes: dict[str, int]
     task: Task = "single_label"
     most_labels: int = 1
-    ground: Colour = WHITE
 
 
-_INFO = TypeAdapter(DatasetInfo)  # what a store says of itself is checked
+class _Attributes(BaseModel):
+    """What a store says of itself, which is checked."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    name: str
+    classes: list[str]
+    modality: str
+    sample: dict[str, Any]
+    mean: list[float]
+    std: list[float]
+    sizes: dict[str, int]
+    task: Task
+    most_labels: int
+
+
+def attributes_of(info: DatasetInfo) -> dict[str, Any]:
+    """A dataset as its store describes it."""
+    return {
+        "name": info.name,
+        "classes": list(info.classes),
+        "modality": info.samples.name(),
+        "sample": info.samples.model_dump(mode="json"),
+        "mean": list(info.mean),
+        "std": list(info.std),
+        "sizes": info.sizes,
+        "task": info.task,
+        "most_labels": info.most_labels,
+    }
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split of a packed dataset; its pictures stay on disk until they are read.
+    """One split of a packed dataset; its images stay on disk until they are read.
 
     Attributes:
         name: `train`, `val` or `test`.
         labels: (N,) int64 class ids; of a multi-label dataset (N, classes) uint8 of 0 and 1.
         ids: (N,) int64, unique within the dataset over all splits.
-        images: (N, H, W, C) uint8, C is 1 or 3.
+        images: (N, ...) uint8, of the shape that the modality says.
     """
 
     info: DatasetInfo
@@ -82,26 +104,25 @@ def read_info(directory: Path) -> DatasetInfo:
 
 
 def _info(root: zarr.Group) -> DatasetInfo:
-    attributes: dict[str, Any] = root.attrs.asdict()
     try:
-        return _INFO.validate_python({field.name: attributes[field.name] for field in fields(DatasetInfo)})
-    except (KeyError, ValidationError) as error:
+        told = _Attributes.model_validate(root.attrs.asdict())
+        samples = stored_modality(told.modality).model_validate(told.sample)
+    except (ValidationError, UserError) as error:
         raise UserError(f"{root.store_path}: its attributes describe no packed dataset ({shown(error)})") from error
+    return DatasetInfo(
+        told.name,
+        tuple(told.classes),
+        samples,
+        tuple(told.mean),
+        tuple(told.std),
+        told.sizes,
+        told.task,
+        told.most_labels,
+    )
 
 
 def open_split(directory: Path, name: str) -> Split:
-    """One split of a packed dataset: labels and ids in memory, pictures on disk."""
+    """One split of a packed dataset: labels and ids in memory, images on disk."""
     root = open_group(directory / STORE)
     labels, ids, images = (open_rows(root, f"{name}/{key}") for key in ("labels", "ids", "images"))
     return Split(_info(root), name, labels.read(), ids.read(), images)
-
-
-def resize_image(image: Image, image_size: tuple[int, int], resize: Resize) -> Image:
-    """Bring a picture to (height, width) by bicubic interpolation, as timm's evaluation transform does."""
-    from PIL import ImageOps
-    from PIL.Image import Resampling
-
-    height, width = image_size
-    if resize == "squash":
-        return image.resize((width, height), Resampling.BICUBIC)
-    return ImageOps.fit(image, (width, height), Resampling.BICUBIC)

@@ -19,14 +19,14 @@ from typing import TextIO, TypeVar
 import numpy as np
 from PIL import Image
 
-from kd.data.decoding import opaque
-from kd.data.options import WHITE, Colour, Resize, Task
-from kd.data.origin import begun_origin
-from kd.data.packed import SAMPLES, STORE, DatasetInfo, resize_image
+from kd.artefacts.files import replacing
+from kd.common.errors import UserError
+from kd.data.modalities.base import Modality
+from kd.data.options import Task
+from kd.data.packed import SAMPLES, STORE, DatasetInfo, attributes_of
+from kd.data.provenance import begun_origin
 from kd.data.sources.base import SEPARATOR, SPLITS, Sample
 from kd.data.storage import RowArray, create_group, create_rows, spans, write_column
-from kd.jobs.errors import UserError
-from kd.jobs.files import replacing
 from kd.jobs.progress import Progress
 
 T = TypeVar("T")
@@ -60,10 +60,8 @@ def pack(
     classes: list[str],
     *,
     task: Task,
-    image_size: tuple[int, int],
-    resize: Resize,
+    modality: Modality,
     channels: int,
-    ground: Colour = WHITE,
 ) -> Packed:
     """Decode, resize and store samples; chunks that an interrupted attempt of the same job stored are kept.
 
@@ -74,10 +72,8 @@ def pack(
         codes: (len(samples),) index into SPLITS; negative: leave out.
         classes: sorted class names.
         task: what the labels are.
-        image_size: height and width in pixels.
-        resize: `squash` ignores the aspect ratio; `crop` keeps it and cuts the longer side.
+        modality: how they are stored.
         channels: 1: all images are grey; 3: they are stored as RGB.
-        ground: red, green and blue in 0..255 that transparent images are laid on.
 
     Raises:
         UserError: an image cannot be decoded, or does not have as many labels as the task wants.
@@ -89,16 +85,16 @@ def pack(
     members = [_shuffled(np.flatnonzero(codes == code), code) for code in range(len(SPLITS))]
     chosen = [[samples[index] for index in rows] for rows in members]
     starts = np.cumsum([0, *map(len, members)])
-    packing = _Packing(resize, ground, channels, _Changes(directory / STORE / CHANGES), images=int(starts[-1]))
+    packing = _Packing(modality, channels, _Changes(directory / STORE / CHANGES), images=int(starts[-1]))
     for split, rows, split_samples, first in zip(SPLITS, members, chosen, starts[:-1], strict=True):
         group = root.require_group(split)
         write_column(group, "labels", labels[rows])
         write_column(group, "ids", np.arange(first, first + len(rows)))
-        packing.fill(create_rows(group, "images", len(rows), (*image_size, channels), "uint8"), split, split_samples)
+        packing.fill(create_rows(group, "images", len(rows), modality.shape(channels), "uint8"), split, split_samples)
     sizes = {split: len(rows) for split, rows in zip(SPLITS, members, strict=True)}
     statistics, most = _mean_std(packing.histogram), most_labels(samples)
-    info = DatasetInfo(name, tuple(classes), image_size, resize, *statistics, sizes, task, most, ground)
-    root.attrs.update(vars(info))
+    info = DatasetInfo(name, tuple(classes), modality, *statistics, sizes, task, most)
+    root.attrs.update(attributes_of(info))
     with replacing(directory / SAMPLES) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         write_samples(stream, chosen)
     return Packed(info, packing.changes.total() | _repeated(packing.digests, chosen))
@@ -146,8 +142,8 @@ class _Packing:
         digests: of the pixels of all images, by split.
     """
 
-    def __init__(self, resize: Resize, ground: Colour, channels: int, changes: _Changes, *, images: int) -> None:
-        self.resize, self.ground, self.changes = resize, ground, changes
+    def __init__(self, modality: Modality, channels: int, changes: _Changes, *, images: int) -> None:
+        self.modality, self.changes = modality, changes
         self.progress = Progress(images, "image")
         self.histogram = np.zeros((channels, 256), dtype=np.int64)
         self.digests: dict[str, list[bytes]] = {split: [] for split in SPLITS}
@@ -181,12 +177,8 @@ class _Packing:
             return pixels, [pool.submit(self._decode, sample, out) for sample, out in jobs]
 
     def _decode(self, sample: Sample, out: np.ndarray) -> Changes:
-        """Fill (H, W, C) uint8 with the pixels of a sample."""
-        image, changes = opaque(sample.open(), self.ground)
-        height, width, channels = out.shape
-        resized = resize_image(image.convert("L" if channels == 1 else "RGB"), (height, width), self.resize)
-        out[...] = np.asarray(resized).reshape(out.shape)
-        return changes
+        """Fill one row of the store with a sample."""
+        return self.modality.decode(sample.open(), out)
 
     def _finished(self, decoding: list[Future[Changes]]) -> dict[str, int]:
         """Wait for the images of a chunk; what was changed."""
@@ -234,8 +226,9 @@ def _repeated(digests: dict[str, list[bytes]], splits: list[list[Sample]]) -> di
 
 
 def _histogram(pixels: np.ndarray) -> np.ndarray:
-    """How often each value occurs in each channel of (N, H, W, C) uint8: (C, 256) int64."""
+    """How often each value occurs in each channel of (N, ..., W, C) uint8: (C, 256) int64."""
     channels = pixels.shape[-1]
+    pixels = pixels.reshape(len(pixels), -1, *pixels.shape[-2:])  # frames below one another
     rows = pixels[..., 0] if channels == 1 else pixels
     counts: np.ndarray = np.sum([Image.fromarray(row).histogram() for row in rows], axis=0).reshape(channels, 256)
     return counts

@@ -38,7 +38,7 @@ class _DrawFrom(TorchFunctionMode):
 
 
 class Policy:
-    """One of torchvision's policies, with its defaults: nearest pixel, and black where a picture ends.
+    """One of torchvision's policies, with its defaults: nearest pixel, and black where an image ends.
 
     AutoAugment (Cubuk et al., CVPR 2019), RandAugment (Cubuk et al., NeurIPS 2020), or TrivialAugment, the wide
     one (Müller and Hutter, ICCV 2021).
@@ -51,26 +51,26 @@ class Policy:
         self._transform = _make_transform(options)
 
     def __call__(self, images: Tensor, draws: np.ndarray) -> Tensor:
-        """Apply the policy to each picture, on the CPU.
+        """Apply the policy to each image, on the CPU.
 
         Args:
             images: (B, H, W, C) uint8, C is 1 or 3, on any device.
-            draws: (B,) float32, a uniform number for each picture: all that its pixels then depend on.
+            draws: (B,) float32, a uniform number for each image: all that its pixels then depend on.
 
         Returns:
             (B, H, W, 3) uint8 RGB, where the images were.
         """
-        pictures = images.cpu().permute(0, 3, 1, 2).expand(-1, 3, -1, -1).contiguous()
+        images = images.cpu().permute(0, 3, 1, 2).expand(-1, 3, -1, -1).contiguous()
         generator = torch.Generator()
         with _DrawFrom(generator):
             for row, draw in enumerate(draws):
                 generator.manual_seed(int(draw * SEEDS))
-                pictures[row] = self._transform(pictures[row])
-        return pictures.permute(0, 2, 3, 1).to(images.device)
+                images[row] = self._transform(images[row])
+        return images.permute(0, 2, 3, 1).to(images.device)
 
 
 def _make_transform(options: Augmentation) -> Callable[[Tensor], Tensor]:
-    """The policy as a function of one (3, H, W) uint8 picture."""
+    """The policy as a function of one (3, H, W) uint8 image."""
     from torchvision.transforms import v2
 
     transform: Callable[[Tensor], Tensor]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from kd.common.errors import UserError
 from kd.data.options import SplitOptions
 from kd.data.sources.base import SPLITS
-from kd.jobs.errors import UserError
 
 UNUSED = -1
 DEFAULT_FRACTION = 0.15

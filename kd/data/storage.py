@@ -23,11 +23,11 @@ import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.storage import LocalStore
 
-from kd.data.origin import MADE_FROM, begun_origin, check_origin
-from kd.jobs.errors import UserError, shown
-from kd.jobs.files import CHECKSUM_BYTES, PARTIAL, link_or_copy, remove
+from kd.artefacts.files import CHECKSUM_BYTES, PARTIAL, link_or_copy, remove
+from kd.common.errors import UserError, shown
+from kd.data.provenance import MADE_FROM, begun_origin, check_origin
 
-FORMAT = 3  # of packed datasets and stores of embeddings and targets, as config/README.md describes it
+FORMAT = 4  # of packed datasets and stores of embeddings and targets, as config/README.md describes it
 CHUNK_BYTES = 8 << 20
 CHUNK_ROWS = 512
 PIECE_BYTES = 512 << 10

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from kd import streams
+from kd.common import streams
 from kd.data.draws import draw
 from kd.data.options import Augmentation
-from kd.data.packed import DatasetInfo
 from kd.data.policies import Policy
 
 if TYPE_CHECKING:
@@ -31,17 +30,23 @@ class Views:
     """The views of one dataset under one seed.
 
     Args:
-        stream: who sees them; see `kd.streams.Audience`.
-        dataset: whose samples; its name seeds the views.
+        stream: who sees them; see `kd.common.streams.Audience`.
+        dataset: name of the dataset, which seeds the views.
         seed: of the run.
-        augmentation: what is done to a picture; None: every view is the picture itself.
+        augmentation: what is done to an image; None: every view is the image itself.
+        size: height and width of a view; None: those of the stored image.
     """
 
     def __init__(
-        self, stream: streams.Audience, dataset: DatasetInfo, seed: int, augmentation: Augmentation | None
+        self,
+        stream: streams.Audience,
+        dataset: str,
+        seed: int,
+        augmentation: Augmentation | None,
+        size: tuple[int, int] | None = None,
     ) -> None:
-        self.augmentation = augmentation
-        self._stream, self._dataset, self._seed = stream, dataset.name, seed
+        self.augmentation, self.size = augmentation, size
+        self._stream, self._dataset, self._seed = stream, dataset, seed
         self._policy = None if augmentation is None or augmentation.policy is None else Policy(augmentation)
 
     def __call__(self, images: Tensor, ids: np.ndarray, view: int) -> Tensor:
@@ -53,17 +58,18 @@ class Views:
             view: number of the view, from 0.
 
         Returns:
-            (B, 3, H, W) float32 RGB in 0..1.
+            (B, 3, h, w) float32 RGB in 0..1.
         """
+        size = self.size or (images.shape[1], images.shape[2])
         if self.augmentation is None:
-            return to_float(images)
+            return resize_images(to_float(images), size)
         drawn = draw(self._stream, self._seed, self._dataset, view, ids)
         draws = torch.from_numpy(drawn).to(images.device)
         if self.augmentation.cutout:
             images = cutout(images, draws, self.augmentation)
         if self._policy is not None:
             images = self._policy(images, drawn[:, POLICY_COLUMN])
-        return jitter(warp(to_float(images), draws, self.augmentation), draws, self.augmentation)
+        return jitter(warp(to_float(images), draws, self.augmentation, size), draws, self.augmentation)
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -72,11 +78,18 @@ def to_float(images: Tensor) -> Tensor:
     return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
 
 
+def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bring (B, 3, H, W) images in 0..1 to another size, bicubic as timm does by default."""
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    return functional.interpolate(images, size=size, mode="bicubic", antialias=True).clamp(0, 1)
+
+
 def cutout(images: Tensor, draws: Tensor, options: Augmentation) -> Tensor:
-    """Cover a rectangle of each picture with a colour (DeVries and Taylor, arXiv:1708.04552, who took grey).
+    """Cover a rectangle of each image with a colour (DeVries and Taylor, arXiv:1708.04552, who took grey).
 
     As L2D has it: the colour is random, and the centre may lie anywhere, so that the rectangle can reach beyond the
-    picture and is then cut off.
+    image and is then cut off.
 
     Args:
         images: (B, H, W, C) uint8, C is 1 or 3.
@@ -107,32 +120,33 @@ def _between(draw: Tensor, low: float, high: float) -> Tensor:
     return low + (high - low) * draw
 
 
-def warp(pixels: Tensor, draws: Tensor, options: Augmentation) -> Tensor:
+def warp(pixels: Tensor, draws: Tensor, options: Augmentation, size: tuple[int, int] | None = None) -> Tensor:
     """All geometric operations as one affine map per sample, in coordinates of -1..1 (any resolution).
 
     Args:
         pixels: (B, 3, H, W).
         draws: (B, DRAWS) uniform; columns 0 to 9 are used.
         options: ranges.
+        size: height and width of what comes out; None: those of `pixels`.
     """
     rotation = torch.deg2rad(_between(draws[:, 0], -options.rotation, options.rotation))
     shear = torch.tan(torch.deg2rad(_between(draws[:, 1], -options.shear, options.shear)))
     zoom = _between(draws[:, 2], *options.zoom)
     area = _between(draws[:, 3], *options.crop)
     ratio = torch.exp(_between(draws[:, 4], *(math.log(bound) for bound in options.ratio)))
-    # The visible part in half-picture units; it stays inside the picture before the other operations.
+    # The visible part in half-image units; it stays inside the image before the other operations.
     width = (area * ratio).sqrt().clamp(max=1)
     height = (area / ratio).sqrt().clamp(max=1)
     shift_x = _between(draws[:, 5], -1, 1) * (1 - width) + _between(draws[:, 6], -2, 2) * options.translate
     shift_y = _between(draws[:, 7], -1, 1) * (1 - height) + _between(draws[:, 8], -2, 2) * options.translate
     mirror = torch.where(draws[:, 9] < options.flip, -1.0, 1.0)
 
-    # Where in the picture to look for the point (x, y) of the view: shear, then turn and zoom, then mirror,
+    # Where in the image to look for the point (x, y) of the view: shear, then turn and zoom, then mirror,
     # cut and shift. As matrix, one row for each coordinate: (of x, of y, offset), each (B,).
     cos, sin = rotation.cos() / zoom, rotation.sin() / zoom
     look_x = (mirror * width * cos, mirror * width * (cos * shear - sin), mirror * shift_x)
     look_y = (height * sin, height * (sin * shear + cos), shift_y)
-    rows, columns = pixels.shape[-2:]
+    rows, columns = size or (pixels.shape[2], pixels.shape[3])
     x = (torch.arange(columns, device=pixels.device) * 2 + 1) / columns - 1
     y = (torch.arange(rows, device=pixels.device) * 2 + 1) / rows - 1
 

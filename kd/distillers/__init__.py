@@ -1,1 +1,1 @@
-"""Distillation methods; one file per method."""
+"""Distillation methods: one file each."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import MinLen
 from pydantic import AfterValidator
 
+from kd.common.options import BaseOptions
 from kd.data.options import Task
 from kd.models.spec import Level, MapLevel
-from kd.options import BaseOptions
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kd.models.outputs import Outputs
+    from kd.models.outputs import Arrays
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Of one sample, by what it is: `logits` (classes,), `L1` (D,), `L2` to `L4` (C, h, w), `label_embeddings`
@@ -36,7 +36,7 @@ Reduction = Literal["paper", "batch_mean"]
 
 
 @dataclass(frozen=True)
-class Needs:
+class Required:
     """What a method compares, and therefore what is kept of the teacher for it; of the student nothing is kept.
 
     Attributes:
@@ -55,28 +55,23 @@ class Needs:
         return (*logits, *self.levels, *(("label_embeddings",) if self.label_embeddings else ()))
 
 
-class Batch(Protocol):
-    """What is known of a batch beside what networks say of it."""
+@dataclass(frozen=True)
+class Batch:
+    """What is known of a batch beside what networks say of it.
 
-    @property
-    def labels(self) -> Tensor:
-        """(B,) int64 class ids; or, multi-label, (B, classes) of 0 and 1."""
+    Attributes:
+        labels: (B,) int64 class ids; or, multi-label, (B, classes) of 0 and 1.
+        rows: (B,) int64: which samples of the training split, counted from 0.
+        epoch: from 0.
+        batch_size: samples of the optimiser's step; B of them are here, where it is computed in parts.
+        seed: for a torch.Generator, if the loss draws: that of the step, in all processes and passes.
+    """
 
-    @property
-    def rows(self) -> Tensor:
-        """(B,) int64: which samples of the training split, counted from 0."""
-
-    @property
-    def epoch(self) -> int:
-        """From 0."""
-
-    @property
-    def whole(self) -> int:
-        """How many samples the step of the optimiser has; B of them are here, where it is computed in parts."""
-
-    @property
-    def seed(self) -> int:
-        """For a torch.Generator, if the loss draws: that of the step, in all processes and passes."""
+    labels: Tensor
+    rows: Tensor
+    epoch: int
+    batch_size: int
+    seed: int
 
 
 class Distiller(BaseOptions):
@@ -90,14 +85,14 @@ class Distiller(BaseOptions):
 
     TASKS: ClassVar[tuple[Task, ...]] = ("single_label", "multi_label")
     """What the method makes sense for."""
-    COMPARES_SAMPLES: ClassVar[bool] = False
+    NEEDS_GLOBAL_BATCH: ClassVar[bool] = False
     """Whether samples are compared with each other, so that processes that share a batch need all of it."""
-    MIXES: ClassVar[bool] = True
-    """Whether the loss of a mixed picture (mixup, cutmix) may be the mean of those with either picture's targets."""
-    ASKS_LEVEL: ClassVar[bool] = False
+    SUPPORTS_MIXUP: ClassVar[bool] = True
+    """Whether the loss of a mixed image (mixup, cutmix) may be the mean of those with either image's targets."""
+    NEEDS_LEVEL: ClassVar[bool] = False
     """Whether the config says how deep maps are compared with an individual teacher."""
 
-    def needs(self, level: Level | None) -> Needs:
+    def required(self, level: Level | None) -> Required:
         """What is compared.
 
         Args:
@@ -105,25 +100,25 @@ class Distiller(BaseOptions):
         """
         raise NotImplementedError
 
-    def parts(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module | None:  # noqa: ARG002
+    def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module | None:  # noqa: ARG002
         """What is trained beside the student, such as projectors, and thrown away afterwards.
 
         Args:
-            student: shapes of all that `needs` names.
+            student: shapes of all that `required` names.
             teacher: as `student`.
             samples: size of the training split.
         """
         return None
 
-    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """Scalar loss of a batch, with that of the labels: float32, finite for all input that fits in float16.
 
         Of a batch that is computed in parts, the loss is the mean of those of its parts, weighted by their samples.
 
         Args:
             student: with gradients; its maps and vectors as it has them.
-            teacher: what `needs` names, without gradients.
+            teacher: what `required` names, without gradients.
             batch: labels and more.
-            parts: as made by `parts`.
+            auxiliary: as made by `auxiliary`.
         """
         raise NotImplementedError

@@ -14,7 +14,8 @@ Samples k are of another class than i. One draw of K samples serves the whole ba
 anew, which takes B K vectors instead of K); those of the class of i are left out for i, and K in P is what remains.
 Classes become known as samples are seen: those not yet seen in this training count as of another class.
 
-Memories and classes are in the state of `parts`, and change in training mode only. Mixed pictures have no place there.
+Memories and classes are in the state of `auxiliary`, and change in training mode only. Mixed images have no place
+there.
 
     distiller: {name: crd, weight: 0.8, negatives: 16384, temperature: 0.07, momentum: 0.5}
 """
@@ -26,13 +27,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from annotated_types import Ge, Gt, Lt
 
 from kd.data.options import Task
-from kd.distillers.base import Batch, Distiller, Needs, Shapes
+from kd.distillers.base import Batch, Distiller, Required, Shapes
 from kd.models.spec import Level
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kd.models.outputs import Outputs
+    from kd.models.outputs import Arrays
 
 UNSEEN = -1  # in the place of a class
 
@@ -55,14 +56,14 @@ class Method(Distiller):
     """w: of the cross-entropy with the labels."""
 
     TASKS: ClassVar[tuple[Task, ...]] = ("single_label",)
-    COMPARES_SAMPLES: ClassVar[bool] = True
-    MIXES: ClassVar[bool] = False
+    NEEDS_GLOBAL_BATCH: ClassVar[bool] = True
+    SUPPORTS_MIXUP: ClassVar[bool] = False
 
-    def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
+    def required(self, level: Level | None) -> Required:  # noqa: ARG002
         """Vectors before the classifiers."""
-        return Needs(("L1",))
+        return Required(("L1",))
 
-    def parts(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:
+    def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:
         """A linear layer for each side, and what is remembered of all samples.
 
         Buffers: `memory` (2, samples, dimensions), of student and teacher, random at first; `classes` (samples,)
@@ -74,50 +75,50 @@ class Method(Distiller):
         from kd.distillers.losses import directions
 
         widths = {"student": student["L1"][0], "teacher": teacher["L1"][0]}
-        parts = nn.ModuleDict({side: nn.Linear(width, self.dimensions) for side, width in widths.items()})
-        parts.register_buffer("memory", directions(torch.randn(2, samples, self.dimensions)))
-        parts.register_buffer("classes", torch.full((samples,), UNSEEN))
-        parts.register_buffer("log_z", torch.zeros(2))
-        parts.register_buffer("started", torch.zeros((), dtype=torch.bool))
-        return parts
+        auxiliary = nn.ModuleDict({side: nn.Linear(width, self.dimensions) for side, width in widths.items()})
+        auxiliary.register_buffer("memory", directions(torch.randn(2, samples, self.dimensions)))
+        auxiliary.register_buffer("classes", torch.full((samples,), UNSEEN))
+        auxiliary.register_buffer("log_z", torch.zeros(2))
+        auxiliary.register_buffer("started", torch.zeros((), dtype=torch.bool))
+        return auxiliary
 
-    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
         import torch
         from torch.nn import functional
 
         from kd.distillers.losses import at, directions, label_loss, products, widened
 
-        assert isinstance(parts, torch.nn.ModuleDict)
-        ours, theirs = parts["student"](at(student, "L1")), parts["teacher"](at(teacher, "L1"))
+        assert isinstance(auxiliary, torch.nn.ModuleDict)
+        ours, theirs = auxiliary["student"](at(student, "L1")), auxiliary["teacher"](at(teacher, "L1"))
         vectors = directions(widened(torch.stack([ours, theirs])))
-        memory, classes = parts.get_buffer("memory"), parts.get_buffer("classes")
+        memory, classes = auxiliary.get_buffer("memory"), auxiliary.get_buffer("classes")
 
         stream = torch.Generator(classes.device).manual_seed(batch.seed)
         drawn = torch.randperm(len(classes), device=classes.device, generator=stream)[: self.negatives]
         others = (classes[drawn] != batch.labels.unsqueeze(1)) & (drawn != batch.rows.unsqueeze(1))  # (B, K)
         positives = (vectors * memory[:, batch.rows].flip(0)).sum(dim=2, keepdim=True)
         scores = torch.cat([positives, products(vectors, memory[:, drawn].flip(0))], dim=2) / self.temperature
-        log_z = _log_z(parts, scores.detach(), others)
+        log_z = _log_z(auxiliary, scores.detach(), others)
         odds = scores - log_z.view(2, 1, 1) - others.sum(dim=1).clamp_min(1).log().unsqueeze(1)
         contrast = functional.logsigmoid(odds[..., 0]) + (functional.logsigmoid(-odds[..., 1:]) * others).sum(dim=2)
-        if parts.training:
+        if auxiliary.training:
             kept = self.momentum * memory[:, batch.rows] + (1 - self.momentum) * vectors.detach()
             memory[:, batch.rows] = directions(kept)
             classes[batch.rows] = batch.labels
         return self.label_weight * label_loss(student, batch.labels) - self.weight * contrast.sum(dim=0).mean()
 
 
-def _log_z(parts: nn.ModuleDict, scores: Tensor, others: Tensor) -> Tensor:
+def _log_z(auxiliary: nn.ModuleDict, scores: Tensor, others: Tensor) -> Tensor:
     """Logarithm of Z (2,): that of the first batch in training."""
     import torch
 
     own = torch.ones_like(others[:, :1])
     counted = torch.cat([own, others], dim=1)
     present = scores.masked_fill(~counted, -torch.inf).logsumexp(dim=(1, 2)) - counted.sum().log()
-    log_z, started = parts.get_buffer("log_z"), parts.get_buffer("started")
+    log_z, started = auxiliary.get_buffer("log_z"), auxiliary.get_buffer("started")
     current = torch.where(started, log_z, present)
-    if parts.training:
+    if auxiliary.training:
         log_z.copy_(current)
         started.fill_(True)  # noqa: FBT003
     return current

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt
 
-from kd.distillers.base import Batch, Distiller, Needs, Shapes
+from kd.distillers.base import Batch, Distiller, Required, Shapes
 from kd.models.spec import Level, MapLevel
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kd.models.outputs import Outputs
+    from kd.models.outputs import Arrays
 
 
 class Method(Distiller):
@@ -37,24 +37,24 @@ class Method(Distiller):
     label_weight: Annotated[float, Ge(0)] = 1.0
     """w: of the label loss."""
 
-    def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
+    def required(self, level: Level | None) -> Required:  # noqa: ARG002
         """The one map."""
-        return Needs((self.level,))
+        return Required((self.level,))
 
-    def parts(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:  # noqa: ARG002
+    def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:  # noqa: ARG002
         """The regressor: a 1x1 conv."""
         from torch import nn
 
         return nn.Conv2d(student[self.level][0], teacher[self.level][0], kernel_size=1)
 
-    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
         from torch.nn import functional
 
         from kd.distillers.losses import at, label_loss, widened
         from kd.models.network import resample
 
-        assert parts is not None
+        assert auxiliary is not None
         wanted = at(teacher, self.level)
-        own = resample(widened(parts(at(student, self.level))), (wanted.shape[2], wanted.shape[3]))
+        own = resample(widened(auxiliary(at(student, self.level))), (wanted.shape[2], wanted.shape[3]))
         return self.label_weight * label_loss(student, batch.labels) + self.weight * functional.mse_loss(own, wanted)

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from annotated_types import Ge, Gt
 
 from kd.data.options import Task
-from kd.distillers.base import Batch, Distiller, Needs, Reduction
+from kd.distillers.base import Batch, Distiller, Reduction, Required
 from kd.models.spec import Level
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kd.models.outputs import Outputs
+    from kd.models.outputs import Arrays
 
 
 class Method(Distiller):
@@ -40,11 +40,11 @@ class Method(Distiller):
 
     TASKS: ClassVar[tuple[Task, ...]] = ("multi_label",)
 
-    def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
+    def required(self, level: Level | None) -> Required:  # noqa: ARG002
         """Label embeddings."""
-        return Needs(label_embeddings=True)
+        return Required(label_embeddings=True)
 
-    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:  # noqa: ARG002
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:  # noqa: ARG002
         """See the formula above."""
         from kd.distillers.losses import combined, label_loss, of_positives, structural_distance
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from annotated_types import Ge, Gt
 
 from kd.data.options import Task
-from kd.distillers.base import Batch, Distiller, Needs
+from kd.distillers.base import Batch, Distiller, Required
 from kd.models.spec import Level
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kd.models.outputs import Outputs
+    from kd.models.outputs import Arrays
 
 
 class Method(Distiller):
@@ -39,11 +39,11 @@ class Method(Distiller):
 
     TASKS: ClassVar[tuple[Task, ...]] = ("single_label",)
 
-    def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
+    def required(self, level: Level | None) -> Required:  # noqa: ARG002
         """Logits."""
-        return Needs(logits=True)
+        return Required(logits=True)
 
-    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:  # noqa: ARG002
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:  # noqa: ARG002
         """See the formula above."""
         from torch.nn import functional
 

@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from annotated_types import Ge, Gt
 
 from kd.data.options import Task
-from kd.distillers.base import Batch, Distiller, Needs, Reduction
+from kd.distillers.base import Batch, Distiller, Reduction, Required
 from kd.models.spec import Level
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kd.models.outputs import Outputs
+    from kd.models.outputs import Arrays
 
 
 class Method(Distiller):
@@ -50,17 +50,17 @@ class Method(Distiller):
     """paper: as the authors' code sums; batch_mean: by sample, so that the loss is no larger in larger batches."""
 
     TASKS: ClassVar[tuple[Task, ...]] = ("multi_label",)
-    COMPARES_SAMPLES: ClassVar[bool] = True
+    NEEDS_GLOBAL_BATCH: ClassVar[bool] = True
 
-    def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
+    def required(self, level: Level | None) -> Required:  # noqa: ARG002
         """What terms with a weight read."""
-        return Needs(logits=self.mld_weight > 0, label_embeddings=self._compares_embeddings)
+        return Required(logits=self.mld_weight > 0, label_embeddings=self._compares_embeddings)
 
     @property
     def _compares_embeddings(self) -> bool:
         return self.cd_weight > 0 or self.id_weight > 0
 
-    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:  # noqa: ARG002
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:  # noqa: ARG002
         """See the formula above."""
         from kd.distillers.losses import combined, label_loss, logits_divergence, of_positives, structural_distance
 

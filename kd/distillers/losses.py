@@ -10,19 +10,19 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from kd.distillers.base import Batch, Reduction
-from kd.models.outputs import Outputs
+from kd.models.outputs import Arrays
 
 REFERENCE_BATCH = 64  # the batch size that L2D's weights belong to
 PAIRS_AT_ONCE = 4096
 LEAST_LENGTH = 1e-6  # what is divided by a length is divided by this at least: else gradients grow as maps die
 
 
-def at(outputs: Outputs, name: str) -> Tensor:
-    """What `Needs.names` calls so: (B, ...), at least float32."""
-    return widened(outputs.named((name,))[name])
+def at(arrays: Arrays, name: str) -> Tensor:
+    """What `Required.names` calls so: (B, ...), at least float32."""
+    return widened(arrays[name])
 
 
-def of_positives(student: Outputs, teacher: Outputs, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def of_positives(student: Arrays, teacher: Arrays, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Label embeddings of all M positive labels of a batch.
 
     Args:
@@ -34,7 +34,7 @@ def of_positives(student: Outputs, teacher: Outputs, labels: Tensor) -> tuple[Te
         Embeddings of the student (M, d) and of the teacher; instances and classes that they belong to, (M,) int64.
     """
     instances, classes = labels.nonzero(as_tuple=True)
-    both = (each.named(("label_embeddings",))["label_embeddings"] for each in (student, teacher))
+    both = (each["label_embeddings"] for each in (student, teacher))
     own, wanted = (widened(each[instances, classes]) for each in both)
     return own, wanted, instances, classes
 
@@ -44,7 +44,7 @@ def widened(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def label_loss(student: Outputs, labels: Tensor) -> Tensor:
+def label_loss(student: Arrays, labels: Tensor) -> Tensor:
     """Loss of the labels, a mean over the batch.
 
     Args:
@@ -74,7 +74,7 @@ def combined(
         sums: weighted terms that are sums over `batch` or its classes.
     """
     by_sample = label + sums / len(batch.labels)
-    return batch.whole * by_sample + means if reduction == "paper" else by_sample + means / REFERENCE_BATCH
+    return batch.batch_size * by_sample + means if reduction == "paper" else by_sample + means / REFERENCE_BATCH
 
 
 def warm_up(epoch: int, epochs: int) -> float:
@@ -101,7 +101,7 @@ def bernoulli_divergence(student: Tensor, teacher: Tensor) -> Tensor:
     return present.exp() * (present - own_present) + absent.exp() * (absent - own_absent)
 
 
-def logits_divergence(student: Outputs, teacher: Outputs, temperature: float) -> Tensor:
+def logits_divergence(student: Arrays, teacher: Arrays, temperature: float) -> Tensor:
     """MLD: `bernoulli_divergence` of (B, classes) logits / T, summed over labels, mean over the batch, times T^2."""
     own, wanted = at(student, "logits") / temperature, at(teacher, "logits") / temperature
     return bernoulli_divergence(own, wanted).sum(dim=1).mean() * temperature**2

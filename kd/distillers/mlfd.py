@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from annotated_types import Ge, Gt, Le
 
 from kd.data.options import Task
-from kd.distillers.base import Batch, Distiller, Needs, Shapes
-from kd.models.spec import Level, map_levels
+from kd.distillers.base import Batch, Distiller, Required, Shapes
+from kd.models.spec import MAP_LEVELS, Level, map_levels
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kd.models.outputs import Outputs
+    from kd.models.outputs import Arrays
 
 
 class Method(Distiller):
@@ -44,16 +44,16 @@ class Method(Distiller):
     """Compare the vectors before the classifiers, too."""
 
     TASKS: ClassVar[tuple[Task, ...]] = ("single_label",)
-    ASKS_LEVEL: ClassVar[bool] = True
+    NEEDS_LEVEL: ClassVar[bool] = True
 
-    def needs(self, level: Level | None) -> Needs:
+    def required(self, level: Level | None) -> Required:
         """Logits; maps and vectors if they have a weight."""
         assert level is not None
         maps = map_levels(level) if self.feature_weight > 0 else ()
         vector: tuple[Level, ...] = ("L1",) if self.feature_on_vector and self.feature_weight > 0 else ()
-        return Needs((*vector, *maps), logits=True)
+        return Required((*vector, *maps), logits=True)
 
-    def parts(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:  # noqa: ARG002
+    def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:  # noqa: ARG002
         """Projectors from the student's widths to the teacher's."""
         from torch import nn
 
@@ -65,7 +65,7 @@ class Method(Distiller):
 
         return nn.ModuleDict({level: projector(level) for level in teacher if level != "logits"})
 
-    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
         from torch import nn
         from torch.nn import functional
@@ -73,16 +73,16 @@ class Method(Distiller):
         from kd.distillers.losses import at, label_loss, widened
         from kd.models.network import resample
 
-        assert isinstance(parts, nn.ModuleDict)
+        assert isinstance(auxiliary, nn.ModuleDict)
         soft_targets = (at(teacher, "logits") / self.temperature).softmax(dim=1)
         soft = functional.cross_entropy(at(student, "logits") / self.temperature, soft_targets) * self.temperature**2
         hard = label_loss(student, batch.labels)
         features = []
-        for level in teacher.maps if teacher.vector is None else ("L1", *teacher.maps):
-            own, wanted = widened(parts[level](at(student, level))), at(teacher, level)
+        for level in (name for name in teacher if name != "logits"):
+            own, wanted = widened(auxiliary[level](at(student, level))), at(teacher, level)
             if level != "L1":
                 own = resample(own, (wanted.shape[2], wanted.shape[3]))
             features.append(functional.mse_loss(own, wanted))
         feature = sum(features, hard.new_zeros(())) / max(1, len(features))
-        label_weight = self.label_weight if teacher.maps else 1 - self.soft_weight
+        label_weight = self.label_weight if any(name in MAP_LEVELS for name in teacher) else 1 - self.soft_weight
         return self.soft_weight * soft + self.feature_weight * feature + label_weight * hard

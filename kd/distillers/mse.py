@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt
 
-from kd.distillers.base import Batch, Distiller, Needs, Reduction
+from kd.distillers.base import Batch, Distiller, Reduction, Required
 from kd.models.spec import Level
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kd.models.outputs import Outputs
+    from kd.models.outputs import Arrays
 
 
 class Method(Distiller):
@@ -36,11 +36,11 @@ class Method(Distiller):
     reduction: Reduction = "paper"
     """Multi-label only. paper: label loss as a sum over the batch; batch_mean: all as means, see `l2d`."""
 
-    def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
+    def required(self, level: Level | None) -> Required:  # noqa: ARG002
         """Logits."""
-        return Needs(logits=True)
+        return Required(logits=True)
 
-    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:  # noqa: ARG002
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:  # noqa: ARG002
         """See the formula above."""
         from kd.distillers.losses import at, combined, label_loss
 

@@ -26,13 +26,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt
 
-from kd.distillers.base import Batch, Distiller, MapLevels, Needs, Shapes
+from kd.distillers.base import Batch, Distiller, MapLevels, Required, Shapes
 from kd.models.spec import Level, MapLevel
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kd.models.outputs import Outputs
+    from kd.models.outputs import Arrays
 
 MOST_CHANNELS = 512
 POOLED = (4, 2, 1)
@@ -51,33 +51,33 @@ class Method(Distiller):
     label_weight: Annotated[float, Ge(0)] = 1.0
     """w: of the label loss."""
 
-    def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
+    def required(self, level: Level | None) -> Required:  # noqa: ARG002
         """The maps."""
-        return Needs(self.levels)
+        return Required(self.levels)
 
-    def parts(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:  # noqa: ARG002
+    def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:  # noqa: ARG002
         """What fuses: for each level `<level>_in`, `<level>_attention` (not the deepest) and `<level>_out`."""
         from torch import nn
 
         deepest, *shallower = self._deep_to_shallow()
         middle = min(MOST_CHANNELS, student[deepest][0])
-        parts = nn.ModuleDict()
+        auxiliary = nn.ModuleDict()
         for level in (deepest, *shallower):
-            parts[f"{level}_in"] = nn.Sequential(
+            auxiliary[f"{level}_in"] = nn.Sequential(
                 nn.Conv2d(student[level][0], middle, kernel_size=1, bias=False), nn.BatchNorm2d(middle)
             )
             channels = teacher[level][0]
-            parts[f"{level}_out"] = nn.Sequential(
+            auxiliary[f"{level}_out"] = nn.Sequential(
                 nn.Conv2d(middle, channels, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(channels)
             )
         for level in shallower:
-            parts[f"{level}_attention"] = nn.Sequential(nn.Conv2d(2 * middle, 2, kernel_size=1), nn.Sigmoid())
-        return parts
+            auxiliary[f"{level}_attention"] = nn.Sequential(nn.Conv2d(2 * middle, 2, kernel_size=1), nn.Sigmoid())
+        return auxiliary
 
     def _deep_to_shallow(self) -> list[MapLevel]:
         return sorted(self.levels)
 
-    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
         import torch
         from torch.nn import functional
@@ -85,18 +85,18 @@ class Method(Distiller):
         from kd.distillers.losses import at, label_loss, warm_up, widened
         from kd.models.network import resample
 
-        assert isinstance(parts, torch.nn.ModuleDict)
+        assert isinstance(auxiliary, torch.nn.ModuleDict)
         error = torch.zeros((), device=batch.labels.device)
         fused: Tensor | None = None
         for level in self._deep_to_shallow():
-            own = parts[f"{level}_in"](at(student, level))
+            own = auxiliary[f"{level}_in"](at(student, level))
             if fused is not None:
                 above = functional.interpolate(fused, size=own.shape[2:])
-                shares = parts[f"{level}_attention"](torch.cat([own, above], dim=1))
+                shares = auxiliary[f"{level}_attention"](torch.cat([own, above], dim=1))
                 own = own * shares[:, :1] + above * shares[:, 1:]
             fused = own
             wanted = at(teacher, level)
-            compared = parts[f"{level}_out"](resample(own, (wanted.shape[2], wanted.shape[3])))
+            compared = auxiliary[f"{level}_out"](resample(own, (wanted.shape[2], wanted.shape[3])))
             error = error + _hierarchical_error(widened(compared), wanted)
         weight = self.weight * warm_up(batch.epoch, self.warmup)
         return self.label_weight * label_loss(student, batch.labels) + weight * error

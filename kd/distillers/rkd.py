@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
-from kd.distillers.base import Batch, Distiller, Needs
+from kd.distillers.base import Batch, Distiller, Required
 from kd.models.spec import Level
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from kd.models.outputs import Outputs
+    from kd.models.outputs import Arrays
 
 
 class Method(Distiller):
@@ -38,13 +38,13 @@ class Method(Distiller):
     label_weight: Annotated[float, Ge(0)] = 1.0
     """w: of the label loss."""
 
-    COMPARES_SAMPLES: ClassVar[bool] = True
+    NEEDS_GLOBAL_BATCH: ClassVar[bool] = True
 
-    def needs(self, level: Level | None) -> Needs:  # noqa: ARG002
+    def required(self, level: Level | None) -> Required:  # noqa: ARG002
         """Vectors of pooled features."""
-        return Needs(("L1",))
+        return Required(("L1",))
 
-    def loss(self, student: Outputs, teacher: Outputs, batch: Batch, parts: nn.Module | None) -> Tensor:  # noqa: ARG002
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:  # noqa: ARG002
         """See the formula above."""
         from torch.nn import functional
 

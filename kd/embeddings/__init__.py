@@ -1,1 +1,1 @@
-"""The cache of what teachers see."""
+"""The cache: what teachers see, computed, encoded, stored and read again."""

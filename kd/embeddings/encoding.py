@@ -12,9 +12,9 @@ import zarr
 from torch import Tensor
 from torch.nn import functional
 
+from kd.common.errors import UserError, shown
 from kd.data.storage import RowArray, create_rows, open_rows
 from kd.embeddings.options import STORED_DTYPES, CacheOptions, Dtype
-from kd.jobs.errors import UserError, shown
 from kd.models.spec import MAP_LEVELS
 
 IN_MEMORY = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "int8": torch.float16}
@@ -91,7 +91,7 @@ class EncodedArray:
         converted = values.to(IN_MEMORY[self.dtype])
         if not torch.isfinite(converted).all():
             if not torch.isfinite(values).all():
-                raise UserError(f"embeddings {self.name}: the teacher gives values that are not finite; train it anew")
+                raise UserError(f"embeddings {self.name}: the teacher gives values that are not finite; train it again")
             largest, limit = values.abs().max().item(), torch.finfo(converted.dtype).max
             raise UserError(
                 f"embeddings {self.name}: largest value {largest:g} does not fit {self.dtype} ({limit:g});"

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, cast
 
 from annotated_types import Gt
 
+from kd.common.options import BaseOptions
 from kd.models.spec import MAP_LEVELS, MapLevel
-from kd.options import BaseOptions
 
 Dtype = Literal["float32", "float16", "bfloat16", "int8"]
 Cells = Annotated[int, Gt(1)]

@@ -3,13 +3,13 @@
 Layout of a directory: `embeddings.zarr` with a group per split holding `ids` (N,) int64 and named arrays
 (V, N, ...): `L1` (V, N, D), `L2` to `L4` (V, N, C, h, w), `logits` (V, N, classes), `label_embeddings`
 (V, N, classes, d) or `positive_embeddings` (V, N, most, d). The train split has as many views as were asked for;
-val and test have one, the picture itself. The attributes of an array say its precision.
+val and test have one, the image itself. The attributes of an array say its precision.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -20,19 +20,20 @@ import torch
 import zarr
 from torch import Tensor
 
+from kd.common.errors import UserError
 from kd.data.packed import DatasetInfo, Split
 from kd.data.storage import create_group, open_group, open_rows, spans, write_column
 from kd.embeddings.encoding import EncodedArray
 from kd.embeddings.options import POSITIVES, CacheOptions, Dtype
 from kd.embeddings.positives import pack_positives
-from kd.jobs.errors import UserError
 from kd.jobs.progress import Progress
 
 STORE = "embeddings.zarr"
 
 log = logging.getLogger("kd")
 
-Make = Callable[[slice, int], dict[str, Tensor]]  # (rows, view) -> name -> (rows, ...)
+Rows = slice | np.ndarray
+"""Consecutive rows of a split, or sorted numbers of rows."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,25 @@ class Layout:
     dtype: Dtype
 
 
+@dataclass(frozen=True)
+class ComputedSplit:
+    """What a store holds of one split, and how it is computed.
+
+    Attributes:
+        split: of the dataset.
+        layouts: by the names that arrays have in the store.
+        views: how many of each sample are stored.
+        batch_size: rows that are computed together, at most.
+        compute: (rows, number of the view) -> name -> (rows, ...) floats on any device.
+    """
+
+    split: Split
+    layouts: dict[str, Layout]
+    views: int
+    batch_size: int
+    compute: Callable[[Rows, int], dict[str, Tensor]]
+
+
 def stored_layouts(
     shapes: Mapping[str, tuple[int, ...]], options: CacheOptions, info: DatasetInfo
 ) -> dict[str, Layout]:
@@ -50,9 +70,7 @@ def stored_layouts(
     return {name: Layout(*how) for name, how in options.stored(shapes, info.most_labels).items()}
 
 
-def stored_arrays(
-    values: dict[str, Tensor], options: CacheOptions, split: Split, rows: slice | np.ndarray
-) -> dict[str, Tensor]:
+def stored_arrays(values: dict[str, Tensor], options: CacheOptions, split: Split, rows: Rows) -> dict[str, Tensor]:
     """Values for some rows of a split under the names, and in the form, that they are stored with."""
     if options.label_embeddings == "all" or "label_embeddings" not in values:
         return values
@@ -67,15 +85,14 @@ def create_store(directory: Path) -> zarr.Group:
     return create_group(directory / STORE, {})
 
 
-def write_split(
-    root: zarr.Group,
-    split: Split,
-    layouts: dict[str, Layout],
-    views: int,
-    make: Make,
-    batch_size: int,
-    kin: Sequence[Path] = (),
-) -> None:
+def write_store(directory: Path, splits: Iterable[ComputedSplit], kin: Sequence[Path] = ()) -> None:
+    """Fill the store of a directory; for `kin` and errors see `write_split`."""
+    root = create_store(directory)
+    for each in splits:
+        write_split(root, each, kin)
+
+
+def write_split(root: zarr.Group, computed: ComputedSplit, kin: Sequence[Path] = ()) -> None:
     """Fill every view of a split; chunks that an interrupted attempt stored are kept.
 
     What is computed together depends on the rows alone, never on where an attempt began, so that a store
@@ -83,21 +100,19 @@ def write_split(
 
     Args:
         root: the store.
-        split: of the dataset.
-        layouts: by name of the array.
-        views: number of views.
-        make: computes consecutive rows of a view.
-        batch_size: rows that are computed together, at most.
+        computed: the split.
         kin: directories of stores that have other arrays or views of the very same; what they have is taken.
 
     Raises:
         UserError: a value is not finite, or too large for its precision.
     """
+    split, views = computed.split, computed.views
     group = root.require_group(split.name)
     rows = len(split.ids)
     write_column(group, "ids", split.ids)
     arrays = [
-        EncodedArray.create(group, name, layout.dtype, views, rows, layout.shape) for name, layout in layouts.items()
+        EncodedArray.create(group, name, layout.dtype, views, rows, layout.shape)
+        for name, layout in computed.layouts.items()
     ]
     for directory in kin:
         try:
@@ -108,35 +123,35 @@ def write_split(
         for array in arrays:
             array.take_chunks(directory / STORE / split.name / array.name)
     # Whole batches, so that what is computed together is the same whatever the chunks of the other arrays.
-    block = max(batch_size, *(array.chunk for array in arrays))
+    block = max(computed.batch_size, *(array.chunk for array in arrays))
     progress = Progress(views * rows, "image")
     with ThreadPoolExecutor(max_workers=1) as writer:  # a block is written while the next one is computed
         written: Future[None] | None = None
         for view, part in product(range(views), spans(rows, block)):
             if not all(array.has(part, view) for array in arrays):
-                computed = _compute_block(arrays, part, view, make, batch_size)
+                values = _compute_block(arrays, part, view, computed)
                 if written is not None:
                     written.result()
-                written = writer.submit(_write_block, arrays, part, view, computed)
+                written = writer.submit(_write_block, arrays, part, view, values)
             progress.step(part.stop - part.start)
         if written is not None:
             written.result()
 
 
 def _compute_block(
-    arrays: Sequence[EncodedArray], part: slice, view: int, make: Make, batch_size: int
+    arrays: Sequence[EncodedArray], part: slice, view: int, computed: ComputedSplit
 ) -> dict[str, Tensor]:
-    computed: dict[str, list[Tensor]] = {array.name: [] for array in arrays}
-    for each in spans(part.stop - part.start, batch_size):
-        batch = make(slice(part.start + each.start, part.start + each.stop), view)
+    values: dict[str, list[Tensor]] = {array.name: [] for array in arrays}
+    for each in spans(part.stop - part.start, computed.batch_size):
+        batch = computed.compute(slice(part.start + each.start, part.start + each.stop), view)
         for array in arrays:
-            computed[array.name].append(array.prepare(batch[array.name]))
-    return {name: torch.cat(batches) for name, batches in computed.items()}
+            values[array.name].append(array.prepare(batch[array.name]))
+    return {name: torch.cat(batches) for name, batches in values.items()}
 
 
-def _write_block(arrays: Sequence[EncodedArray], part: slice, view: int, computed: dict[str, Tensor]) -> None:
+def _write_block(arrays: Sequence[EncodedArray], part: slice, view: int, values: dict[str, Tensor]) -> None:
     for array in arrays:
-        array.write_prepared(part, computed[array.name], view)
+        array.write_prepared(part, values[array.name], view)
 
 
 class StoreReader:

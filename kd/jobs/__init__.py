@@ -1,1 +1,1 @@
-"""The frame around every stage: jobs, manifests, locks, progress. Never changes what a stage computes."""
+"""Processes that run stages: their start, GPUs, logs, progress, and how they are stopped."""

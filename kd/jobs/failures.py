@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kd.jobs.errors import shown
+from kd.common.errors import shown
 
 LINE = 1000  # characters of an error
 ERROR = "error: "  # begins the last line of a job that met a mistake of the user's

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from kd.jobs.disk import disk_errors
-from kd.jobs.errors import UserError
-from kd.jobs.files import write_text
-from kd.jobs.job import Job
-from kd.jobs.reading import LINKED, is_plain_file, open_plain
+from kd.artefacts.disk import disk_errors
+from kd.artefacts.files import write_text
+from kd.artefacts.job import Job
+from kd.artefacts.reading import LINKED, is_plain_file, open_plain
+from kd.common.errors import UserError
 
 FOLDER = ".jobs"
 STALE_AFTER_SECONDS = 90 * 24 * 3600.0  # longer than any run

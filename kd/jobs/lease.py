@@ -16,8 +16,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from kd.common.errors import UserError
 from kd.jobs.environment import VISIBLE, jobs_per_gpu, visible_devices
-from kd.jobs.errors import UserError
 from kd.jobs.gpus import identities
 
 FOLDERS = Path("/tmp")  # not TMPDIR, which differs between logins; what lies there is checked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import logging
 import os
@@ -20,16 +21,24 @@ from typing import Any, Generic, TextIO, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from kd.jobs.disk import disk_errors
+from kd.artefacts.disk import disk_errors
+from kd.artefacts.files import PARTIAL, remove, replacing, write_text
+from kd.artefacts.job import JOB, Job
+from kd.artefacts.lock import writing
+from kd.artefacts.manifest import (
+    MADE_FROM,
+    is_outdated,
+    made_from_now,
+    read_manifest,
+    restore_manifest,
+    whole_manifest,
+    write_manifest,
+)
+from kd.artefacts.reading import open_plain, read_json
+from kd.artefacts.sharing import share
+from kd.common.errors import UserError, first_mistake, shown
 from kd.jobs.environment import give_devices, is_follower, slurm_step, started_by_srun
-from kd.jobs.errors import UserError, first_mistake, shown
-from kd.jobs.files import PARTIAL, remove, replacing, write_text
 from kd.jobs.handover import handed_over
-from kd.jobs.job import JOB, Job
-from kd.jobs.lock import writing
-from kd.jobs.manifest import read_manifest, restore_manifest, whole_manifest, write_manifest
-from kd.jobs.reading import open_plain, read_json
-from kd.jobs.sharing import share
 from kd.jobs.stopping import listen
 
 SpecT = TypeVar("SpecT", bound=BaseModel)
@@ -68,7 +77,11 @@ class Outcome:
 
 
 def stage_main(
-    spec_type: type[SpecT], build: Callable[[Context[SpecT]], Outcome], unread: tuple[str, ...] = ()
+    spec_type: type[SpecT],
+    build: Callable[[Context[SpecT]], Outcome],
+    unread: tuple[str, ...] = (),
+    *,
+    follows: bool = False,
 ) -> None:
     """Command line of a stage: `python -m kd.stages.<stage> --job FILE`.
 
@@ -76,6 +89,8 @@ def stage_main(
         spec_type: of the stage.
         build: makes the artefact.
         unread: fields of the spec that readers of the artefact do not depend on.
+        follows: it reads no more than the manifests of its upstreams, and is made again when one of these was, even
+            if that has the same key.
     """
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--job", required=True, type=Path, help="what to build, as JSON in a file")
@@ -93,10 +108,20 @@ def stage_main(
                 f"--job: {options.job}: is no job of this stage: {': '.join(first_mistake(error))}"
             ) from error
         with _unexpected_errors(), disk_errors(job.directory), _memory_errors():
-            run_job(job, spec, build, unread)
+            for module in job.code:  # of somebody else's, which the config names
+                if not module.startswith("kd."):
+                    importlib.import_module(module)
+            run_job(job, spec, build, unread, follows=follows)
 
 
-def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome], unread: tuple[str, ...] = ()) -> None:
+def run_job(
+    job: Job,
+    spec: SpecT,
+    build: Callable[[Context[SpecT]], Outcome],
+    unread: tuple[str, ...] = (),
+    *,
+    follows: bool = False,
+) -> None:
     """Build one artefact in its directory, or find that it is already whole; for arguments see `stage_main`.
 
     Raises:
@@ -112,7 +137,7 @@ def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome], u
     share(where.parents[2])
     # A failing disk is told in words before the log keeps it; the log and the lock may meet one, too.
     with disk_errors(where), writing(where), _logged_in(where), disk_errors(where), _memory_errors():
-        whole = restore_manifest(job)
+        whole = restore_manifest(job) and not (follows and is_outdated(job))
         for partial in where.glob(f".*{PARTIAL}"):  # of an attempt that was killed
             remove(partial)
         if started_by_srun():
@@ -122,13 +147,14 @@ def run_job(job: Job, spec: SpecT, build: Callable[[Context[SpecT]], Outcome], u
             return
         write_text(where / JOB, job.model_dump_json())
         for upstream in job.upstream.values():
-            read_manifest(upstream)
+            read_manifest(upstream, files=not follows)
+        made_from = {MADE_FROM: made_from_now(job)} if follows else {}
         log.info("%s %s: building %s", job.stage, job.name, where)
         started = time.monotonic()
         kin = tuple(directory for directory in job.kin(unread) if whole_manifest(directory) is not None)
         outcome = build(Context(spec, directories, where, kin))
         seconds = time.monotonic() - started
-        write_manifest(job, result=outcome.result, seconds=seconds, device=outcome.device)
+        write_manifest(job, result=outcome.result | made_from, seconds=seconds, device=outcome.device)
         log.info("%s %s: done in %.1f s", job.stage, job.name, seconds)
 
 

@@ -1,1 +1,1 @@
-"""Networks: individual teachers, joint teachers, students; their weights in and out."""
+"""Networks: individual teachers, joint teachers, students; devices; weights in and out."""

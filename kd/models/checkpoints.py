@@ -15,9 +15,10 @@ from pydantic import BaseModel, ValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from kd.jobs.errors import UserError, first_mistake
+from kd.common.errors import UserError, first_mistake
 from kd.models.finite import first_not_finite
 
+CONFIG = "network.json"  # beside the weights of a network that this project stored
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 MOST_NAMES = 5  # in a message

@@ -22,9 +22,9 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
-from kd.jobs.disk import ADVICE
-from kd.jobs.errors import UserError
-from kd.jobs.files import file_digest
+from kd.artefacts.disk import ADVICE
+from kd.artefacts.files import file_digest
+from kd.common.errors import UserError
 
 T = TypeVar("T")
 FILES = ("model.safetensors", "pytorch_model.bin")  # as timm stores weights there, in the order that it prefers

@@ -15,6 +15,7 @@ embedding for each label, too. The individual teachers are no part of it: it is 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Self
 
 import torch
@@ -22,11 +23,16 @@ from annotated_types import Ge, Gt, Lt
 from pydantic import model_validator
 from torch import Tensor, nn
 
+from kd.artefacts.files import write_text
+from kd.common.options import BaseOptions
+from kd.models.checkpoints import load_stored
 from kd.models.label_encoder import LabelClassifier
-from kd.models.network import Features, Heads, resample
+from kd.models.network import Heads, resample
 from kd.models.outputs import Outputs
 from kd.models.spec import HeadSizes, LabelEncoderOptions, Level, map_levels
-from kd.options import BaseOptions
+from kd.models.weights import save_tensors
+
+CONFIG, WEIGHTS = "joint.json", "joint.safetensors"
 
 Embeddings = Sequence[dict[str, Tensor]]  # per teacher: level -> (B, D) or (B, C, h, w)
 
@@ -81,7 +87,7 @@ class JointTeacher(nn.Module):
         self.heads = Heads(width, {} if config.label_encoder else config.heads)
         self.labels = LabelClassifier(width, config.heads, config.label_encoder) if config.label_encoder else None
 
-    def forward(self, embeddings: Embeddings) -> Features:
+    def forward(self, embeddings: Embeddings) -> Outputs:
         """Fuse a batch.
 
         Args:
@@ -102,17 +108,16 @@ class JointTeacher(nn.Module):
         for level, stage in zip(map_levels(self.config.level), self.stages, strict=True):
             x = maps[level] = stage(x)
         if self.labels is not None:
-            return Features(x.mean(dim=(2, 3)), maps, *self.labels(self.dropout(x)))
+            return Outputs(x.mean(dim=(2, 3)), maps, *self.labels(self.dropout(x)))
         return self._classify(x.mean(dim=(2, 3)), maps)
 
-    def _classify(self, vector: Tensor, maps: dict[str, Tensor]) -> Features:
-        return Features(vector, maps, self.heads(self.dropout(vector)))
+    def _classify(self, vector: Tensor, maps: dict[str, Tensor]) -> Outputs:
+        return Outputs(vector, maps, self.heads(self.dropout(vector)))
 
-    def make_targets(self, embeddings: Embeddings, dataset: str) -> Outputs:
-        """Targets for a student of `dataset`; label embeddings are among them if there is an encoder."""
-        features = self(embeddings)
-        embeddings_of_labels = features.label_embeddings.get(dataset)
-        return Outputs(features.logits[dataset], features.vector, features.maps, embeddings_of_labels)
+    def make_targets(self, embeddings: Embeddings, dataset: str) -> dict[str, Tensor]:
+        """Targets for a student of `dataset`, by name; label embeddings are among them if there is an encoder."""
+        outputs: Outputs = self(embeddings)
+        return outputs.arrays(dataset)
 
 
 def _adaptor(channels: int, width: int) -> nn.Module:
@@ -122,3 +127,18 @@ def _adaptor(channels: int, width: int) -> nn.Module:
 def _stage(channels: int, width: int, *, kernel: int, stride: int) -> nn.Module:
     conv = nn.Conv2d(channels, width, kernel, stride=stride, padding=kernel // 2)
     return nn.Sequential(conv, nn.BatchNorm2d(width), nn.GELU())
+
+
+def save_joint_teacher(joint: JointTeacher, directory: Path) -> None:
+    """Store a joint teacher so that `load_joint_teacher` builds it again."""
+    write_text(directory / CONFIG, joint.config.model_dump_json(indent=1))
+    save_tensors(directory / WEIGHTS, joint.state_dict())
+
+
+def load_joint_teacher(directory: Path) -> JointTeacher:
+    """The joint teacher stored in a directory.
+
+    Raises:
+        UserError: one of its files is missing, damaged or not what this program stores.
+    """
+    return load_stored(directory / CONFIG, directory / WEIGHTS, JointConfig, JointTeacher)

@@ -1,4 +1,4 @@
-"""What a student or its teacher says of a batch of one dataset."""
+"""What networks say of a batch, and what of it losses compare."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from kd.models.spec import ARRAYS, MAP_LEVELS
+Arrays = Mapping[str, Tensor]
+"""What is compared of a batch of one dataset, by name: `logits` (B, classes), `L1` (B, D), `L2` to `L4` (B, C, h, w),
+`label_embeddings` (B, classes, d). Of a teacher only what was asked for is there, and its label embeddings may be 0 for
+labels that a sample does not have."""
 
 
 @dataclass
 class Outputs:
-    """What a distillation loss compares.
+    """What a network says of a batch.
 
     Attributes:
-        logits: (B, classes); of a teacher None where nobody asked for them.
-        vector: (B, D), level L1, pooled features; None: nobody asked for it.
-        maps: level L2, L3 or L4 -> (B, C, h, w).
-        label_embeddings: (B, classes, d); of a teacher those of labels that a sample does not have may be
-            missing, and are 0 then. None: nobody asked for them.
+        vector: (B, D), pooled features behind the latent layer; level L1. Classifiers see it, but for those of a
+            label-wise encoder, which see the map L2.
+        maps: (B, C, h, w) for each tapped level L2, L3, L4.
+        logits: (B, classes) for each dataset that the network has a head for.
+        label_embeddings: (B, classes, d) for each of them, where there is a label-wise encoder.
     """
 
-    logits: Tensor | None = None
-    vector: Tensor | None = None
+    vector: Tensor
     maps: dict[str, Tensor] = field(default_factory=dict)
-    label_embeddings: Tensor | None = None
+    logits: dict[str, Tensor] = field(default_factory=dict)
+    label_embeddings: dict[str, Tensor] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, values: Mapping[str, Tensor]) -> Outputs:
-        """Of arrays by name: `logits`, `L1` to `L4`, `label_embeddings`."""
-        maps: dict[str, Tensor] = {name: value for name, value in values.items() if name in MAP_LEVELS}
-        return cls(values.get("logits"), values.get("L1"), maps, values.get("label_embeddings"))
+    def arrays(self, dataset: str, names: Iterable[str] | None = None) -> dict[str, Tensor]:
+        """What it says of one dataset, by name; all of it, or some."""
+        found = {"logits": self.logits.get(dataset), "L1": self.vector} | self.maps
+        found["label_embeddings"] = self.label_embeddings.get(dataset)
+        there = {name: value for name, value in found.items() if value is not None}
+        return there if names is None else {name: there[name] for name in names}
 
-    def named(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """As `of` takes them."""
-        values = {"logits": self.logits, "L1": self.vector, "label_embeddings": self.label_embeddings} | self.maps
-        return {name: value for name in names if (value := values.get(name)) is not None}
 
-    def flip(self) -> Outputs:
-        """In reversed order: those of each sample's partner, where samples are mixed."""
-        return Outputs.of({name: value.flip(0) for name, value in self.named(ARRAYS).items()})
+def flipped(arrays: Arrays) -> dict[str, Tensor]:
+    """In reversed order: those of each sample's partner, where samples are mixed."""
+    return {name: value.flip(0) for name, value in arrays.items()}

@@ -9,9 +9,10 @@ from typing import Any
 
 import timm
 
-from kd.jobs.errors import UserError
+from kd.common.errors import UserError
+from kd.models.backbones.timm_weights import PRETRAINED, check_pretrained
 from kd.models.hub import SECONDS, hub_file, patience, reason, try_network
-from kd.models.weights import PRETRAINED, check_pretrained, save_tensors
+from kd.models.weights import save_tensors
 
 
 def fetch_pretrained(architecture: str, directory: Path) -> None:

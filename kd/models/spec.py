@@ -10,14 +10,14 @@ from typing import Annotated, Any, Literal, Self, get_args
 from annotated_types import Ge, Gt, Lt
 from pydantic import AfterValidator, StringConstraints, model_validator
 
-from kd.options import BaseOptions
+from kd.common.options import BaseOptions
 
 Level = Literal["L1", "L2", "L3", "L4"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 MapLevel = Literal["L2", "L3", "L4"]
 MAP_LEVELS: tuple[MapLevel, ...] = get_args(MapLevel)
 ARRAYS = ("logits", *LEVELS, "label_embeddings")
-"""What networks say of a picture, in the order that lists of it have."""
+"""What networks say of an image, in the order that lists of it have."""
 
 
 def map_levels(level: Level) -> tuple[Level, ...]:
@@ -45,7 +45,7 @@ class LabelEncoderOptions(BaseOptions):
 
 
 class Checkpoint(BaseOptions):
-    """Weights brought by the user."""
+    """A checkpoint of your own."""
 
     path: Path
     """A .safetensors file, or a torch file of tensors (loaded with weights_only, so it runs no code)."""
@@ -93,10 +93,12 @@ HeadSizes = dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")], 
 
 
 class ModelSpec(BaseOptions):
-    """A backbone of timm with a latent layer and a classifier (MLFD: individual teachers and students)."""
+    """A backbone with a latent layer and a classifier (MLFD: individual teachers and students)."""
 
+    backbone: str = "timm"
+    """Kind of backbone: timm, a file in kd/models/backbones, or a module of yours, by its full name."""
     architecture: Architecture
-    """Name of the timm model."""
+    """Name of the architecture, as the backbone knows it: that of the timm model."""
     kwargs: Kwargs = {}
     """Further arguments of timm.create_model, such as drop_rate, drop_path_rate, output_stride."""
     latent_dim: Annotated[int, Gt(0)] | None = None
@@ -108,7 +110,7 @@ class ModelSpec(BaseOptions):
     registry: str | None = None
     """Whose pretrained weights; the plan fills it in, as what timm has under a name belongs to its version."""
     input_size: tuple[Annotated[int, Ge(8)], Annotated[int, Ge(8)]] | None = None
-    """Height and width that pictures are resized to; null: the size of the dataset."""
+    """Height and width that images are resized to; null: the size of the dataset."""
     mean: tuple[float, float, float] | None = None
     """Per RGB channel in 0..1, what the input is normalised with; null: what the weights were trained with."""
     std: tuple[float, float, float] | None = None
@@ -124,6 +126,7 @@ class ModelSpec(BaseOptions):
 class NetworkConfig(BaseOptions):
     """All that is needed to build a network again: stored beside its weights as network.json."""
 
+    backbone: str = "timm"
     architecture: Architecture
     kwargs: Kwargs
     latent_dim: Annotated[int, Gt(0)] | None

@@ -10,22 +10,22 @@ from kd.models.spec import LEVELS
 
 
 class Student(nn.Module):
-    """Student network and the parts that a distillation method trains beside it, which are thrown away afterwards.
+    """Student network and the auxiliary modules of a method: trained beside it, and thrown away afterwards.
 
     Args:
         network: the student.
         dataset: whose head is trained.
-        names: what the method compares, as in `Outputs.named`.
-        parts: of the method, or None.
+        names: what the method compares, as in `kd.models.outputs.Arrays`.
+        auxiliary: modules of the method, or None.
     """
 
-    def __init__(self, network: Network, dataset: str, names: tuple[str, ...], parts: nn.Module | None) -> None:
+    def __init__(self, network: Network, dataset: str, names: tuple[str, ...], auxiliary: nn.Module | None) -> None:
         super().__init__()
-        self.network, self.dataset, self.parts = network, dataset, parts
+        self.network, self.dataset, self.auxiliary = network, dataset, auxiliary
         self.names = ("logits", *(name for name in names if name != "logits"))
         self.levels = [level for level in LEVELS if level in names]
 
-    def forward(self, images: Tensor) -> Outputs:
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) RGB in 0..1 to what is compared, and logits."""
-        features = self.network(images, self.levels)
-        return Outputs.of({name: features.named(name, self.dataset) for name in self.names})
+        outputs: Outputs = self.network(images, self.levels)
+        return outputs.arrays(self.dataset, self.names)

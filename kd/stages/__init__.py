@@ -1,1 +1,1 @@
-"""One small module per workflow rule."""
+"""The stages: one small module a rule, and the registry that plan, resources and rules follow."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from kd.common.options import BaseOptions
 from kd.embeddings.options import CacheOptions
 from kd.jobs.run import Context, Outcome, stage_main
 from kd.models.spec import Level, ModelSpec
-from kd.options import BaseOptions
 from kd.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-    from kd.data.feed import Memory
+    from kd.data.loader import MemoryBudget
     from kd.data.packed import Split
     from kd.training.students import MakeSource
     from kd.training.targets import TargetSource
@@ -46,7 +46,7 @@ def build(context: Context[Spec]) -> Outcome:
 
     spec = context.spec
     method = parse_distiller(spec.distiller)
-    names = method.needs(spec.level).names()
+    names = method.required(spec.level).names()
     return Outcome(
         *distill_student(
             context.directory,
@@ -70,15 +70,15 @@ def _target_source(context: Context[Spec], names: tuple[str, ...]) -> MakeSource
 
     spec, upstream = context.spec, context.upstream
 
-    def make(split: Split, fabric: Fabric, memory: Memory) -> TargetSource:
+    def make(split: Split, fabric: Fabric, memory: MemoryBudget) -> TargetSource:
         if not names:
             return NoTargets()
         if spec.live is not None:
-            live = load_live()
             directories = [upstream[f"teacher:{teacher}"] for teacher in spec.live_teachers]
-            tapped = names if spec.individual else (spec.level,)
-            teachers = live.LiveTeachers(directories, tapped, spec.dataset, spec.live, fabric)
-            source: TargetSource = live.LiveTargets(teachers, names, upstream.get("joint_teacher"), fabric)
+            tapped = names if spec.individual else tuple(filter(None, (spec.level,)))
+            source: TargetSource = load_live().live_targets(
+                directories, tapped, spec.dataset, spec.live, names, upstream.get("joint_teacher"), fabric
+            )
         else:
             assert spec.views is not None
             source = load_stored().StoredTargets(upstream["targets"], split, names, spec.views, fabric, memory)

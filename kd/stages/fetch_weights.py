@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from kd.common.options import BaseOptions
 from kd.jobs.run import Context, Outcome, stage_main
-from kd.options import BaseOptions
 
 
 class Spec(BaseOptions):

@@ -6,12 +6,13 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kd.data.options import WHITE, Colour, Resize, SplitOptions, Task
+from kd.common.errors import UserError
+from kd.common.options import BaseOptions
+from kd.data.modalities.base import load_modality
+from kd.data.options import SplitOptions, Task
 from kd.data.sources.base import Sample
 from kd.data.sources.registry import parse_source
-from kd.jobs.errors import UserError
 from kd.jobs.run import Context, Outcome, stage_main
-from kd.options import BaseOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,11 +26,12 @@ class Spec(BaseOptions):
     name: str
     source: dict[str, Any]
     fingerprint: dict[str, Any]
-    image_size: tuple[int, int]
-    resize: Resize
+    modality: str
+    """What samples are."""
+    sample: dict[str, Any]
+    """How they are stored: options of the modality."""
     task: Task
     split: SplitOptions
-    ground: Colour = WHITE
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Selection:
         samples: in the order of their ids.
         codes: (len(samples),) index into SPLITS; negative: left out.
         classes: sorted names.
-        channels: of the pictures.
+        channels: of the images.
         notes: what the source left out or changed, and what the splits lack, in words, and how often.
     """
 
@@ -52,7 +54,7 @@ class Selection:
 
 
 def select(spec: Spec) -> Selection:
-    """List the source and draw the splits; no picture is opened.
+    """List the source and draw the splits; no image is opened.
 
     Raises:
         UserError: the source has changed since `spec` was made, or does not hold what is wanted.
@@ -90,10 +92,8 @@ def build(context: Context[Spec]) -> Outcome:
             selection.codes,
             selection.classes,
             task=spec.task,
-            image_size=spec.image_size,
-            resize=spec.resize,
+            modality=load_modality(spec.modality).model_validate(spec.sample),
             channels=selection.channels,
-            ground=spec.ground,
         )
     except UserError as error:
         raise UserError(f"datasets.{spec.name}: {error}") from error

@@ -1,49 +1,78 @@
-"""Bundle the tables and figures of a finished run into one page, by `snakemake --report`."""
+"""Make one table or one figure of a finished run, from what it reads of the run."""
 
 from __future__ import annotations
 
-import argparse
-import shutil
-import subprocess
-import sys
-import tempfile
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from kd.jobs.errors import UserError
-from kd.jobs.files import replacing
-from kd.jobs.handover import handed_over
-from kd.jobs.run import user_errors
+from kd.artefacts.job import Job
+from kd.artefacts.manifest import job_at, load_manifest
+from kd.common.options import BaseOptions
+from kd.jobs.run import Context, Outcome, stage_main
+from kd.reporting.base import Kind, Row, Run
+from kd.reporting.registry import load_report
+
+# It is made again when what it reads was, even if that has the same key: seconds and, on a GPU, scores differ.
+FOLLOWS = True
 
 
-def write_report(config: Path, snakefile: Path, output: Path) -> None:
-    """Run Snakemake's report generator on the tables and figures.
+class RowSpec(BaseOptions):
+    """A measured network; see `kd.reporting.base.Row`."""
 
-    The calling Snakemake holds the lock of the working directory; the report only reads, so it takes none.
+    experiment: str
+    dataset: str
+    row: str
+    level: str
+    seed: int
+    variant: str
+    role: str
+    """The artefact, among what the report reads."""
 
-    Args:
-        config: the config, as JSON in a file.
-        snakefile: of the workflow.
-        output: .html, or .zip for a page with its assets beside it.
 
-    Raises:
-        UserError: Snakemake failed; its own words are in the log.
-    """
-    handed_over("--config", config)
-    with tempfile.TemporaryDirectory() as scratch:
-        page = Path(scratch) / output.name
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--configfile", str(config)]
-        done = subprocess.run([*command, "--nolock", "--report", str(page), "--", "tables", "figures"], check=False)
-        if done.returncode:
-            raise UserError(f"snakemake --report failed with exit code {done.returncode}; see above")
-        with replacing(output) as path:
-            shutil.copyfile(page, path)
+class Spec(BaseOptions):
+    """What a table or figure depends on, beside what it reads."""
+
+    kind: Kind
+    report: str
+    """Name of the table or figure."""
+    options: dict[str, Any]
+    """Its own."""
+    experiment: str
+    datasets: list[str]
+    seeds: list[int]
+    selection: str
+    title: str
+    format: str
+    rows: list[RowSpec]
+
+
+def build(context: Context[Spec]) -> Outcome:
+    """Read the manifests of what it reads, compute, and write its files."""
+    spec = context.spec
+    jobs = {role: job_at(directory) for role, directory in context.upstream.items()}
+
+    @cache
+    def manifest(directory: Path) -> dict[str, Any]:
+        return load_manifest(directory) or {}
+
+    def read(job: Job) -> dict[str, Any]:
+        return manifest(job.directory)
+
+    run = Run(
+        experiment=spec.experiment,
+        datasets=spec.datasets,
+        seeds=spec.seeds,
+        selection=spec.selection,
+        title=spec.title,
+        format=spec.format,
+        jobs={job.directory: job for job in jobs.values()},
+        rows=[Row(job=jobs[row.role], **row.model_dump(exclude={"role"})) for row in spec.rows],
+        read=read,
+    )
+    load_report(spec.kind, spec.report).model_validate(spec.options).write(run, context.directory)
+    return Outcome({})
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", required=True, type=Path, help="the config, as JSON in a file")
-    parser.add_argument("--snakefile", required=True, type=Path)
-    parser.add_argument("--output", required=True, type=Path)
-    options = parser.parse_args()
-    with user_errors():
-        write_report(options.config, options.snakefile, options.output)
+    stage_main(Spec, build, follows=FOLLOWS)

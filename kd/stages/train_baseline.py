@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from kd.common.options import BaseOptions
 from kd.jobs.run import Context, Outcome, stage_main
 from kd.models.spec import ModelSpec
-from kd.options import BaseOptions
 from kd.training.recipe import Recipe
 
 

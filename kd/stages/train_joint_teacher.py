@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kd.common.options import BaseOptions
 from kd.embeddings.options import CacheOptions
 from kd.jobs.run import Context, Outcome, stage_main
 from kd.models.spec import LabelEncoderOptions, Level, ModelSpec
-from kd.options import BaseOptions
 from kd.training.recipe import Recipe
 
 if TYPE_CHECKING:

@@ -1,10 +1,10 @@
-"""Train an individual teacher on its own dataset, or take a brought one as it is."""
+"""Train an individual teacher on its own dataset, or take given weights as they are."""
 
 from __future__ import annotations
 
+from kd.common.options import BaseOptions
 from kd.jobs.run import Context, Outcome, stage_main
 from kd.models.spec import ModelSpec
-from kd.options import BaseOptions
 from kd.training.recipe import Recipe
 
 

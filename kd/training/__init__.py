@@ -1,1 +1,1 @@
-"""The training loop and what is trained with it."""
+"""The one training loop, and what goes through it: teachers, joint teachers, students, baselines."""

@@ -16,10 +16,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kd.data.feed import Piece, batch_count, ordered_batches, shuffled_batches
-from kd.models.network import Features
-from kd.training.devices import send
-from kd.training.loop import Fit, share_of
+from kd.data.loader import SubBatch, batch_count, ordered_batches, shuffled_batches
+from kd.models.devices import send
+from kd.models.outputs import Outputs
+from kd.training.loop import Fit, partition_of
 from kd.training.metrics import PRIMARY, VAL, metric_rows, primary
 from kd.training.mixing import Mix, draw_mix, mix_images, mixed_loss
 from kd.training.recipe import Recipe
@@ -29,7 +29,7 @@ WITHOUT_GRADIENTS = 4  # times as many samples fit into memory where nothing is 
 
 
 @dataclass(frozen=True)
-class Batch:
+class LabelledBatch:
     """Samples of one or more datasets, those of a dataset side by side."""
 
     inputs: Any
@@ -37,7 +37,7 @@ class Batch:
     rows: dict[str, slice]
     mix: Mix | None = None
 
-    def flip(self) -> Batch:
+    def flip(self) -> LabelledBatch:
         """With the labels of each sample's partner."""
         return replace(self, labels={dataset: labels.flip(0) for dataset, labels in self.labels.items()})
 
@@ -48,7 +48,7 @@ class Classification:
     Of multi-label datasets it is the binary one, summed over labels.
 
     Args:
-        module: maps inputs to Features with logits for every dataset.
+        module: maps inputs to Outputs with logits for every dataset.
         train, val: samples per dataset.
         recipe: how it is trained.
         seed: of the run.
@@ -68,42 +68,46 @@ class Classification:
     ) -> None:
         self.module, self.recipe, self.seed, self.fabric, self.join = module, recipe, seed, fabric, join
         self.train, self.val = train, val
-        self.share = share_of(fabric, recipe)
-        self.steps = batch_count(sum(len(samples.labels) for samples in train), recipe.batch_size, self.share)
+        self.partition = partition_of(fabric, recipe)
+        self.steps = batch_count(sum(len(samples.labels) for samples in train), recipe.batch_size, self.partition)
 
-    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[float, Batch]]:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[float, LabelledBatch]]:
         """All samples of all datasets, shuffled together."""
         shuffled = shuffled_batches(
-            self.train, self.recipe.batch_size, seed=self.seed, epoch=epoch, start=start, share=self.share
+            self.train, self.recipe.batch_size, seed=self.seed, epoch=epoch, start=start, partition=self.partition
         )
-        for step, pieces in enumerate(shuffled, start):
-            for part, own in self.share.of(pieces):
+        for step, sub_batches in enumerate(shuffled, start):
+            for part, own in self.partition.of(sub_batches):
                 yield part, self._batch(own, epoch, step)
 
-    def _batch(self, pieces: list[Piece], epoch: int, step: int) -> Batch:
-        present = [(samples, piece) for samples, piece in zip(self.train, pieces, strict=True) if len(piece.rows)]
-        ends = np.cumsum([len(piece.rows) for _, piece in present]).tolist()
+    def _batch(self, sub_batches: list[SubBatch], epoch: int, step: int) -> LabelledBatch:
+        present = [
+            (samples, sub_batch)
+            for samples, sub_batch in zip(self.train, sub_batches, strict=True)
+            if len(sub_batch.rows)
+        ]
+        ends = np.cumsum([len(sub_batch.rows) for _, sub_batch in present]).tolist()
         slices = zip([0, *ends], ends, strict=False)
-        inputs, mix = self._mixed([samples.inputs(piece, epoch) for samples, piece in present], epoch, step)
-        return Batch(
+        inputs, mix = self._mixed([samples.inputs(sub_batch, epoch) for samples, sub_batch in present], epoch, step)
+        return LabelledBatch(
             self.join(inputs),
             {
-                samples.dataset: send(self.fabric, torch.from_numpy(samples.labels[piece.rows]))
-                for samples, piece in present
+                samples.dataset: send(self.fabric, torch.from_numpy(samples.labels[sub_batch.rows]))
+                for samples, sub_batch in present
             },
             {samples.dataset: slice(*ends) for (samples, _), ends in zip(present, slices, strict=True)},
             mix,
         )
 
     def _mixed(self, inputs: list[Any], epoch: int, step: int) -> tuple[list[Any], Mix | None]:
-        """Pictures of each dataset mixed with one another, if the recipe says so."""
+        """Images of each dataset mixed with one another, if the recipe says so."""
         if not self.recipe.mixup and not self.recipe.cutmix:
             return inputs, None
-        size = (inputs[0].shape[2], inputs[0].shape[3])
+        size = (inputs[0].shape[-2], inputs[0].shape[-1])
         mix = draw_mix(self.recipe.mixup, self.recipe.cutmix, size, self.seed, epoch, step)
         return inputs if mix is None else [mix_images(each, each.flip(0), mix) for each in inputs], mix
 
-    def loss(self, module: nn.Module, batch: Batch) -> Tensor:
+    def loss(self, module: nn.Module, batch: LabelledBatch) -> Tensor:
         """Mean cross-entropy of the batch."""
         features = module(batch.inputs)
         loss = classification_loss(features, batch, self.recipe.label_smoothing)
@@ -130,15 +134,15 @@ class Classification:
         return sum(scores) / len(scores)
 
 
-def classification_loss(features: Features, batch: Batch, label_smoothing: float = 0.0) -> Tensor:
+def classification_loss(outputs: Outputs, batch: LabelledBatch, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy summed over the samples, each by its own dataset's head, divided by their number.
 
     The binary cross-entropy of multi-label datasets is summed over labels, and smoothed towards 1/2.
     """
     # A head without samples has a gradient of zero, not none: other processes may have samples for it.
-    total = sum((logits[:0].float().sum() for logits in features.logits.values()), features.vector.new_zeros(()))
+    total = sum((logits[:0].float().sum() for logits in outputs.logits.values()), outputs.vector.new_zeros(()))
     for dataset, rows in batch.rows.items():
-        logits = features.logits[dataset][rows].float()
+        logits = outputs.logits[dataset][rows].float()
         labels = batch.labels[dataset]
         if labels.ndim == 1:
             total = total + functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
@@ -156,10 +160,10 @@ def predict(module: nn.Module, samples: Samples, batch_size: int) -> tuple[Tenso
     """
     module.eval()
     logits, labels = [], []
-    for piece in ordered_batches(samples, WITHOUT_GRADIENTS * batch_size):
-        output = module(samples.inputs(piece, None))
-        logits.append((output.logits[samples.dataset] if isinstance(output, Features) else output).float().cpu())
-        labels.append(torch.from_numpy(samples.labels[piece.rows]))
+    for sub_batch in ordered_batches(samples, WITHOUT_GRADIENTS * batch_size):
+        output = module(samples.inputs(sub_batch, None))
+        logits.append((output.logits[samples.dataset] if isinstance(output, Outputs) else output).float().cpu())
+        labels.append(torch.from_numpy(samples.labels[sub_batch.rows]))
     return torch.cat(logits), torch.cat(labels)
 
 

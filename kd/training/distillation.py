@@ -9,53 +9,57 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from kd.data.feed import Piece, Table, batch_count, shuffled_batches
-from kd.distillers.base import Distiller
+from kd.common.streams import torch_seed
+from kd.data.loader import ColumnGroup, SubBatch, batch_count, shuffled_batches
+from kd.distillers.base import Batch, Distiller
 from kd.distillers.losses import widened
-from kd.models.outputs import Outputs
+from kd.models.devices import gathering, send
+from kd.models.outputs import Arrays, flipped
 from kd.models.spec import ARRAYS
 from kd.models.student import Student
-from kd.streams import torch_seed
 from kd.training.classification import predict
-from kd.training.devices import gathering, send
-from kd.training.loop import share_of
+from kd.training.loop import partition_of
 from kd.training.metrics import PRIMARY, primary
 from kd.training.mixing import Mix, draw_mix, mix_images, mixed_loss
 from kd.training.recipe import Recipe
-from kd.training.samples import ImageSamples
+from kd.training.samples import ViewedSamples
 from kd.training.targets import TargetSource
 
 
 @dataclass(frozen=True)
 class DistillationBatch:
-    """A view of some samples, and what the teacher makes of the same view; see `kd.distillers.base.Batch`."""
+    """A view of some samples, and what the teacher makes of the same view.
+
+    Attributes:
+        images: (B, ...) as backbones take them, mixed if the recipe says so.
+        targets: of the teacher, by name, of the images before they are mixed.
+        samples: labels and more.
+        mix: how the images were mixed.
+    """
 
     images: Tensor
-    targets: Outputs
-    labels: Tensor
-    rows: Tensor
-    epoch: int
-    whole: int
-    seed: int
+    targets: Arrays
+    samples: Batch
     mix: Mix | None
 
     def flip(self) -> DistillationBatch:
         """Targets and labels of each sample's partner."""
-        return replace(self, targets=self.targets.flip(), labels=self.labels.flip(0), rows=self.rows.flip(0))
+        partners = replace(self.samples, labels=self.samples.labels.flip(0), rows=self.samples.rows.flip(0))
+        return replace(self, targets=flipped(self.targets), samples=partners)
 
 
 @dataclass(frozen=True)
 class _Together:
-    """Pictures and targets of the same samples, read in step."""
+    """Images and targets of the same samples, read in step."""
 
-    tables: Sequence[Table]
+    groups: Sequence[ColumnGroup]
 
 
 class Distillation:
     """A student on one dataset.
 
     Args:
-        student: with the parts that the method trains.
+        student: with the auxiliary modules of the method.
         images: training images.
         source: of the targets of the same samples and views.
         val: validation images.
@@ -68,9 +72,9 @@ class Distillation:
     def __init__(
         self,
         student: Student,
-        images: ImageSamples,
+        images: ViewedSamples,
         source: TargetSource,
-        val: ImageSamples,
+        val: ViewedSamples,
         method: Distiller,
         recipe: Recipe,
         seed: int,
@@ -79,29 +83,29 @@ class Distillation:
         self.module, self.images, self.source, self.val = student, images, source, val
         self.method = method
         self.recipe, self.seed, self.fabric = recipe, seed, fabric
-        self.share = share_of(fabric, recipe)
-        self.steps = batch_count(len(images.labels), recipe.batch_size, self.share)
+        self.partition = partition_of(fabric, recipe)
+        self.steps = batch_count(len(images.labels), recipe.batch_size, self.partition)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[float, DistillationBatch]]:
         """All samples, shuffled, in the view that belongs to the epoch."""
-        together = _Together([*self.images.tables, *self.source.tables])
+        together = _Together([*self.images.groups, *self.source.groups])
         shuffled = shuffled_batches(
-            [together], self.recipe.batch_size, seed=self.seed, epoch=epoch, start=start, share=self.share
+            [together], self.recipe.batch_size, seed=self.seed, epoch=epoch, start=start, partition=self.partition
         )
-        for step, pieces in enumerate(shuffled, start):
-            for part, (own,) in self.share.of(pieces):
-                yield part, self._batch(own, epoch, step, len(pieces[0].rows))
+        for step, sub_batches in enumerate(shuffled, start):
+            for part, (own,) in self.partition.of(sub_batches):
+                yield part, self._batch(own, epoch, step, len(sub_batches[0].rows))
 
-    def _batch(self, piece: Piece, epoch: int, step: int, whole: int) -> DistillationBatch:
-        own = len(self.images.tables)
-        seen = self.images.inputs(Piece(piece.rows, piece.values[:own]), epoch)
-        targets = self.source.targets(Piece(piece.rows, piece.values[own:]), seen)
-        labels = send(self.fabric, torch.from_numpy(self.images.labels[piece.rows]))
-        rows = send(self.fabric, torch.from_numpy(piece.rows))
-        mix = draw_mix(self.recipe.mixup, self.recipe.cutmix, (seen.shape[2], seen.shape[3]), self.seed, epoch, step)
+    def _batch(self, sub_batch: SubBatch, epoch: int, step: int, whole: int) -> DistillationBatch:
+        own = len(self.images.groups)
+        seen = self.images.inputs(SubBatch(sub_batch.rows, sub_batch.values[:own]), epoch)
+        targets = self.source.targets(SubBatch(sub_batch.rows, sub_batch.values[own:]), seen)
+        labels = send(self.fabric, torch.from_numpy(self.images.labels[sub_batch.rows]))
+        rows = send(self.fabric, torch.from_numpy(sub_batch.rows))
+        mix = draw_mix(self.recipe.mixup, self.recipe.cutmix, (seen.shape[-2], seen.shape[-1]), self.seed, epoch, step)
         shown = seen if mix is None else mix_images(seen, seen.flip(0), mix)
         drawn = torch_seed("loss", self.seed, epoch, step)
-        return DistillationBatch(shown, targets, labels, rows, epoch, whole, drawn, mix)
+        return DistillationBatch(shown, targets, Batch(labels, rows, epoch, whole, drawn), mix)
 
     def loss(self, module: nn.Module, batch: DistillationBatch) -> Tensor:
         """The method's loss."""
@@ -109,19 +113,19 @@ class Distillation:
         loss = self._compare(output, batch)
         return loss if batch.mix is None else mixed_loss(loss, self._compare(output, batch.flip()), batch.mix)
 
-    def _compare(self, output: Outputs, batch: DistillationBatch) -> Tensor:
+    def _compare(self, output: Arrays, batch: DistillationBatch) -> Tensor:
         """Of what this process holds; where samples are compared with each other, of what all processes hold."""
-        if self.fabric.world_size == 1 or not self.method.COMPARES_SAMPLES:
-            return self.method.loss(output, batch.targets, batch, self.module.parts)
-        gather = gathering(self.fabric, len(batch.labels))
+        if self.fabric.world_size == 1 or not self.method.NEEDS_GLOBAL_BATCH:
+            return self.method.loss(output, batch.targets, batch.samples, self.module.auxiliary)
+        own = batch.samples
+        gather = gathering(self.fabric, len(own.labels))
         outputs, targets = (
-            Outputs.of({name: gather(widened(value)) for name, value in each.named(ARRAYS).items()})
-            for each in (output, batch.targets)
+            {name: gather(widened(each[name])) for name in ARRAYS if name in each} for each in (output, batch.targets)
         )
-        whole = replace(batch, targets=targets, labels=gather(batch.labels), rows=gather(batch.rows))
-        loss = self.method.loss(outputs, targets, whole, self.module.parts)
+        whole = replace(own, labels=gather(own.labels), rows=gather(own.rows))
+        loss = self.method.loss(outputs, targets, whole, self.module.auxiliary)
         # All processes have the same loss. The training weights it by the samples that each of them holds.
-        return loss * (len(whole.labels) / (len(batch.labels) * self.fabric.world_size))
+        return loss * (len(whole.labels) / (len(own.labels) * self.fabric.world_size))
 
     @property
     def metric(self) -> str:

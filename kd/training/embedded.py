@@ -9,10 +9,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from kd.data.feed import Memory, Piece, Table
+from kd.data.loader import ColumnGroup, MemoryBudget, SubBatch
 from kd.data.packed import Split
 from kd.embeddings.store import StoreReader
-from kd.training.devices import send
+from kd.models.devices import send
 from kd.training.samples import OfSplit
 
 
@@ -23,7 +23,7 @@ class CachedSamples(OfSplit):
         split: its samples; rows are paired with embeddings by sample id.
         stores: directories of the embeddings, one per teacher.
         names: arrays that are needed.
-        views: that repeat over the epochs, in step with `ImageSamples`.
+        views: that repeat over the epochs, in step with `ViewedSamples`.
         fabric: owns the device.
         memory: where embeddings may stay; None: they are read once.
     """
@@ -35,11 +35,11 @@ class CachedSamples(OfSplit):
         names: Sequence[str],
         views: int,
         fabric: Fabric,
-        memory: Memory | None,
+        memory: MemoryBudget | None,
     ) -> None:
         columns = [StoreReader(store, names).columns(split.name, split.ids) for store in stores]
         super().__init__(
-            split, [Table(dict(each), memory, views if split.name == "train" else 1) for each in columns], fabric
+            split, [ColumnGroup(dict(each), memory, views if split.name == "train" else 1) for each in columns], fabric
         )
         self._columns = columns
 
@@ -47,9 +47,11 @@ class CachedSamples(OfSplit):
         """Shape of one sample in each store."""
         return [each[name].row_shape for each in self._columns]
 
-    def inputs(self, piece: Piece, epoch: int | None) -> list[dict[str, Tensor]]:  # noqa: ARG002 - tables follow it
+    def inputs(self, sub_batch: SubBatch, epoch: int | None) -> list[dict[str, Tensor]]:  # noqa: ARG002 - groups follow it
         """Per store: name -> (B, ...) float32."""
-        return [{name: send(self.fabric, value).float() for name, value in values.items()} for values in piece.values]
+        return [
+            {name: send(self.fabric, value).float() for name, value in values.items()} for values in sub_batch.values
+        ]
 
 
 def join_embeddings(parts: list[list[dict[str, Tensor]]]) -> list[dict[str, Tensor]]:

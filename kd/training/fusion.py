@@ -9,22 +9,17 @@ from typing import Any, Protocol
 import torch
 from lightning_fabric import Fabric
 
-from kd.data.feed import Memory
+from kd.common.streams import torch_seed
+from kd.data.loader import MemoryBudget
 from kd.data.packed import DatasetInfo, Split, open_split
-from kd.jobs.files import write_text
-from kd.models.checkpoints import load_stored
-from kd.models.joint import JointConfig, JointTeacher
+from kd.models.devices import make_fabric
+from kd.models.joint import JointConfig, JointTeacher, save_joint_teacher
 from kd.models.spec import LabelEncoderOptions, Level, ModelSpec, map_levels
-from kd.models.weights import save_tensors
-from kd.streams import torch_seed
 from kd.training.classification import Classification, measure_selections, measure_test, measure_val
-from kd.training.devices import make_fabric
 from kd.training.embedded import CachedSamples, join_embeddings
 from kd.training.loop import finish, fit
 from kd.training.recipe import Recipe
 from kd.training.samples import Samples, data_memory
-
-CONFIG, WEIGHTS = "joint.json", "joint.safetensors"
 
 
 class EmbeddingSamples(Samples, Protocol):
@@ -36,13 +31,13 @@ class EmbeddingSamples(Samples, Protocol):
         """Shape of one sample's embedding by each teacher."""
 
 
-MakeSamples = Callable[[int, Split, Fabric, Memory | None], EmbeddingSamples]
+MakeSamples = Callable[[int, Split, Fabric, MemoryBudget | None], EmbeddingSamples]
 
 
 def cached_embeddings(stores: Sequence[Sequence[Path]], level: Level, views: int) -> MakeSamples:
     """Samples from stores: those of every teacher on each target."""
 
-    def make(number: int, split: Split, fabric: Fabric, memory: Memory | None) -> EmbeddingSamples:
+    def make(number: int, split: Split, fabric: Fabric, memory: MemoryBudget | None) -> EmbeddingSamples:
         return CachedSamples(split, stores[number], (level,), views, fabric, memory)
 
     return make
@@ -82,7 +77,7 @@ def train_joint_teacher(
     memory = data_memory(fabric)
     torch.manual_seed(torch_seed("weights", seed))
 
-    def samples(name: str, memory: Memory | None) -> list[EmbeddingSamples]:
+    def samples(name: str, memory: MemoryBudget | None) -> list[EmbeddingSamples]:
         return [embeddings(number, open_split(path, name), fabric, memory) for number, path in enumerate(datasets)]
 
     val, train = samples("val", memory), samples("train", memory)
@@ -140,18 +135,3 @@ def joint_config(
         heads={info.name: len(info.classes) for info in infos},
         label_encoder=label_encoder,
     )
-
-
-def save_joint_teacher(joint: JointTeacher, directory: Path) -> None:
-    """Store a joint teacher so that `load_joint_teacher` builds it again."""
-    write_text(directory / CONFIG, joint.config.model_dump_json(indent=1))
-    save_tensors(directory / WEIGHTS, joint.state_dict())
-
-
-def load_joint_teacher(directory: Path) -> JointTeacher:
-    """The joint teacher stored in a directory.
-
-    Raises:
-        UserError: one of its files is missing, damaged or not what this program stores.
-    """
-    return load_stored(directory / CONFIG, directory / WEIGHTS, JointConfig, JointTeacher)

@@ -18,14 +18,14 @@ from lightning_fabric import Fabric
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from kd.data.feed import Share
+from kd.artefacts.files import replacing
+from kd.common.errors import UserError, shown
+from kd.common.streams import torch_seed
+from kd.data.loader import Partition
 from kd.jobs.environment import events_wanted
-from kd.jobs.errors import UserError, shown
-from kd.jobs.files import replacing
 from kd.jobs.progress import Progress
 from kd.jobs.stopping import Stopped, not_postponed, postponed, stop_if_requested, stop_requested
-from kd.streams import torch_seed
-from kd.training.devices import share_statistics
+from kd.models.devices import share_statistics
 from kd.training.metrics import NotFiniteError
 from kd.training.optimisation import make_optimizer, make_schedule
 from kd.training.recipe import Recipe
@@ -46,7 +46,7 @@ ItemT = TypeVar("ItemT")
 log = logging.getLogger("kd")
 
 
-class Task(Protocol):
+class Objective(Protocol):
     """What is trained on what.
 
     Attributes:
@@ -98,8 +98,8 @@ class Fit:
     seconds: float = 0.0
 
 
-def fit(fabric: Fabric, task: Task, recipe: Recipe, seed: int, directory: Path) -> Fit:
-    """Train `task.module` for `recipe.epochs`, from the last checkpoint if there is one.
+def fit(fabric: Fabric, objective: Objective, recipe: Recipe, seed: int, directory: Path) -> Fit:
+    """Train `objective.module` for `recipe.epochs`, from the last checkpoint if there is one.
 
     Order, views and dropout of a step depend on seed, epoch and step alone, so that training continued from a
     checkpoint equals training never interrupted. Of several processes only the first returns: the others have
@@ -107,7 +107,7 @@ def fit(fabric: Fabric, task: Task, recipe: Recipe, seed: int, directory: Path) 
 
     Args:
         fabric: owns device and precision.
-        task: what is trained.
+        objective: what is trained.
         recipe: how.
         seed: of the run.
         directory: for the checkpoint and history.csv.
@@ -119,7 +119,7 @@ def fit(fabric: Fabric, task: Task, recipe: Recipe, seed: int, directory: Path) 
     """
     try:
         with postponed():
-            return _Training(fabric, task, recipe, seed, directory).run()
+            return _Training(fabric, objective, recipe, seed, directory).run()
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"out of GPU memory; lower recipe batch_size ({recipe.batch_size}), or raise accumulate"
@@ -127,9 +127,9 @@ def fit(fabric: Fabric, task: Task, recipe: Recipe, seed: int, directory: Path) 
         ) from error
 
 
-def share_of(fabric: Fabric, recipe: Recipe) -> Share:
+def partition_of(fabric: Fabric, recipe: Recipe) -> Partition:
     """What this process computes of every batch."""
-    return Share(recipe.accumulate, fabric.global_rank, fabric.world_size)
+    return Partition(recipe.accumulate, fabric.global_rank, fabric.world_size)
 
 
 def finish(directory: Path) -> None:
@@ -140,16 +140,18 @@ def finish(directory: Path) -> None:
 class _Training:
     """One call of `fit`: all that a checkpoint holds, and how it changes."""
 
-    def __init__(self, fabric: Fabric, task: Task, recipe: Recipe, seed: int, directory: Path) -> None:
-        self.fabric, self.task, self.recipe, self.seed, self.directory = fabric, task, recipe, seed, directory
+    def __init__(self, fabric: Fabric, objective: Objective, recipe: Recipe, seed: int, directory: Path) -> None:
+        self.fabric, self.objective, self.recipe, self.seed, self.directory = fabric, objective, recipe, seed, directory
         self.state = Fit()
-        module = share_statistics(task.module, fabric)
+        module = share_statistics(objective.module, fabric)
         self.optimizer = make_optimizer(module, recipe, fabric.device)
-        self.schedule = make_schedule(self.optimizer, recipe, (recipe.schedule_epochs or recipe.epochs) * task.steps)
+        self.schedule = make_schedule(
+            self.optimizer, recipe, (recipe.schedule_epochs or recipe.epochs) * objective.steps
+        )
         compiled: Any = torch.compile(module) if recipe.compile else module
         self.module, self.wrapped = fabric.setup(compiled, self.optimizer)
-        self.ema = ModelEmaV3(task.module, decay=recipe.ema, use_warmup=True) if recipe.ema else None
-        self.watch = Watch(fabric, task.module, self.optimizer, self.ema, scaled=recipe.precision == "16-mixed")
+        self.ema = ModelEmaV3(objective.module, decay=recipe.ema, use_warmup=True) if recipe.ema else None
+        self.watch = Watch(fabric, objective.module, self.optimizer, self.ema, scaled=recipe.precision == "16-mixed")
         self.checkpoint = directory / CHECKPOINT
         self.events = _event_writer(directory) if events_wanted() and fabric.is_global_zero else None
         self._saved, self._save_seconds = time.monotonic(), 0.0
@@ -157,11 +159,11 @@ class _Training:
     @property
     def trained(self) -> nn.Module:
         """The module whose weights are measured and kept."""
-        return self.task.module if self.ema is None else self.ema.module
+        return self.objective.module if self.ema is None else self.ema.module
 
     def run(self) -> Fit:
         """Train to the end, or until the process is asked to stop."""
-        steps = self.task.steps
+        steps = self.objective.steps
         if self.checkpoint.is_file():  # after setup: optimiser state goes to the device that the parameters are on
             self._restore()
             log.info("continuing in epoch %d at step %d of %d", len(self.state.history), len(self.state.losses), steps)
@@ -189,8 +191,8 @@ class _Training:
         state, begun = self.state, time.monotonic() - self.state.seconds
         shown = {"epoch": epoch, **_figures(state.history[-1])} if epoch else {}
         self.module.train()
-        with closing(_ahead(self.task.batches(epoch, len(state.losses)), self.fabric.device)) as batches:
-            for step in range(len(state.losses), self.task.steps):
+        with closing(_ahead(self.objective.batches(epoch, len(state.losses)), self.fabric.device)) as batches:
+            for step in range(len(state.losses), self.objective.steps):
                 self._step(batches, epoch, step)
                 state.seconds = time.monotonic() - begun
                 self.progress.step(figures=shown)
@@ -199,7 +201,7 @@ class _Training:
         loss = sum(state.losses) / len(state.losses)
         score = self._validate(epoch)
         seconds = time.monotonic() - begun
-        state.history.append({"epoch": epoch, "loss": loss, f"val_{self.task.metric}": score, "seconds": seconds})
+        state.history.append({"epoch": epoch, "loss": loss, f"val_{self.objective.metric}": score, "seconds": seconds})
         if score > state.best:
             state.best, state.best_epoch = score, epoch
             state.weights["best_val"] = _snapshot(self.trained)
@@ -220,7 +222,7 @@ class _Training:
         for each in range(recipe.accumulate):
             part, batch = next(batches)
             with fabric.no_backward_sync(self.module, enabled=each + 1 < recipe.accumulate):
-                loss = self.task.loss(self.module, batch)
+                loss = self.objective.loss(self.module, batch)
                 # Fabric takes the mean of the gradients over the processes, and what is wanted is that over samples.
                 fabric.backward(loss * (part * fabric.world_size))
             total = total + part * loss.detach()
@@ -231,12 +233,12 @@ class _Training:
         self.wrapped.step()
         self.schedule.step()
         if self.ema is not None:
-            self.ema.update(self.task.module, step=epoch * self.task.steps + step)
+            self.ema.update(self.objective.module, step=epoch * self.objective.steps + step)
 
     def _pause(self, epoch: int, step: int) -> None:
         """Stop or write a checkpoint, if it is time; several processes do so at the same step, and together."""
         due = time.monotonic() - self._saved > max(CHECKPOINT_EVERY_SECONDS, self._save_seconds / CHECKPOINT_COST)
-        together = (step + 1) % AGREE_EVERY_STEPS == 0 or step + 1 == self.task.steps
+        together = (step + 1) % AGREE_EVERY_STEPS == 0 or step + 1 == self.objective.steps
         if together if self.fabric.world_size > 1 else due or stop_requested():
             stop, save = self._agree(epoch, stop_requested(), due and self.fabric.is_global_zero)
             stop_if_requested()
@@ -269,9 +271,9 @@ class _Training:
         if self.fabric.is_global_zero:
             try:
                 with not_postponed():
-                    score = self.task.validate(self.trained)
+                    score = self.objective.validate(self.trained)
             except NotFiniteError as error:
-                failure = self._diverged(error, epoch, self.task.steps - 1)
+                failure = self._diverged(error, epoch, self.objective.steps - 1)
             except (UserError, Stopped) as error:
                 failure = error
         ended = torch.tensor(float(failure is not None), device=self.fabric.device)
@@ -287,7 +289,7 @@ class _Training:
             return
         started = time.monotonic()
         content = {
-            "module": self.task.module.state_dict(),
+            "module": self.objective.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.fabric.strategy.precision.state_dict(),
@@ -310,7 +312,7 @@ class _Training:
             ) from error
 
     def _continue_from(self, content: dict[str, Any]) -> None:
-        self.task.module.load_state_dict(content["module"])
+        self.objective.module.load_state_dict(content["module"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.schedule.load_state_dict(content["schedule"])
         self.fabric.strategy.precision.load_state_dict(content["scaler"])

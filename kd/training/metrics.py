@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kd.common.errors import UserError
 from kd.data.options import Task
-from kd.jobs.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -1,4 +1,4 @@
-"""mixup and cutmix of a batch: every sample is mixed with a partner, pictures and losses in the same proportion.
+"""mixup and cutmix of a batch: every sample is mixed with a partner, images and losses in the same proportion.
 
 The partner of a sample is the one at its place in the reversed batch, `tensor.flip(0)`, and all samples of a
 batch share one coefficient (as timm's Mixup does in its mode `batch`).
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from kd.streams import generator
+from kd.common.streams import generator
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def draw_mix(mixup: float, cutmix: float, image_size: tuple[int, int], seed: int
 
 
 def _paste(coefficient: float, image_size: tuple[int, int], random: np.random.Generator) -> Mix:
-    """A box with its centre anywhere; what is outside the picture is cut off, and the coefficient follows the rest."""
+    """A box with its centre anywhere; what is outside the image is cut off, and the coefficient follows the rest."""
     height, width = image_size
     rows, columns = (int(edge * math.sqrt(1 - coefficient)) for edge in image_size)
     row, column = int(random.integers(height)), int(random.integers(width))
@@ -74,12 +74,12 @@ def mix_images(images: Tensor, partners: Tensor, mix: Mix) -> Tensor:
     """Mix each image with its partner.
 
     Args:
-        images: (B, 3, H, W) float.
-        partners: (B, 3, H, W) float, the image of each one's partner.
+        images: (B, ..., H, W) float.
+        partners: (B, ..., H, W) float, the image of each one's partner.
         mix: how; its box was drawn for (H, W).
 
     Returns:
-        (B, 3, H, W), a new tensor.
+        (B, ..., H, W), a new tensor.
     """
     if mix.box is None:
         return mix.coefficient * images + (1 - mix.coefficient) * partners

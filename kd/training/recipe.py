@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 from annotated_types import Ge, Gt, Lt
 from pydantic import model_validator
 
+from kd.common.options import BaseOptions
 from kd.data.options import Augmentation
-from kd.options import BaseOptions
 
 Positive = Annotated[float, Gt(0)]
 
@@ -39,9 +39,9 @@ class RecipeOptions(BaseOptions):
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Of the cross-entropy with labels; not used in distillation."""
     mixup: Annotated[float, Ge(0)] = 0.0
-    """Blend every picture with another of the batch: alpha of the weight's distribution Beta(alpha, alpha); 0: off."""
+    """Blend every image with another of the batch: alpha of the weight's distribution Beta(alpha, alpha); 0: off."""
     cutmix: Annotated[float, Ge(0)] = 0.0
-    """Paste a box of another picture of the batch: alpha as above; 0: off. With mixup: one of both in each batch."""
+    """Paste a box of another image of the batch: alpha as above; 0: off. With mixup: one of both in each batch."""
     clip_grad: Positive | None = None
     """Largest norm of the gradient."""
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
@@ -66,4 +66,4 @@ class Recipe(RecipeOptions):
     """A recipe with all that it names."""
 
     augmentation: Augmentation | None = None
-    """What a view may do to a picture; None: nothing."""
+    """What a view may do to an image; None: nothing."""

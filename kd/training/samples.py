@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from kd.data.feed import Fed, Memory, Piece, RawColumn, Table
+from kd.data.loader import ColumnGroup, LoadedDataset, MemoryBudget, RawColumn, SubBatch
+from kd.data.modalities.base import View, plain
 from kd.data.options import Task
+from kd.data.order import view_of_epoch
 from kd.data.packed import DatasetInfo, Split
-from kd.data.views import Views, to_float
 from kd.jobs.environment import memory_budget
-from kd.models.network import resize_images
-from kd.training.devices import send
+from kd.models.devices import send
 
 
-def data_memory(fabric: Fabric) -> Memory:
+def data_memory(fabric: Fabric) -> MemoryBudget:
     """Room for data that stay between epochs, as the config gives it to every job."""
     host, device = memory_budget()
-    return Memory(fabric.to_device, host, device if fabric.device.type == "cuda" else 0)
+    return MemoryBudget(fabric.to_device, host, device if fabric.device.type == "cuda" else 0)
 
 
-class Samples(Fed, Protocol):
+class Samples(LoadedDataset, Protocol):
     """The samples of one split of one dataset, ready for a module."""
 
     @property
@@ -43,50 +43,49 @@ class Samples(Fed, Protocol):
     def classes(self) -> Sequence[str]:
         """Names."""
 
-    def inputs(self, piece: Piece, epoch: int | None) -> Any:
-        """Module input for what was read, on the device; `epoch` None: the pictures themselves."""
+    def inputs(self, sub_batch: SubBatch, epoch: int | None) -> Any:
+        """Module input for what was read, on the device; `epoch` None: the images themselves."""
 
 
 class OfSplit:
     """What all samples of a split know of it."""
 
-    def __init__(self, split: Split, tables: Sequence[Table], fabric: Fabric) -> None:
-        self.split, self.tables, self.fabric = split, tables, fabric
+    def __init__(self, split: Split, groups: Sequence[ColumnGroup], fabric: Fabric) -> None:
+        self.split, self.groups, self.fabric = split, groups, fabric
         self.info: DatasetInfo = split.info
         self.dataset, self.labels = split.info.name, split.labels
         self.task, self.classes = split.info.task, split.info.classes
 
 
-class ImageSamples(OfSplit):
-    """Pictures, seen through views.
+class ViewedSamples(OfSplit):
+    """Samples, seen through views.
 
     Args:
         split: whose.
         views: of the dataset.
         fabric: owns the device.
-        memory: where pictures may stay; None: they are read once.
+        memory: where images may stay; None: they are read once.
         count: views that repeat over the epochs; None: a new one in each epoch.
-        size: height and width to resize to, so that datasets of different sizes fit into one batch.
+        fit: brings what is seen to one shape, so that datasets of different shapes fit into one batch; None: as it is.
     """
 
     def __init__(
         self,
         split: Split,
-        views: Views,
+        views: View,
         fabric: Fabric,
-        memory: Memory | None,
+        memory: MemoryBudget | None,
         count: int | None = None,
-        size: tuple[int, int] | None = None,
+        fit: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        super().__init__(split, [Table({"images": RawColumn(split.images)}, memory)], fabric)
-        self.views, self.count, self.size = views, count, size
+        super().__init__(split, [ColumnGroup({"images": RawColumn(split.images)}, memory)], fabric)
+        self.views, self.count, self.fit = views, count, fit
 
-    def inputs(self, piece: Piece, epoch: int | None) -> Tensor:
-        """(B, 3, H, W) float32 in 0..1."""
-        pixels = send(self.fabric, piece.values[0]["images"])
+    def inputs(self, sub_batch: SubBatch, epoch: int | None) -> Tensor:
+        """(B, ...) float32 in 0..1, as backbones take it."""
+        pixels = send(self.fabric, sub_batch.values[0]["images"])
         if epoch is None:
-            seen = to_float(pixels)
+            seen = plain(self.info.samples, pixels)
         else:
-            view = epoch if self.count is None else epoch % self.count
-            seen = self.views(pixels, self.split.ids[piece.rows], view)
-        return seen if self.size is None else resize_images(seen, self.size)
+            seen = self.views(pixels, self.split.ids[sub_batch.rows], view_of_epoch(epoch, self.count))
+        return seen if self.fit is None else self.fit(seen)

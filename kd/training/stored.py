@@ -12,13 +12,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from kd.data.feed import Memory, Piece
+from kd.data.loader import MemoryBudget, SubBatch
 from kd.data.packed import Split
 from kd.embeddings.options import POSITIVES
 from kd.embeddings.positives import unpack_positives
 from kd.embeddings.store import StoreReader
-from kd.models.outputs import Outputs
-from kd.training.devices import send
+from kd.models.devices import send
 from kd.training.embedded import CachedSamples
 
 
@@ -35,12 +34,12 @@ class StoredTargets:
     """
 
     def __init__(
-        self, store: Path, split: Split, names: Sequence[str], views: int, fabric: Fabric, memory: Memory
+        self, store: Path, split: Split, names: Sequence[str], views: int, fabric: Fabric, memory: MemoryBudget
     ) -> None:
         reader = StoreReader(store, ())
         stored = [POSITIVES if name == "label_embeddings" and reader.holds(POSITIVES) else name for name in names]
         self._samples = CachedSamples(split, [store], stored, views, fabric, memory)
-        self.tables, self._stored, self._labels, self._fabric = self._samples.tables, stored, split.labels, fabric
+        self.groups, self._stored, self._labels, self._fabric = self._samples.groups, stored, split.labels, fabric
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the arrays, whole."""
@@ -49,10 +48,10 @@ class StoredTargets:
             shapes["label_embeddings"] = (self._labels.shape[1], shapes.pop(POSITIVES)[1])
         return shapes
 
-    def targets(self, piece: Piece, images: Tensor) -> Outputs:  # noqa: ARG002
+    def targets(self, sub_batch: SubBatch, images: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
         """As they were stored."""
-        (values,) = self._samples.inputs(piece, None)
+        (values,) = self._samples.inputs(sub_batch, None)
         if POSITIVES in values:
-            labels = send(self._fabric, torch.from_numpy(self._labels[piece.rows]))
+            labels = send(self._fabric, torch.from_numpy(self._labels[sub_batch.rows]))
             values["label_embeddings"] = unpack_positives(values.pop(POSITIVES), labels)
-        return Outputs.of(values)
+        return values

@@ -9,24 +9,24 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from kd.data.feed import Memory
+from kd.common.streams import torch_seed
+from kd.data.loader import MemoryBudget
+from kd.data.modalities.base import views_of
 from kd.data.packed import Split, open_split
-from kd.data.views import Views
 from kd.distillers.base import Distiller
+from kd.models.devices import make_fabric
 from kd.models.network import tap_shapes
 from kd.models.spec import ModelSpec
 from kd.models.student import Student
 from kd.models.weights import Exported, export_student, new_network, save_network
-from kd.streams import torch_seed
 from kd.training.classification import measure_selections, measure_test, measure_val
-from kd.training.devices import make_fabric
 from kd.training.distillation import Distillation
 from kd.training.loop import finish, fit
 from kd.training.recipe import Recipe
-from kd.training.samples import ImageSamples, data_memory
+from kd.training.samples import ViewedSamples, data_memory
 from kd.training.targets import TargetSource
 
-MakeSource = Callable[[Split, Fabric, Memory], TargetSource]
+MakeSource = Callable[[Split, Fabric, MemoryBudget], TargetSource]
 
 
 def distill_student(
@@ -57,23 +57,23 @@ def distill_student(
         pretrained: directory of fetched weights, where the model wants them.
 
     Returns:
-        Test metrics with the best epoch and notes on brought weights, and the name of the device.
+        Test metrics with the best epoch and notes on given weights, and the name of the device.
     """
     fabric = make_fabric(recipe.precision, training=True)
     memory = data_memory(fabric)
     torch.manual_seed(torch_seed("weights", seed))
     splits = {name: open_split(dataset, name) for name in ("val", "train", "test")}
     info = splits["train"].info
-    seen = Views("shared", info, seed, recipe.augmentation)
+    seen = views_of(info.samples, "shared", info.name, seed, recipe.augmentation)
     images = {
-        name: ImageSamples(split, seen, fabric, memory if name != "test" else None, views)
+        name: ViewedSamples(split, seen, fabric, memory if name != "test" else None, views)
         for name, split in splits.items()
     }
     network = new_network(model, [info], statistics=info, pretrained=pretrained)
     Exported(network, info.name)  # refuses now, not after training, what cannot be exported
     source = make_source(splits["train"], fabric, memory)
-    parts = method.parts(tap_shapes(network, names, info.name), source.shapes(), info.sizes["train"])
-    student = Student(network, info.name, names, parts)
+    auxiliary = method.auxiliary(tap_shapes(network, names, info.name), source.shapes(), info.sizes["train"])
+    student = Student(network, info.name, names, auxiliary)
     task = Distillation(student, images["train"], source, images["val"], method, recipe, seed, fabric)
     trained = fit(fabric, task, recipe, seed, directory)
     # Test is read by the very network that is exported, so that the table is what people get.

@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
+from kd.common.streams import torch_seed
+from kd.data.modalities.base import views_of
 from kd.data.packed import open_split
-from kd.data.views import Views
+from kd.models.devices import make_fabric
 from kd.models.spec import ModelSpec
 from kd.models.weights import new_network, save_network
-from kd.streams import torch_seed
 from kd.training.classification import Classification, measure_selections, measure_test, measure_val
-from kd.training.devices import make_fabric
 from kd.training.loop import finish, fit
 from kd.training.recipe import Recipe
-from kd.training.samples import ImageSamples, data_memory
+from kd.training.samples import ViewedSamples, data_memory
 
 EVALUATION_BATCH = 64
 
@@ -36,12 +36,12 @@ def train_network(
         directory: gets the network, history.csv and, while it trains, a checkpoint.
         datasets: packed datasets; input statistics are those of the first.
         model: the network.
-        recipe: None: brought weights are evaluated and stored as they are.
+        recipe: None: given weights are evaluated and stored as they are.
         seed: of initial weights, order, views and dropout.
         pretrained: directory of fetched weights, where the model wants them.
 
     Returns:
-        Test metrics with the best epoch and notes on brought weights, and the name of the device.
+        Test metrics with the best epoch and notes on given weights, and the name of the device.
     """
     fabric = make_fabric(recipe.precision, training=True) if recipe else make_fabric("32")
     torch.manual_seed(torch_seed("weights", seed))
@@ -49,10 +49,11 @@ def train_network(
     splits = {name: [open_split(path, name) for path in datasets] for name in ("val", "train", "test")}
     infos = [split.info for split in splits["train"]]
     network = new_network(model, infos, statistics=infos[0], pretrained=pretrained, trains=recipe is not None)
-    views = [Views("train", info, seed, recipe.augmentation if recipe else None) for info in infos]
+    augmentation = recipe.augmentation if recipe else None
+    views = [views_of(info.samples, "train", info.name, seed, augmentation) for info in infos]
     samples = {
         name: [
-            ImageSamples(split, view, fabric, memory if name != "test" else None, size=network.config.input_size)
+            ViewedSamples(split, view, fabric, memory if name != "test" else None, fit=network.resize)
             for split, view in zip(each, views, strict=True)
         ]
         for name, each in splits.items()

@@ -14,7 +14,7 @@ from PIL import Image
 from kd.data.sources.coco import CLASSES as COCO_CLASSES
 
 Content = Mapping[str, list[tuple[str, tuple[str, ...]]]]
-"""By split, number and labels of each picture, as often as the list has it."""
+"""By split, number and labels of each image, as often as the list has it."""
 
 CONTENT: Content = {
     "train": [("000005", ("cat", "dog")), ("000007", ("dog",)), ("000009", ("person",))],
@@ -24,13 +24,13 @@ CONCEPTS = ("zebra", "person", "dog", "cat")
 FAULTY_LINE = "-1130179"
 
 
-def picture(path: Path, value: int = 100) -> None:
+def draw_image(path: Path, value: int = 100) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.full((10, 12, 3), value, dtype=np.uint8)).save(path)
 
 
 def make_voc(root: Path, content: Content = CONTENT) -> Path:
-    """`VOC2007` of the devkit; the last object of a picture with several is difficult, and a person has a head.
+    """`VOC2007` of the devkit; the last object of an image with several is difficult, and a person has a head.
 
     Returns:
         Its root.
@@ -38,7 +38,7 @@ def make_voc(root: Path, content: Content = CONTENT) -> Path:
     folder = root / "VOC2007"
     for split, rows in content.items():
         for number, labels in rows:
-            picture(folder / "JPEGImages" / f"{number}.jpg")
+            draw_image(folder / "JPEGImages" / f"{number}.jpg")
             annotation = ET.Element("annotation")
             ET.SubElement(annotation, "folder").text = "VOC2007"
             ET.SubElement(annotation, "filename").text = f"{number}.jpg"
@@ -72,7 +72,7 @@ def make_coco(root: Path, content: Content = CONTENT) -> Path:
         annotations: list[dict[str, Any]] = []
         for image, (number, labels) in enumerate(rows):
             name = f"COCO_{folder}_000000{number}.jpg"
-            picture(root / folder / name)
+            draw_image(root / folder / name)
             images.append({"license": 5, "file_name": name, "height": 10, "width": 12, "id": 900 + image})
             for label in labels:
                 outlines: list[Any] = [[[1.5, 1.5, 2.5, 1.5, 2.0, 2.5]], {"counts": [0, 120], "size": [10, 12]}]
@@ -116,7 +116,7 @@ def make_nus_wide(root: Path, content: Content = CONTENT) -> Path:
     for split, rows in content.items():
         part = split.capitalize()
         for number, _ in rows:
-            picture(root / "Flickr" / "actor" / f"0001_{number}.jpg")
+            draw_image(root / "Flickr" / "actor" / f"0001_{number}.jpg")
         lines = "".join(f"actor\\0001_{number}.jpg\r\n" for number, _ in rows)
         (root / "ImageList" / f"{part}Imagelist.txt").write_bytes(lines.encode())
         for concept in CONCEPTS:
@@ -137,7 +137,7 @@ def make_csv(root: Path, content: Content = CONTENT) -> Path:
     lines = ["path,label,split"]
     for split, rows in content.items():
         for number, labels in rows:
-            picture(root / f"{number}.png")
+            draw_image(root / f"{number}.png")
             lines.append(f"{number}.png,{'|'.join(labels)},{split}")
     file = root / "list.csv"
     file.write_text("\n".join(lines) + "\n")

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from kd.common.errors import UserError
 from kd.data.sources import csv_manifest
-from kd.jobs.errors import UserError
-from tests.data.layouts import picture
+from tests.data.layouts import draw_image
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name in ("cat/0", "dog/1", "fox/2"):
-        picture(tmp_path / f"{name}.png")
+        draw_image(tmp_path / f"{name}.png")
     return tmp_path
 
 
@@ -249,7 +249,7 @@ def test_csv_manifest__duplicates_of_another_class_are_no_single_label(folder: P
         csv_manifest.read(manifest(folder / "list.csv", text.format("b"), duplicates="merge"))
 
 
-def test_csv_manifest__a_picture_is_the_same_however_its_path_is_written(folder: Path) -> None:
+def test_csv_manifest__a_image_is_the_same_however_its_path_is_written(folder: Path) -> None:
     rows = f"cat/0.png,a,train\n{folder}/cat/0.png,a,{{}}\n"
     text = f"path,label,split\n{rows}"
     merged = manifest(folder / "list.csv", text.format("train"), duplicates="merge")

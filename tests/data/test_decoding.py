@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from kd.common.errors import UserError
 from kd.data.decoding import REDUCED, opaque
 from kd.data.options import WHITE, Colour
-from kd.data.sources.listing import open_image
-from kd.jobs.errors import UserError
+from kd.data.sources.files import open_image
 
 
 def png(bits: int, kind: int, row: bytes, width: int, transparent: bytes) -> bytes:

@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kd.common.streams import Audience
 from kd.data import draws
 from kd.data.draws import BLOCK, DRAWS, draw
-from kd.streams import Audience
 
 Ids = st.lists(st.integers(0, 2**40), min_size=1, max_size=40)
 

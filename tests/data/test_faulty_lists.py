@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from kd.common.errors import UserError
 from kd.data.sources import coco, csv_manifest, nus_wide, voc
 from kd.data.sources.base import Sample
-from kd.data.sources.listed import read_lines
+from kd.data.sources.clean import read_lines
 from kd.data.sources.registry import load_source
-from kd.jobs.errors import UserError
 from tests.data.layouts import CONTENT, Content, make_coco, make_csv, make_nus_wide, make_voc
 
 
@@ -43,7 +43,7 @@ every_source = pytest.mark.parametrize("name", SOURCES)
 
 
 def content_with(number: str, *listed: tuple[str, ...]) -> Content:
-    """The usual content, but with other lines for one of its training pictures."""
+    """The usual content, but with other lines for one of its training images."""
     others = [row for row in CONTENT["train"] if row[0] != number]
     return {**CONTENT, "train": [*others, *((number, labels) for labels in listed)]}
 
@@ -64,7 +64,7 @@ def said(name: str, options: Any) -> tuple[list[Sample], str]:
 
 
 @every_source
-def test_sound_lists__hold_every_picture_and_nothing_is_said(tmp_path: Path, name: str) -> None:
+def test_sound_lists__hold_every_image_and_nothing_is_said(tmp_path: Path, name: str) -> None:
     samples, line = said(name, SOURCES[name](tmp_path, CONTENT))
     assert line == ""
     assert len({sample.id for sample in samples}) == 5
@@ -76,17 +76,17 @@ def test_sound_lists__hold_every_picture_and_nothing_is_said(tmp_path: Path, nam
 
 
 @every_source
-def test_fingerprint__follows_labels_and_pictures(tmp_path: Path, name: str) -> None:
+def test_fingerprint__follows_labels_and_images(tmp_path: Path, name: str) -> None:
     source = load_source(name)
     options = SOURCES[name](tmp_path, CONTENT)
     before = source.fingerprint(options)
     assert source.fingerprint(options) == before
     SOURCES[name](tmp_path, content_with("000007", ("dog", "person")))
     labelled = source.fingerprint(options)
-    (picture,) = (path for path in tmp_path.rglob("*000009.*") if path.suffix != ".xml")
-    picture.touch()
+    (image,) = (path for path in tmp_path.rglob("*000009.*") if path.suffix != ".xml")
+    image.touch()
     touched = source.fingerprint(options)
-    picture.unlink()
+    image.unlink()
     gone = source.fingerprint(options.model_copy(update={"missing_images": "skip"}))
     assert len({str(each) for each in (before, labelled, touched, gone)}) == 4
 
@@ -117,8 +117,8 @@ def test_fingerprint__leaves_out_hidden_files_and_follows_links(tmp_path: Path, 
 @every_source
 def test_missing_images(tmp_path: Path, name: str) -> None:
     options = SOURCES[name](tmp_path, CONTENT)
-    (picture,) = (path for path in tmp_path.rglob("*000007.*") if path.suffix != ".xml")
-    picture.unlink()
+    (image,) = (path for path in tmp_path.rglob("*000007.*") if path.suffix != ".xml")
+    image.unlink()
     with pytest.raises(
         UserError, match=r"000007\.\w+: no such image file \(1 of 5 are missing\).*missing_images: skip"
     ):
@@ -181,10 +181,10 @@ def test_unlabelled(tmp_path: Path, name: str) -> None:
     with pytest.raises(UserError, match=r"000007.* has no label; .*source.unlabelled: drop"):
         load_source(name).read(options.model_copy(update={"unlabelled": "error"}))
     samples, line = said(name, options.model_copy(update={"unlabelled": "drop"}))
-    assert line == "pictures without a label dropped: 1"
+    assert line == "images without a label dropped: 1"
     assert labels_of(samples, "000007") == []
     samples, line = said(name, options.model_copy(update={"unlabelled": "keep"}))
-    assert line == "pictures without a label kept: 1"
+    assert line == "images without a label kept: 1"
     assert labels_of(samples, "000007") == [()]
 
 
@@ -213,12 +213,11 @@ def test_faults__several_are_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "000009.png").unlink()
     samples, line = said("csv_manifest", options)
     assert line == (
-        "duplicates merged: 1, unknown labels ignored: 1, pictures without a label dropped: 2,"
-        " missing images skipped: 1"
+        "duplicates merged: 1, unknown labels ignored: 1, images without a label dropped: 2, missing images skipped: 1"
     )
     assert [(sample.id, sample.labels) for sample in samples] == [("000005.png", ("cat", "dog"))]
     (tmp_path / "000005.png").unlink()
-    with pytest.raises(UserError, match=r"no picture is left of the list: .*missing images skipped: 2"):
+    with pytest.raises(UserError, match=r"no image is left of the list: .*missing images skipped: 2"):
         csv_manifest.read(options)
 
 

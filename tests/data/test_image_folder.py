@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from kd.common.errors import UserError
 from kd.data.sources import image_folder
 from kd.data.sources.base import Listing, split_of
+from kd.data.sources.files import HIDDEN, LOOPS, SPECIAL, is_image
 from kd.data.sources.image_folder import OUTSIDE
-from kd.data.sources.listing import HIDDEN, LOOPS, SPECIAL, is_image
-from kd.jobs.errors import UserError
-from tests.data.layouts import picture
+from tests.data.layouts import draw_image
 
 
 def read(root: Path, **options: Any) -> Listing:
@@ -30,13 +30,13 @@ def digest(root: Path) -> Any:
 def folder(tmp_path: Path) -> Path:
     for label in ("cat", "dog"):
         for number in range(3):
-            picture(tmp_path / "pictures" / label / f"{number}.png", 10 * number)
-    return tmp_path / "pictures"
+            draw_image(tmp_path / "images" / label / f"{number}.png", 10 * number)
+    return tmp_path / "images"
 
 
 def test_image_folder__classes_are_folders(folder: Path) -> None:
-    (folder / "cat" / "notes.txt").write_text("not a picture")
-    (folder / "cat" / ".hidden.png").write_text("not a picture")
+    (folder / "cat" / "notes.txt").write_text("not an image")
+    (folder / "cat" / ".hidden.png").write_text("not an image")
     samples = image_folder.read(image_folder.Options(root=folder)).samples
     expected = [f"{label}/{number}.png" for label in ("cat", "dog") for number in range(3)]
     assert sorted(sample.id for sample in samples) == expected
@@ -45,7 +45,7 @@ def test_image_folder__classes_are_folders(folder: Path) -> None:
 
 def test_image_folder__split_folders_are_splits(tmp_path: Path) -> None:
     for split in ("train", "val", "test"):
-        picture(tmp_path / split / "a" / "0.png")
+        draw_image(tmp_path / split / "a" / "0.png")
     samples = image_folder.read(image_folder.Options(root=tmp_path)).samples
     assert {(sample.id, sample.split) for sample in samples} == {
         (f"{split}/a/0.png", split) for split in ("train", "val", "test")
@@ -67,10 +67,10 @@ def test_image_folder__fingerprint_follows_content_not_order(folder: Path, tmp_p
 
 def test_image_folder__validation_is_val_and_other_folders_beside_train_are_refused(tmp_path: Path) -> None:
     for split in ("train", "validation", "test"):
-        picture(tmp_path / split / "a" / "0.png")
+        draw_image(tmp_path / split / "a" / "0.png")
     samples = image_folder.read(image_folder.Options(root=tmp_path)).samples
     assert {sample.split for sample in samples} == {"train", "val", "test"}
-    picture(tmp_path / "extra" / "a" / "0.png")
+    draw_image(tmp_path / "extra" / "a" / "0.png")
     with pytest.raises(
         UserError, match=r"for splits and beside it \['extra'\]; expected only folders such as train, val"
     ):
@@ -110,7 +110,7 @@ def test_split_of__knows_the_common_words_in_any_case(split: str | None, words: 
 def test_image_folder__split_folders_may_have_other_names(tmp_path: Path, names: tuple[str, ...]) -> None:
     for name in names:
         for label in ("cat", "dog"):
-            picture(tmp_path / name / label / "0.png")
+            draw_image(tmp_path / name / label / "0.png")
     samples = read(tmp_path).samples
     assert {(sample.id.split("/")[0], sample.split) for sample in samples} == {(name, split_of(name)) for name in names}
     assert {sample.labels for sample in samples} == {("cat",), ("dog",)}
@@ -132,14 +132,14 @@ def test_image_folder__folders_that_may_be_splits_or_classes_are_refused(
     tmp_path: Path, folders: str, said: str
 ) -> None:
     for folder in folders.split():
-        picture(tmp_path / folder / "0.png")
+        draw_image(tmp_path / folder / "0.png")
     with pytest.raises(UserError, match=said):
         digest(tmp_path)
 
 
 def test_image_folder__an_option_says_what_folders_are(tmp_path: Path) -> None:
     for folder in ("train", "Training", "car"):
-        picture(tmp_path / folder / "dev" / "0.png")
+        draw_image(tmp_path / folder / "dev" / "0.png")
     samples = read(tmp_path, split_folders=False).samples
     assert {(sample.labels[0], sample.split) for sample in samples} == {
         (label, None) for label in ("train", "Training", "car")
@@ -158,7 +158,7 @@ def test_image_folder__hidden_and_system_files_count_at_every_level_and_change_n
     hidden = [".git/x.png", "__MACOSX/cat/x.png", "cat/.ipynb_checkpoints/x.png", "cat/._0.png", "dog/@eaDir/x.png"]
     systems = ["Thumbs.db", "dog/desktop.ini", "lost+found/x.png", "$RECYCLE.BIN/x.png", "cat/~$0.png"]
     for name in hidden + systems:
-        picture(folder / "cat" / "deep" / "1.png")
+        draw_image(folder / "cat" / "deep" / "1.png")
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
         shutil.copy(folder / "cat" / "0.png", folder / name)
     shutil.rmtree(folder / "cat" / "deep")
@@ -172,7 +172,7 @@ def test_image_folder__says_what_it_leaves_out_and_reads_every_ending(folder: Pa
     for name in ("cat/a.txt", "cat/b.TXT", "dog/c.docx", "dog/README", "labels.csv"):
         (folder / name).write_text("text")
     os.mkfifo(folder / "cat" / "pipe.png")
-    picture(folder / "outside.png")
+    draw_image(folder / "outside.png")
     note = "files that are no images by their names left out (.txt, .csv, .docx, no ending)"
     assert read(folder).notes == {note: 5, SPECIAL: 1, OUTSIDE: 1}
     assert digest(folder) == before
@@ -185,7 +185,7 @@ def test_image_folder__says_what_it_leaves_out_and_reads_every_ending(folder: Pa
 
 
 def test_image_folder__links_to_nothing_are_refused_and_others_followed(folder: Path, tmp_path: Path) -> None:
-    picture(tmp_path / "elsewhere" / "fox" / "0.png")
+    draw_image(tmp_path / "elsewhere" / "fox" / "0.png")
     (folder / "fox").symlink_to(tmp_path / "elsewhere" / "fox")
     (folder / "cat" / "linked.png").symlink_to(tmp_path / "elsewhere" / "fox" / "0.png")
     assert {sample.id for sample in read(folder).samples} >= {"fox/0.png", "cat/linked.png"}
@@ -222,7 +222,7 @@ def test_image_folder__a_folder_that_cannot_be_read_is_named(folder: Path, monke
 
 def test_image_folder__names_that_are_not_utf8_work(folder: Path) -> None:
     for name in (b"cat/caf\xe9.png", b"m\xf6we/\xff\xfe.png"):
-        picture(folder / os.fsdecode(name))
+        draw_image(folder / os.fsdecode(name))
     samples = {sample.id: sample for sample in read(folder).samples if "\\" in sample.id}
     assert set(samples) == {r"cat/caf\xe9.png", r"m\xf6we/\xff\xfe.png"}
     assert samples[r"m\xf6we/\xff\xfe.png"].labels == (r"m\xf6we",)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kd.common.errors import UserError
 from kd.data.packed import open_split, read_info
 from kd.data.storage import create_group, create_rows, open_group, open_rows
-from kd.jobs.errors import UserError
 
 Document = dict[str, Any]
 

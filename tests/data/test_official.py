@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from kd.common.errors import UserError
 from kd.data.sources import coco, nus_wide, voc
-from kd.jobs.errors import UserError
 from tests.data.layouts import CONCEPTS, make_coco, make_nus_wide, make_voc
 
 
@@ -268,10 +268,10 @@ def test_nus_wide__may_lie_as_its_archives_unpack(tmp_path: Path) -> None:
     ) == before
 
 
-def test_nus_wide__labels_without_pictures(tmp_path: Path) -> None:
+def test_nus_wide__labels_without_images(tmp_path: Path) -> None:
     options = nus_wide.Options(root=make_nus_wide(tmp_path))
     (tmp_path / "TrainTestLabels" / "Labels_dog_Test.txt").write_text("1\n")
-    with pytest.raises(UserError, match=r"Labels_dog_Test.txt: has 1 lines, expected 2, one for each picture"):
+    with pytest.raises(UserError, match=r"Labels_dog_Test.txt: has 1 lines, expected 2, one for each image"):
         nus_wide.read(options)
     (tmp_path / "TrainTestLabels" / "Labels_dog_Test.txt").unlink()
     with pytest.raises(UserError, match=r"source.root: .*Labels_dog_Test.txt: cannot be read"):

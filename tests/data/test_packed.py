@@ -13,11 +13,12 @@ import pytest
 import zarr
 from PIL import Image
 
+from kd.common.errors import UserError
+from kd.data.modalities.image import Samples, as_images
 from kd.data.packed import DatasetInfo, open_split, read_info
 from kd.data.packing import REPEATED, check_classes, decoders, encode_labels, pack
 from kd.data.sources.base import Sample
 from kd.data.storage import FORMAT, open_group
-from kd.jobs.errors import UserError
 
 
 def samples(count: int = 12, mode: str = "RGB") -> list[Sample]:
@@ -37,25 +38,28 @@ def packed(directory: Path, given: list[Sample], codes: np.ndarray = CODES, **ch
 def whole(
     directory: Path, given: list[Sample], codes: np.ndarray = CODES, **changes: Any
 ) -> tuple[DatasetInfo, dict[str, int]]:
-    options: dict[str, Any] = {"task": "single_label", "image_size": (8, 8), "resize": "squash", "channels": 3}
+    modality = Samples.model_validate(
+        {"image_size": (8, 8)} | {name: changes.pop(name) for name in Samples.model_fields if name in changes}
+    )
+    options: dict[str, Any] = {"task": "single_label", "modality": modality, "channels": 3}
     done = pack(directory, "toy", given, codes, ["a", "b"], **(options | changes))
     return done.info, done.notes
 
 
 def test_pack__round_trip(tmp_path: Path) -> None:
     given = samples()
-    info = packed(tmp_path, given, image_size=(8, 6))
+    info = packed(tmp_path, given, image_size=(12, 8))
     assert read_info(tmp_path) == info
     assert info.sizes == {"train": 6, "val": 2, "test": 3}
     rows = list(csv.DictReader((tmp_path / "samples.csv").read_text().splitlines()))
     assert {row["sample"] for row in rows} == {f"{index:02d}" for index in range(12)} - {"08"}
     test = open_split(tmp_path, "test")
-    assert test.images.read().shape == (3, 8, 6, 3)
+    assert test.images.read().shape == (3, 12, 8, 3)
     assert test.ids.tolist() == [8, 9, 10]  # the unused sample has no id
     for number, label, pixels in zip(test.ids, test.labels, test.images.read(), strict=True):
         row = rows[number]
         assert (row["id"], row["split"], row["label"]) == (str(number), "test", "ab"[label])
-        expected = given[int(row["sample"])].open().resize((6, 8), Image.Resampling.BICUBIC)
+        expected = given[int(row["sample"])].open().resize((8, 12), Image.Resampling.BICUBIC)
         assert np.array_equal(pixels, np.asarray(expected))
     train = open_split(tmp_path, "train").images.read() / 255
     np.testing.assert_allclose(info.mean, train.mean(axis=(0, 1, 2)))
@@ -91,7 +95,7 @@ def test_pack__lays_transparent_images_on_the_ground(tmp_path: Path) -> None:
     given = [clear[0], *samples()[1:4], *clear[4:6], *samples()[6:]]
     for ground, said in (((255, 255, 255), "white"), ((1, 2, 3), "(1, 2, 3)")):
         info, notes = whole(tmp_path, given, ground=ground)
-        assert info.ground == read_info(tmp_path).ground == ground
+        assert as_images(info.samples).colour == as_images(read_info(tmp_path).samples).colour == ground
         assert notes == {f"images with transparency laid on {said}": 3}
         train = open_split(tmp_path, "train").images.read()
         assert (train == ground).all(axis=(1, 2, 3)).sum() == 3

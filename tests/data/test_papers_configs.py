@@ -1,4 +1,4 @@
-"""The configs of L2D's experiments, on data in the layout of the real ones: planned whole, without a picture read."""
+"""The configs of L2D's experiments, on data in the layout of the real ones: planned whole, without an image read."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from kd.commands.forecast import expect
-from kd.config import load_config
+from kd.cli.forecast import expect
+from kd.common.errors import UserError
+from kd.config.load import load_config
 from kd.data.options import SplitOptions
-from kd.evaluation.papers import PAPERS
-from kd.jobs.errors import UserError
-from kd.plan import Plan
+from kd.planning.plan import Plan
+from kd.reporting.papers import PAPERS
+from kd.reporting.tables.papers import Report as Papers
 from tests.conftest import ROOT
 from tests.data.layouts import make_coco, make_nus_wide, make_voc
 
@@ -58,5 +59,6 @@ def test_config__has_every_row_of_the_paper(tmp_path: Path, name: str) -> None:
         }
         individual = next(row.job for row in own if row.row == "individual")
         assert individual.name == f"{teacher}-seed0"
-        compared = [each for each in plan.config.reports.papers if each.experiment == f"{teacher}_{student}"]
+        (papers,) = (each for each in plan.config.reports.asked() if isinstance(each, Papers))
+        compared = [each for each in papers.comparisons if each.experiment == f"{teacher}_{student}"]
         assert compared

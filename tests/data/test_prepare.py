@@ -5,32 +5,32 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from kd.config import load_config
+from kd.artefacts.job import Job
+from kd.artefacts.manifest import load_manifest
+from kd.common.errors import UserError
+from kd.config.load import load_config
 from kd.data.decoding import REDUCED
+from kd.data.modalities.image import as_images
 from kd.data.options import SplitOptions
 from kd.data.packed import STORE, open_split, read_info
 from kd.data.packing import CHANGES
 from kd.data.sources import image_folder, scenes
-from kd.data.sources.listing import HIDDEN, open_image
+from kd.data.sources.files import HIDDEN, open_image
 from kd.data.sources.registry import parse_source
 from kd.data.storage import RowArray
-from kd.forecast.artefacts import Forecaster
-from kd.forecast.datasets import dataset_facts
-from kd.forecast.memory import Memory
-from kd.jobs.errors import UserError
-from kd.jobs.job import Job
-from kd.jobs.manifest import load_manifest
 from kd.jobs.run import Context
-from kd.plan import Plan
+from kd.planning.forecast import Forecast
+from kd.planning.plan import Plan
 from kd.stages import prepare_dataset
 from tests.conftest import make
-from tests.data.layouts import make_coco, picture
+from tests.data.layouts import draw_image, make_coco
 
 
 def spec_of(root: Path) -> prepare_dataset.Spec:
@@ -38,8 +38,8 @@ def spec_of(root: Path) -> prepare_dataset.Spec:
         name="toy",
         source={"type": "image_folder", "root": str(root)},
         fingerprint=image_folder.fingerprint(image_folder.Options(root=root)),
-        image_size=(16, 16),
-        resize="squash",
+        modality="image",
+        sample={"image_size": (16, 16)},
         task="single_label",
         split=SplitOptions(),
     )
@@ -100,7 +100,8 @@ def test_prepare_dataset__refuses_files_that_changed_after_planning(tmp_path: Pa
 
 
 def job_of(root: Path, results: Path, **changes: Any) -> Job:
-    spec = spec_of(root).model_copy(update=changes).model_dump(mode="json")
+    sample = {"image_size": (16, 16)} | {name: changes.pop(name) for name in ("ground",) if name in changes}
+    spec = spec_of(root).model_copy(update=changes | {"sample": sample}).model_dump(mode="json")
     return Job.make(results, "prepare_dataset", "toy", spec=spec, code={"x": "0" * 16}, upstream={})
 
 
@@ -169,15 +170,17 @@ def test_prepare_dataset__says_which_classes_val_or_test_lack_before_anything_is
     root, results = tmp_path / "root", tmp_path / "results"
     for label, count in (("cat", 12), ("dog", 2)):
         for number in range(count):
-            picture(root / label / f"{number}.png", 10 * number)
+            draw_image(root / label / f"{number}.png", 10 * number)
     job = job_of(root, results, ground=(0, 0, 0))
     expected = {"classes without an image in val (dog)": 1, "classes without an image in test (dog)": 1}
-    before = dataset_facts(job, Memory(results))
-    assert before.notes == expected
+    assert prepare_dataset.select(prepare_dataset.Spec.model_validate(job.spec)).notes == expected
+    before = Forecast(cast("Plan", SimpleNamespace(config=None))).dataset(job)
     make(job)
-    after = dataset_facts(job, Memory(results))
-    assert expected.items() <= after.notes.items()
-    assert before.ground == after.ground == read_info(job.directory).ground == (0, 0, 0)
+    manifest = load_manifest(job.directory)
+    assert manifest is not None
+    assert expected.items() <= manifest["result"]["notes"].items()
+    assert as_images(before.samples).colour == as_images(read_info(job.directory).samples).colour == (0, 0, 0)
+    assert before.sizes == read_info(job.directory).sizes
 
 
 @pytest.mark.parametrize(
@@ -205,8 +208,8 @@ def multi_label_spec(source: dict[str, Any], split: SplitOptions) -> prepare_dat
         name="toy",
         source=source,
         fingerprint=module.fingerprint(options),
-        image_size=(32, 32),
-        resize="squash",
+        modality="image",
+        sample={"image_size": (32, 32)},
         task="multi_label",
         split=split,
     )
@@ -218,12 +221,13 @@ def test_prepare_dataset__of_scenes_holds_their_labels_and_is_as_large_as_foreca
     job = Job.make(
         tmp_path, "prepare_dataset", "toy", spec=spec.model_dump(mode="json"), code={"x": "0" * 16}, upstream={}
     )
-    expected = Forecaster(cast("Plan", None), Memory(tmp_path)).size(job)
+    expected = Forecast(cast("Plan", SimpleNamespace(config=None))).size(job)
     make(job)
     manifest = load_manifest(job.directory)
     assert manifest is not None
-    assert expected.bytes == pytest.approx(manifest["bytes"], rel=0.01)
-    assert expected.files == len(manifest["files"])
+    small = sum(record["bytes"] for record in manifest["files"] if record["path"].endswith((".json", ".csv")))
+    assert expected.bytes == pytest.approx(manifest["bytes"] - small, rel=0.01)
+    assert expected.files == pytest.approx(2 + len(list(job.directory.rglob("*"))), abs=4)
     info = read_info(job.directory)
     assert (info.task, info.classes) == ("multi_label", tuple("0123456789"))
     assert info.sizes == {"train": 40, "val": 10, "test": 20}

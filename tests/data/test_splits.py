@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kd.common.errors import UserError
 from kd.data.options import SplitOptions
 from kd.data.splits import UNUSED, assign_splits, strata
-from kd.jobs.errors import UserError
 
 
 @settings(max_examples=50, deadline=None)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from kd.distillers.base import Distiller, Shapes
+from kd.distillers.base import Batch, Distiller, Shapes
 
 CLASSES = 5
 STUDENT: Shapes = {
@@ -31,25 +30,14 @@ TEACHER: Shapes = {
 """Other widths and grids than the student's."""
 
 
-@dataclass(frozen=True)
-class Batch:
-    """As the training hands it to a distiller."""
-
-    labels: Tensor
-    rows: Tensor
-    epoch: int = 0
-    parts: int = 1
-    """As many batches of this size make the whole one."""
-    seed: int = 0
-
-    @property
-    def whole(self) -> int:
-        return self.parts * len(self.labels)
+def make_batch(labels: Tensor, rows: Tensor, epoch: int = 0, parts: int = 1, seed: int = 0) -> Batch:
+    """A batch; as many of its size as `parts` says make that of the step."""
+    return Batch(labels, rows, epoch, parts * len(labels), seed)
 
 
 def batch_of(labels: Tensor, epoch: int = 0) -> Batch:
     """A batch of the first samples."""
-    return Batch(labels, torch.arange(len(labels)), epoch)
+    return make_batch(labels, torch.arange(len(labels)), epoch)
 
 
 def normal(seed: int, *shape: int) -> Tensor:
@@ -64,7 +52,7 @@ def draw(shapes: Shapes, size: int, seed: int) -> dict[str, Tensor]:
 
 def needed(method: Distiller, shapes: Shapes) -> Shapes:
     """Shapes of what a method compares; the logits are always there."""
-    return {name: shapes[name] for name in {"logits": None} | dict.fromkeys(method.needs("L3").names())}
+    return {name: shapes[name] for name in {"logits": None} | dict.fromkeys(method.required("L3").names())}
 
 
 def labels_of(method: Distiller, size: int, seed: int) -> Tensor:

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.distillers.crd import UNSEEN, Method
-from kd.models.outputs import Outputs
-from tests.distillers.building import Batch, cross_entropy, normal, scalar_product, unit
+from tests.distillers.building import cross_entropy, make_batch, normal, scalar_product, unit
 
 SAMPLES, SIZE = 12, 4
 LOGITS = normal(0, SIZE, 5).float()
@@ -22,33 +21,33 @@ VECTORS = (normal(1, SIZE, 6).float(), normal(2, SIZE, 9).float())
 def make(seed: int = 0, **options: Any) -> tuple[Method, nn.ModuleDict]:
     torch.manual_seed(seed)
     method = Method(dimensions=3, **options)
-    parts = method.parts({"L1": (6,)}, {"L1": (9,)}, SAMPLES)
-    assert isinstance(parts, nn.ModuleDict)
-    return method, parts
+    auxiliary = method.auxiliary({"L1": (6,)}, {"L1": (9,)}, SAMPLES)
+    assert isinstance(auxiliary, nn.ModuleDict)
+    return method, auxiliary
 
 
-def loss_of(method: Method, parts: nn.Module, labels: Tensor = LABELS, seed: int = 0) -> Tensor:
+def loss_of(method: Method, auxiliary: nn.Module, labels: Tensor = LABELS, seed: int = 0) -> Tensor:
     own, wanted = VECTORS
-    batch = Batch(labels, ROWS, seed=seed)
-    return method.loss(Outputs(logits=LOGITS, vector=own), Outputs(vector=wanted), batch, parts)
+    batch = make_batch(labels, ROWS, seed=seed)
+    return method.loss({"logits": LOGITS, "L1": own}, {"L1": wanted}, batch, auxiliary)
 
 
-def embedded(parts: nn.ModuleDict) -> list[list[list[float]]]:
+def embedded(auxiliary: nn.ModuleDict) -> list[list[list[float]]]:
     """Of each side: unit vectors of the batch."""
     both = zip(("student", "teacher"), VECTORS, strict=True)
-    return [[unit(vector) for vector in parts[side](vectors).tolist()] for side, vectors in both]
+    return [[unit(vector) for vector in auxiliary[side](vectors).tolist()] for side, vectors in both]
 
 
 def slow_loss(
     method: Method,
-    parts: nn.ModuleDict,
+    auxiliary: nn.ModuleDict,
     drawn: list[int],
     classes: list[int],
     log_z: list[float] | None = None,
     labels: Tensor = LABELS,
 ) -> tuple[float, list[float]]:
     """With the logarithms of Z."""
-    memory, both = parts.get_buffer("memory").tolist(), embedded(parts)
+    memory, both = auxiliary.get_buffer("memory").tolist(), embedded(auxiliary)
     total, logarithms = 0.0, []
     for side in range(2):
         places = memory[1 - side]
@@ -70,60 +69,60 @@ def slow_loss(
 
 
 def test_loss__equals_slow_reference() -> None:
-    method, parts = make(temperature=0.5, weight=3, label_weight=2)
+    method, auxiliary = make(temperature=0.5, weight=3, label_weight=2)
     classes = [UNSEEN] * SAMPLES
-    expected, log_z = slow_loss(method, parts, list(range(SAMPLES)), classes)
-    assert loss_of(method, parts).item() == pytest.approx(expected, rel=1e-5)
-    assert parts.get_buffer("log_z").tolist() == pytest.approx(log_z, rel=1e-5)
+    expected, log_z = slow_loss(method, auxiliary, list(range(SAMPLES)), classes)
+    assert loss_of(method, auxiliary).item() == pytest.approx(expected, rel=1e-5)
+    assert auxiliary.get_buffer("log_z").tolist() == pytest.approx(log_z, rel=1e-5)
     # In the next step classes are known and Z stays.
     for row, label in zip(ROWS.tolist(), LABELS.tolist(), strict=True):
         classes[row] = label
-    expected, _ = slow_loss(method, parts, list(range(SAMPLES)), classes, log_z)
-    assert loss_of(method, parts).item() == pytest.approx(expected, rel=1e-5)
+    expected, _ = slow_loss(method, auxiliary, list(range(SAMPLES)), classes, log_z)
+    assert loss_of(method, auxiliary).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_loss__draws_by_the_seed_of_the_batch_alone() -> None:
-    method, parts = make(negatives=5)
-    parts.eval()
+    method, auxiliary = make(negatives=5)
+    auxiliary.eval()
     drawn = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(3))[:5].tolist()
-    expected, _ = slow_loss(method, parts, drawn, [UNSEEN] * SAMPLES)
+    expected, _ = slow_loss(method, auxiliary, drawn, [UNSEEN] * SAMPLES)
     before = torch.default_generator.get_state()
-    assert loss_of(method, parts, seed=3).item() == pytest.approx(expected, rel=1e-5)
+    assert loss_of(method, auxiliary, seed=3).item() == pytest.approx(expected, rel=1e-5)
     assert torch.equal(torch.default_generator.get_state(), before)
-    assert len({loss_of(method, parts, seed=seed).item() for seed in (0, 1, 2, 2**64 - 1)}) > 1
+    assert len({loss_of(method, auxiliary, seed=seed).item() for seed in (0, 1, 2, 2**64 - 1)}) > 1
 
 
 def test_loss__of_a_single_class_has_no_negatives() -> None:
-    method, parts = make()
-    parts.get_buffer("classes").fill_(1)
+    method, auxiliary = make()
+    auxiliary.get_buffer("classes").fill_(1)
     labels = torch.ones(SIZE, dtype=torch.int64)
-    expected, _ = slow_loss(method, parts, list(range(SAMPLES)), [1] * SAMPLES, labels=labels)
-    assert loss_of(method, parts, labels).item() == pytest.approx(expected, rel=1e-5)
+    expected, _ = slow_loss(method, auxiliary, list(range(SAMPLES)), [1] * SAMPLES, labels=labels)
+    assert loss_of(method, auxiliary, labels).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_memory__moves_in_training_only() -> None:
-    method, parts = make(momentum=0.25)
-    before = {name: value.clone() for name, value in parts.state_dict().items()}
-    parts.eval()
-    loss_of(method, parts)
-    assert all(torch.equal(value, before[name]) for name, value in parts.state_dict().items())
-    parts.train()
-    loss_of(method, parts)
-    memory, old = parts.get_buffer("memory"), before["memory"]
-    for side, vectors in enumerate(embedded(parts)):
+    method, auxiliary = make(momentum=0.25)
+    before = {name: value.clone() for name, value in auxiliary.state_dict().items()}
+    auxiliary.eval()
+    loss_of(method, auxiliary)
+    assert all(torch.equal(value, before[name]) for name, value in auxiliary.state_dict().items())
+    auxiliary.train()
+    loss_of(method, auxiliary)
+    memory, old = auxiliary.get_buffer("memory"), before["memory"]
+    for side, vectors in enumerate(embedded(auxiliary)):
         for row, vector in zip(ROWS.tolist(), vectors, strict=True):
             kept = old[side, row].tolist()
             expected = unit([0.25 * a + 0.75 * b for a, b in zip(kept, vector, strict=True)])
             assert memory[side, row].tolist() == pytest.approx(expected, abs=1e-6)
     others = [row for row in range(SAMPLES) if row not in ROWS.tolist()]
     assert torch.equal(memory[:, others], old[:, others])
-    assert parts.get_buffer("classes")[ROWS].tolist() == LABELS.tolist()
-    assert (parts.get_buffer("classes")[others] == UNSEEN).all()
+    assert auxiliary.get_buffer("classes")[ROWS].tolist() == LABELS.tolist()
+    assert (auxiliary.get_buffer("classes")[others] == UNSEEN).all()
 
 
 def test_memory__is_in_the_state_and_training_goes_on_from_it() -> None:
-    method, parts = make()
-    shapes = {name: tuple(value.shape) for name, value in parts.state_dict().items()}
+    method, auxiliary = make()
+    shapes = {name: tuple(value.shape) for name, value in auxiliary.state_dict().items()}
     assert shapes == {
         "student.weight": (3, 6),
         "student.bias": (3,),
@@ -134,14 +133,14 @@ def test_memory__is_in_the_state_and_training_goes_on_from_it() -> None:
         "log_z": (2,),
         "started": (),
     }
-    loss_of(method, parts)
+    loss_of(method, auxiliary)
     _, again = make(seed=1)
-    again.load_state_dict(parts.state_dict())
-    assert loss_of(method, parts).item() == loss_of(method, again).item()
+    again.load_state_dict(auxiliary.state_dict())
+    assert loss_of(method, auxiliary).item() == loss_of(method, again).item()
 
 
 def test_memory__gets_no_gradient_and_both_layers_do() -> None:
-    method, parts = make()
-    torch.autograd.backward(loss_of(method, parts))
-    assert not parts.get_buffer("memory").requires_grad
-    assert all(each.grad is not None and each.grad.any() for each in parts.parameters())
+    method, auxiliary = make()
+    torch.autograd.backward(loss_of(method, auxiliary))
+    assert not auxiliary.get_buffer("memory").requires_grad
+    assert all(each.grad is not None and each.grad.any() for each in auxiliary.parameters())

@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from kd.distillers.base import Distiller
-from kd.distillers.registry import distiller_names, load_distiller, parse_distiller
-from kd.models.outputs import Outputs
-from tests.distillers.building import CLASSES, STUDENT, TEACHER, Batch, batch_of, draw, labels_of, needed
+from kd.distillers.base import Batch, Distiller
+from kd.distillers.registry import METHODS, load_distiller, parse_distiller
+from tests.distillers.building import CLASSES, STUDENT, TEACHER, batch_of, draw, labels_of, needed
 
-NAMES = distiller_names()
+NAMES = METHODS.names()
 SIZE = 6
 Values = dict[str, Tensor]
 
@@ -23,19 +22,19 @@ def values(method: Distiller, dtype: torch.dtype = torch.float32) -> tuple[Value
 
 def parts_of(method: Distiller) -> nn.Module | None:
     torch.manual_seed(0)
-    return method.parts(needed(method, STUDENT), needed(method, TEACHER), 2 * SIZE)
+    return method.auxiliary(needed(method, STUDENT), needed(method, TEACHER), 2 * SIZE)
 
 
 def check(method: Distiller, own: Values, wanted: Values, batch: Batch, limit: float = 1e30) -> Tensor:
     """Loss, after a look at it and all gradients."""
     own = {name: value.clone().requires_grad_() for name, value in own.items()}
-    parts = parts_of(method)
-    loss = method.loss(Outputs.of(own), Outputs.of(wanted), batch, parts)
+    auxiliary = parts_of(method)
+    loss = method.loss(own, wanted, batch, auxiliary)
     assert loss.shape == ()
     assert loss.dtype == torch.float32
     assert torch.isfinite(loss)
     torch.autograd.backward(loss)
-    gradients = [each.grad for each in (*own.values(), *(parts.parameters() if parts is not None else ()))]
+    gradients = [each.grad for each in (*own.values(), *(auxiliary.parameters() if auxiliary is not None else ()))]
     for gradient in gradients:
         assert gradient is None or (torch.isfinite(gradient).all() and gradient.abs().max() < limit)
     return loss.detach()
@@ -48,7 +47,7 @@ def test_loss__of_random_values(name: str, dtype: torch.dtype) -> None:
     batch = batch_of(labels_of(method, SIZE, 0), epoch=100)
     assert check(method, *values(method, dtype), batch) > 0
     own, wanted = ({key: value.requires_grad_() for key, value in each.items()} for each in values(method))
-    torch.autograd.backward(method.loss(Outputs.of(own), Outputs.of(wanted), batch, parts_of(method)))
+    torch.autograd.backward(method.loss(own, wanted, batch, parts_of(method)))
     for compared in own.values():
         assert compared.grad is not None
         assert compared.grad.any()

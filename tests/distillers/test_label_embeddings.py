@@ -12,8 +12,7 @@ from torch import Tensor
 
 from kd.distillers import cd, l2d, mld, mse, ps
 from kd.distillers import id as instance_aware
-from kd.distillers.base import Distiller, Needs
-from kd.models.outputs import Outputs
+from kd.distillers.base import Distiller, Required
 from tests.distillers.building import (
     batch_of,
     bernoulli,
@@ -38,7 +37,7 @@ def values(seed: int, width: int = WIDTH, size: int = SIZE) -> dict[str, Tensor]
 
 
 def loss_of(method: Distiller, own: dict[str, Tensor], wanted: dict[str, Tensor], labels: Tensor) -> Tensor:
-    return method.loss(Outputs.of(own), Outputs.of(wanted), batch_of(labels), None)
+    return method.loss(own, wanted, batch_of(labels), None)
 
 
 def slow_structure(own: Tensor, wanted: Tensor, labels: Tensor) -> float:
@@ -105,16 +104,16 @@ def test_l2d__is_the_sum_of_its_parts(name: str) -> None:
 @pytest.mark.parametrize(
     ("weights", "expected"),
     [
-        ({}, Needs(logits=True, label_embeddings=True)),
-        ({"mld_weight": 0}, Needs(label_embeddings=True)),
-        ({"cd_weight": 0}, Needs(logits=True, label_embeddings=True)),
-        ({"cd_weight": 0, "id_weight": 0}, Needs(logits=True)),
-        ({"mld_weight": 0, "cd_weight": 0, "id_weight": 0}, Needs()),
+        ({}, Required(logits=True, label_embeddings=True)),
+        ({"mld_weight": 0}, Required(label_embeddings=True)),
+        ({"cd_weight": 0}, Required(logits=True, label_embeddings=True)),
+        ({"cd_weight": 0, "id_weight": 0}, Required(logits=True)),
+        ({"mld_weight": 0, "cd_weight": 0, "id_weight": 0}, Required()),
     ],
 )
-def test_l2d__needs_only_what_has_a_weight(weights: dict[str, Any], expected: Needs) -> None:
+def test_l2d__needs_only_what_has_a_weight(weights: dict[str, Any], expected: Required) -> None:
     method = l2d.Method.model_validate(weights)
-    assert method.needs(None) == expected
+    assert method.required(None) == expected
     wanted = {name: value for name, value in values(10).items() if name in expected.names()}
     assert loss_of(method, values(1), wanted, labels_with(0.5)).isfinite()
 

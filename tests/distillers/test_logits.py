@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from kd.distillers import dkd, kd, mld, mse, ps, vanilla
-from kd.distillers.base import Distiller, Needs, Reduction
-from kd.models.outputs import Outputs
+from kd.distillers.base import Distiller, Reduction, Required
 from tests.distillers.building import (
     batch_of,
     bernoulli,
@@ -33,7 +32,7 @@ def pair(scale: float, classes: int = CLASSES) -> tuple[Tensor, Tensor]:
 
 
 def loss_of(method: Distiller, own: Tensor, wanted: Tensor, labels: Tensor, epoch: int = 0) -> Tensor:
-    return method.loss(Outputs(logits=own), Outputs(logits=wanted), batch_of(labels, epoch), None)
+    return method.loss({"logits": own}, {"logits": wanted}, batch_of(labels, epoch), None)
 
 
 def softened(logits: Tensor, temperature: float) -> list[list[float]]:
@@ -48,9 +47,9 @@ def test_vanilla__is_the_label_loss(scale: float) -> None:
         (LABELS, cross_entropy(own, LABELS)),
         (MULTI_HOT, binary_cross_entropy(own, MULTI_HOT) / SIZE),
     ):
-        loss = vanilla.Method(label_weight=2).loss(Outputs(logits=own), Outputs(), batch_of(labels), None)
+        loss = vanilla.Method(label_weight=2).loss({"logits": own}, {}, batch_of(labels), None)
         assert loss.item() == pytest.approx(2 * expected, rel=1e-9)
-    assert vanilla.Method().needs(None) == Needs()
+    assert vanilla.Method().required(None) == Required()
 
 
 @pytest.mark.parametrize("scale", SCALES)

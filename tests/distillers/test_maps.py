@@ -10,24 +10,27 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from kd.distillers import at, fitnet, reviewkd, sp
-from kd.distillers.base import Distiller, Needs, Shapes
-from kd.models.outputs import Outputs
+from kd.distillers.base import Distiller, Required, Shapes
 from tests.distillers.building import batch_of, cross_entropy, draw, normal, scalar_product, squares, unit
 
 SIZE = 3
 LABELS = torch.tensor([0, 3, 1])
 STUDENT: Shapes = {"logits": (5,), "L1": (6,), "L2": (4, 2, 2), "L3": (3, 4, 6), "L4": (2, 8, 8)}
 TEACHER: Shapes = {"logits": (5,), "L1": (9,), "L2": (5, 1, 2), "L3": (6, 2, 3), "L4": (4, 6, 5)}
-Picture = list[list[float]]
+Image = list[list[float]]
 
 
 def loss_of(
-    method: Distiller, own: dict[str, Tensor], wanted: dict[str, Tensor], parts: nn.Module | None = None, epoch: int = 0
+    method: Distiller,
+    own: dict[str, Tensor],
+    wanted: dict[str, Tensor],
+    auxiliary: nn.Module | None = None,
+    epoch: int = 0,
 ) -> Tensor:
-    return method.loss(Outputs.of(own), Outputs.of(wanted), batch_of(LABELS, epoch), parts)
+    return method.loss(own, wanted, batch_of(LABELS, epoch), auxiliary)
 
 
-def pooled(picture: Picture, height: int, width: int) -> Picture:
+def pooled(image: Image, height: int, width: int) -> Image:
     """Means over cells that may overlap by a row or column, as adaptive pooling has them."""
 
     def cells(old: int, new: int) -> list[range]:
@@ -35,10 +38,10 @@ def pooled(picture: Picture, height: int, width: int) -> Picture:
 
     return [
         [
-            sum(picture[y][x] for y in rows for x in columns) / (len(rows) * len(columns))
-            for columns in cells(len(picture[0]), width)
+            sum(image[y][x] for y in rows for x in columns) / (len(rows) * len(columns))
+            for columns in cells(len(image[0]), width)
         ]
-        for rows in cells(len(picture), height)
+        for rows in cells(len(image), height)
     ]
 
 
@@ -57,7 +60,7 @@ def slow_pool(maps: Tensor, height: int, width: int) -> Tensor:
     )
 
 
-def interpolated(picture: Picture, height: int, width: int) -> Picture:
+def interpolated(image: Image, height: int, width: int) -> Image:
     """Bilinear between the middles of pixels."""
 
     def neighbours(place: int, old: int, new: int) -> tuple[int, int, float]:
@@ -66,11 +69,11 @@ def interpolated(picture: Picture, height: int, width: int) -> Picture:
 
     grown = []
     for y in range(height):
-        top, bottom, down = neighbours(y, len(picture), height)
+        top, bottom, down = neighbours(y, len(image), height)
         row = []
         for x in range(width):
-            left, right, along = neighbours(x, len(picture[0]), width)
-            upper, lower = (picture[each][left] * (1 - along) + picture[each][right] * along for each in (top, bottom))
+            left, right, along = neighbours(x, len(image[0]), width)
+            upper, lower = (image[each][left] * (1 - along) + image[each][right] * along for each in (top, bottom))
             row.append(upper * (1 - down) + lower * down)
         grown.append(row)
     return grown
@@ -93,11 +96,11 @@ both_ways = pytest.mark.parametrize(("student", "teacher"), [(STUDENT, TEACHER),
 def test_fitnet__equals_slow_reference(student: Shapes, teacher: Shapes, level: str) -> None:
     own, wanted = draw(student, SIZE, 0), draw(teacher, SIZE, 10)
     method = fitnet.Method.model_validate({"level": level, "weight": 7, "label_weight": 2})
-    parts = method.parts(student, teacher, samples=10).double()
-    assert isinstance(parts, nn.Conv2d)
-    assert parts.weight.shape == (teacher[level][0], student[level][0], 1, 1)
-    assert parts.bias is not None
-    weights, biases = parts.weight.flatten(1).tolist(), parts.bias.tolist()
+    auxiliary = method.auxiliary(student, teacher, samples=10).double()
+    assert isinstance(auxiliary, nn.Conv2d)
+    assert auxiliary.weight.shape == (teacher[level][0], student[level][0], 1, 1)
+    assert auxiliary.bias is not None
+    weights, biases = auxiliary.weight.flatten(1).tolist(), auxiliary.bias.tolist()
     regressed = torch.stack(
         [
             sum((weight * own[level][:, channel] for channel, weight in enumerate(row)), torch.zeros(())) + bias
@@ -107,15 +110,15 @@ def test_fitnet__equals_slow_reference(student: Shapes, teacher: Shapes, level: 
     )
     error = squared_error(slow_resample(regressed, *teacher[level][1:]), wanted[level])
     expected = 7 * error + 2 * cross_entropy(own["logits"], LABELS)
-    assert loss_of(method, own, wanted, parts).item() == pytest.approx(expected, rel=1e-9)
+    assert loss_of(method, own, wanted, auxiliary).item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_fitnet__trains_its_regressor_on_any_grid() -> None:
     own, wanted = draw(TEACHER, SIZE, 0), draw(STUDENT, SIZE, 10)
     method = fitnet.Method(level="L3")
-    parts = method.parts(TEACHER, STUDENT, samples=10).double()
-    torch.autograd.backward(loss_of(method, own, wanted, parts))
-    assert all(each.grad is not None and each.grad.any() for each in parts.parameters())
+    auxiliary = method.auxiliary(TEACHER, STUDENT, samples=10).double()
+    torch.autograd.backward(loss_of(method, own, wanted, auxiliary))
+    assert all(each.grad is not None and each.grad.any() for each in auxiliary.parameters())
 
 
 def slow_attention(maps: Tensor) -> Tensor:
@@ -133,7 +136,7 @@ def test_at__equals_slow_reference(student: Shapes, teacher: Shapes) -> None:
         total += squared_error(slow_attention(maps), slow_attention(wanted[level]))
     expected = 7 * total + 2 * cross_entropy(own["logits"], LABELS)
     assert loss_of(method, own, wanted).item() == pytest.approx(expected, rel=1e-9)
-    assert method.needs("L2") == Needs(("L3", "L4"))
+    assert method.required("L2") == Required(("L3", "L4"))
 
 
 @pytest.mark.parametrize("level", ["L1", "L2", "L4"])
@@ -167,22 +170,26 @@ def slow_hierarchy(own: Tensor, wanted: Tensor) -> float:
     return weighted / total
 
 
-def slow_review(parts: nn.ModuleDict, own: dict[str, Tensor], wanted: dict[str, Tensor], levels: list[str]) -> float:
+def slow_review(
+    auxiliary: nn.ModuleDict, own: dict[str, Tensor], wanted: dict[str, Tensor], levels: list[str]
+) -> float:
     """The convolutions are torch's; what is between them is spelt out."""
     total, above = 0.0, None
     for level in levels:  # from deep to shallow
-        current = parts[f"{level}_in"](own[level])
+        current = auxiliary[f"{level}_in"](own[level])
         if above is not None:
             height, width = current.shape[2:]
             rows = [y * above.shape[2] // height for y in range(height)]
             columns = [x * above.shape[3] // width for x in range(width)]
             grown = torch.stack([torch.stack([above[:, :, y, x] for x in columns], dim=2) for y in rows], dim=2)
-            shares = parts[f"{level}_attention"](torch.cat([current, grown], dim=1))
+            shares = auxiliary[f"{level}_attention"](torch.cat([current, grown], dim=1))
             current = torch.stack(
                 [current[:, c] * shares[:, 0] + grown[:, c] * shares[:, 1] for c in range(current.shape[1])], dim=1
             )
         above = current
-        total += slow_hierarchy(parts[f"{level}_out"](slow_resample(current, *wanted[level].shape[2:])), wanted[level])
+        total += slow_hierarchy(
+            auxiliary[f"{level}_out"](slow_resample(current, *wanted[level].shape[2:])), wanted[level]
+        )
     return total
 
 
@@ -195,15 +202,17 @@ def test_reviewkd__equals_slow_reference(
 ) -> None:
     own, wanted = draw(student, SIZE, 0), draw(teacher, SIZE, 10)
     method = reviewkd.Method.model_validate({"levels": levels, "weight": 7, "warmup": 4, "label_weight": 2})
-    parts = method.parts(student, teacher, samples=10).double()
-    assert isinstance(parts, nn.ModuleDict)
-    expected = 7 * share * slow_review(parts, own, wanted, sorted(levels)) + 2 * cross_entropy(own["logits"], LABELS)
-    assert loss_of(method, own, wanted, parts, epoch).item() == pytest.approx(expected, rel=1e-9)
+    auxiliary = method.auxiliary(student, teacher, samples=10).double()
+    assert isinstance(auxiliary, nn.ModuleDict)
+    expected = 7 * share * slow_review(auxiliary, own, wanted, sorted(levels)) + 2 * cross_entropy(
+        own["logits"], LABELS
+    )
+    assert loss_of(method, own, wanted, auxiliary, epoch).item() == pytest.approx(expected, rel=1e-9)
 
 
 def test_reviewkd__parts_have_the_widths_of_both() -> None:
-    parts = reviewkd.Method().parts(STUDENT, TEACHER, samples=10)
-    shapes = {name: tuple(value.shape) for name, value in parts.state_dict().items() if name.endswith("0.weight")}
+    auxiliary = reviewkd.Method().auxiliary(STUDENT, TEACHER, samples=10)
+    shapes = {name: tuple(value.shape) for name, value in auxiliary.state_dict().items() if name.endswith("0.weight")}
     assert shapes == {
         "L2_in.0.weight": (4, 4, 1, 1),
         "L3_in.0.weight": (4, 3, 1, 1),
@@ -214,16 +223,16 @@ def test_reviewkd__parts_have_the_widths_of_both() -> None:
         "L3_out.0.weight": (6, 4, 3, 3),
         "L4_out.0.weight": (4, 4, 3, 3),
     }
-    wide = reviewkd.Method(levels=("L2",)).parts({"L2": (600, 2, 2)}, {"L2": (5, 2, 2)}, samples=10)
+    wide = reviewkd.Method(levels=("L2",)).auxiliary({"L2": (600, 2, 2)}, {"L2": (5, 2, 2)}, samples=10)
     assert wide.state_dict()["L2_in.0.weight"].shape == (512, 600, 1, 1)
 
 
 def test_reviewkd__trains_all_its_parts() -> None:
     method = reviewkd.Method(warmup=1)
-    parts = method.parts(STUDENT, TEACHER, samples=10)
+    auxiliary = method.auxiliary(STUDENT, TEACHER, samples=10)
     own, wanted = ({k: v.float() for k, v in draw(each, SIZE, 0).items()} for each in (STUDENT, TEACHER))
-    torch.autograd.backward(loss_of(method, own, wanted, parts))
-    assert all(each.grad is not None and each.grad.isfinite().all() for each in parts.parameters())
+    torch.autograd.backward(loss_of(method, own, wanted, auxiliary))
+    assert all(each.grad is not None and each.grad.isfinite().all() for each in auxiliary.parameters())
 
 
 def test_hierarchical_error__is_0_for_equal_maps() -> None:

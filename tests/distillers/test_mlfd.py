@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from kd.distillers.base import Needs
+from kd.distillers.base import Required
 from kd.distillers.mlfd import Method
-from kd.models.outputs import Outputs
 from tests.distillers.building import STUDENT, TEACHER, batch_of, cross_entropy, draw, log_softmax, normal
 
 SHAPES = {"logits": (5,), "L1": (7,), "L3": (6, 4, 4), "L2": (8, 2, 2)}
@@ -44,8 +43,8 @@ def values(seed: int, *, maps: bool, vector: bool) -> dict[str, Tensor]:
 
 
 def loss_of(method: Method, own: dict[str, Tensor], wanted: dict[str, Tensor], labels: Tensor) -> Tensor:
-    parts = nn.ModuleDict({name: nn.Identity() for name in ("L1", "L2", "L3")})
-    return method.loss(Outputs.of(own), Outputs.of(wanted), batch_of(labels), parts)
+    auxiliary = nn.ModuleDict({name: nn.Identity() for name in ("L1", "L2", "L3")})
+    return method.loss(own, wanted, batch_of(labels), auxiliary)
 
 
 @pytest.mark.parametrize("maps", [False, True])
@@ -82,19 +81,19 @@ def test_loss__is_least_where_student_equals_teacher() -> None:
 
 
 def test_needs__no_features_without_weight() -> None:
-    assert Method().needs("L3") == Needs(("L3", "L2"), logits=True)
-    assert Method().needs("L1") == Needs(logits=True)
-    assert Method(feature_weight=0, feature_on_vector=True).needs("L3") == Needs(logits=True)
-    assert Method(feature_on_vector=True).needs("L2") == Needs(("L1", "L2"), logits=True)
+    assert Method().required("L3") == Required(("L3", "L2"), logits=True)
+    assert Method().required("L1") == Required(logits=True)
+    assert Method(feature_weight=0, feature_on_vector=True).required("L3") == Required(logits=True)
+    assert Method(feature_on_vector=True).required("L2") == Required(("L1", "L2"), logits=True)
 
 
 def test_parts__project_what_differs_in_width() -> None:
     levels = ("L1", "L2", "L3")
     shapes = [{name: each[name] for name in ("logits", *levels)} for each in (STUDENT, TEACHER)]
-    parts = Method(feature_on_vector=True).parts(shapes[0], shapes[1], samples=10)
-    assert isinstance(parts, nn.ModuleDict)
-    assert parts["L1"](normal(0, 2, 6).float()).shape == (2, 9)
-    assert parts["L2"](normal(0, 2, 4, 2, 2).float()).shape == (2, 5, 2, 2)
-    same = Method().parts(shapes[0], shapes[0], samples=10)
+    auxiliary = Method(feature_on_vector=True).auxiliary(shapes[0], shapes[1], samples=10)
+    assert isinstance(auxiliary, nn.ModuleDict)
+    assert auxiliary["L1"](normal(0, 2, 6).float()).shape == (2, 9)
+    assert auxiliary["L2"](normal(0, 2, 4, 2, 2).float()).shape == (2, 5, 2, 2)
+    same = Method().auxiliary(shapes[0], shapes[0], samples=10)
     assert isinstance(same, nn.ModuleDict)
     assert all(isinstance(each, nn.Identity) for each in same.values())

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from kd.distillers import losses, pkt, rkd
 from kd.distillers.base import Distiller
-from kd.models.outputs import Outputs
 from tests.distillers.building import (
     batch_of,
     cross_entropy,
@@ -31,7 +30,7 @@ seeds = st.integers(0, 2**31)
 
 
 def loss_of(method: Distiller, own: Tensor, wanted: Tensor) -> Tensor:
-    return method.loss(Outputs(logits=LOGITS, vector=own), Outputs(vector=wanted), batch_of(LABELS), None)
+    return method.loss({"logits": LOGITS, "L1": own}, {"L1": wanted}, batch_of(LABELS), None)
 
 
 def slow_angles(points: list[list[float]]) -> list[float]:
@@ -113,8 +112,8 @@ def test_all__have_the_gradients_of_finite_differences(method: Distiller) -> Non
     own, wanted = normal(1, 4, 3).requires_grad_(), normal(2, 4, 3)
 
     def loss(vectors: Tensor) -> Tensor:
-        outputs = Outputs(logits=LOGITS[:4], vector=vectors)
-        return method.loss(outputs, Outputs(vector=wanted), batch_of(LABELS[:4]), None) / 1000
+        outputs = {"logits": LOGITS[:4], "L1": vectors}
+        return method.loss(outputs, {"L1": wanted}, batch_of(LABELS[:4]), None) / 1000
 
     assert torch.autograd.gradcheck(loss, (own,))
 

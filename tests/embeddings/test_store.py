@@ -10,19 +10,20 @@ import pytest
 import torch
 import zarr
 
+from kd.common.errors import UserError
 from kd.data.options import Augmentation
 from kd.data.packed import open_split, read_info
 from kd.data.views import Views, to_float
+from kd.embeddings.computing import batch_rows
 from kd.embeddings.encoding import reduce_map
 from kd.embeddings.options import CacheOptions
-from kd.embeddings.store import STORE, Layout, StoreReader, create_store, write_split
-from kd.jobs.errors import UserError
+from kd.embeddings.store import STORE, ComputedSplit, Layout, Rows, StoreReader, create_store, write_split
 from kd.jobs.run import Context
 from kd.models.joint import JointConfig
 from kd.models.network import freeze
 from kd.models.spec import LEVELS, Level, ModelSpec, map_levels
 from kd.models.weights import load_network, new_network, save_network
-from kd.stages import cache_embeddings, cache_targets
+from kd.stages import cache_embeddings
 from tests.models.test_network import SWIN
 
 SHAKE = Augmentation(rotation=15, flip=0.5, translate=0.1, contrast=0.3)
@@ -52,7 +53,7 @@ def test_cache__equals_the_live_teacher(
 
     live = freeze(load_network(teacher))
     reader = StoreReader(store, LEVELS)
-    views = Views("shared", info, 4, SHAKE)
+    views = Views("shared", info.name, 4, SHAKE)
     for name, view in (("train", 0), ("train", 2), ("val", 0), ("test", 0)):
         split = open_split(dataset, name)
         rows = np.random.default_rng(0).permutation(len(split.ids))[:7]  # other batch, other order
@@ -62,7 +63,7 @@ def test_cache__equals_the_live_teacher(
         cached = reader.columns(name, split.ids)
         for level in LEVELS:
             found = cached[level].read(slice(0, len(split.ids)), view)[rows].float()
-            expected = reduce_map(features.named(level, "digits"), level, options)
+            expected = reduce_map(features.arrays("digits")[level], level, options)
             torch.testing.assert_close(found, expected, rtol=2e-3, atol=2e-3)
 
 
@@ -72,7 +73,7 @@ class Source:
     def __init__(self, ids: np.ndarray, stop_after: int = 10**9, scale: float = 1.0) -> None:
         self.ids, self.stop_after, self.scale, self.calls = ids, stop_after, scale, 0
 
-    def __call__(self, rows: slice, view: int) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: Rows, view: int) -> dict[str, torch.Tensor]:
         if self.calls == self.stop_after:
             raise KeyboardInterrupt
         self.calls += 1
@@ -85,7 +86,7 @@ def fill(directory: Path, dataset: Path, dtype: Any = "float32", **options: Any)
     split = open_split(dataset, "train")
     source = Source(split.ids, **options)
     layouts = {"L1": Layout((1,), dtype), "L2": Layout((2, 2, 2), dtype)}
-    write_split(create_store(directory), split, layouts, 2, source, batch_size=7)
+    write_split(create_store(directory), ComputedSplit(split, layouts, 2, 7, source))
     return source
 
 
@@ -188,7 +189,7 @@ def test_store__read_by_zarr_alone_as_documented(tmp_path: Path, dataset: Path) 
 
 @pytest.mark.parametrize(("level", "side", "rows"), [("L1", 1, 256), ("L2", 7, 64), ("L4", 28, 4)])
 def test_batch_rows__few_for_wide_joint_teachers(level: Level, side: int, rows: int) -> None:
-    """The paper's width, three teachers: the fused maps of 256 pictures at L4 would be 9 GiB."""
+    """The paper's width, three teachers: the fused maps of 256 images at L4 would be 9 GiB."""
     grid = None if level == "L1" else (side, side)
     config = JointConfig(
         level=level,
@@ -199,24 +200,26 @@ def test_batch_rows__few_for_wide_joint_teachers(level: Level, side: int, rows: 
         dropout=0.5,
         heads={"digits": 10},
     )
-    assert cache_targets.batch_rows(config) == rows
+    assert batch_rows(config) == rows
 
 
 @pytest.mark.usefixtures("_small_chunks")
 def test_write_split__the_same_bits_whatever_else_is_stored(tmp_path: Path, dataset: Path) -> None:
     """Batches do not follow the chunks of the other arrays."""
     split = open_split(dataset, "train")
-    met: list[list[slice]] = []
+    met: list[list[Rows]] = []
     for chunk_rows, folder in ((16, "a"), (4, "b")):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("kd.data.storage.CHUNK_ROWS", chunk_rows)
-            source, rows = Source(split.ids), list[slice]()
+            source, rows = Source(split.ids), list[Rows]()
 
-            def make(part: slice, view: int) -> dict[str, torch.Tensor]:
+            def make(part: Rows, view: int) -> dict[str, torch.Tensor]:
                 rows.append(part)  # noqa: B023
                 return source(part, view)  # noqa: B023
 
-            write_split(create_store(tmp_path / folder), split, {"L1": Layout((1,), "float32")}, 1, make, 8)
+            write_split(
+                create_store(tmp_path / folder), ComputedSplit(split, {"L1": Layout((1,), "float32")}, 1, 8, make)
+            )
         met.append(rows)
     assert met[0] == met[1]
 
@@ -228,9 +231,11 @@ def test_write_split__takes_what_a_smaller_store_has(tmp_path: Path, dataset: Pa
     small = {"L1": Layout((1,), "int8")}
     large = small | {"L2": Layout((2, 2, 2), "int8")}
     first, again, whole = (Source(split.ids) for _ in range(3))
-    write_split(create_store(tmp_path / "small"), split, large, 1, first, 16)
-    write_split(create_store(tmp_path / "taken"), split, large, 3, again, 16, [tmp_path / "small"])
-    write_split(create_store(tmp_path / "whole"), split, large, 3, whole, 16)
+    write_split(create_store(tmp_path / "small"), ComputedSplit(split, large, 1, 16, first))
+    write_split(create_store(tmp_path / "taken"), ComputedSplit(split, large, 3, 16, again), [tmp_path / "small"])
+    write_split(create_store(tmp_path / "whole"), ComputedSplit(split, large, 3, 16, whole))
     assert (first.calls, again.calls, whole.calls) == (4, 8, 12)
     assert files(tmp_path / "taken") == files(tmp_path / "whole")
-    write_split(create_store(tmp_path / "fewer"), split, small, 2, Source(split.ids, 0), 16, [tmp_path / "whole"])
+    write_split(
+        create_store(tmp_path / "fewer"), ComputedSplit(split, small, 2, 16, Source(split.ids, 0)), [tmp_path / "whole"]
+    )

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from kd.jobs import signature
-from kd.jobs.errors import UserError
+from kd.artefacts import signature
+from kd.artefacts.signature import SIGNATURE, other_owner, sign, user_name
+from kd.common.errors import UserError
 from kd.jobs.failures import last_error
 from kd.jobs.handover import config_file, hand_over, handed_over, job_file, stale, told_file
-from kd.jobs.signature import SIGNATURE, other_owner, sign, user_name
-from tests.jobs.building import job
+from tests.artefacts.building import job
 
 
 def test_job_file__runs_that_read_other_stores_do_not_meet(tmp_path: Path) -> None:

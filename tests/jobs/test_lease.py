@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from kd.common.errors import UserError
 from kd.jobs.environment import visible_devices
-from kd.jobs.errors import UserError
 from kd.jobs.gpus import identities
 from kd.jobs.lease import lease
 

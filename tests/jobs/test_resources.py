@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kd.config import load_config
-from kd.jobs.errors import UserError
+from kd.common.errors import UserError
+from kd.config.load import load_config
 
 
 @pytest.mark.parametrize(("given", "minutes"), [(90, 90), ("90m", 90), ("4h", 240), ("1.5d", 2160), ("2 h", 120)])

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from kd.commands.status import last_line
-from kd.config import load_config
-from kd.jobs.errors import UserError
+from kd.artefacts.job import Job, artefact_key
+from kd.artefacts.manifest import read_manifest
+from kd.cli.status import last_line
+from kd.common.errors import UserError
+from kd.config.load import load_config
 from kd.jobs.handover import hand_over, job_file, told_file
-from kd.jobs.job import Job, artefact_key
-from kd.jobs.manifest import read_manifest
 from kd.jobs.run import Context, Outcome, run_job, stage_main
-from kd.plan import Plan
+from kd.planning.plan import Plan
+from tests.artefacts.building import Spec, job, refuse, write, write_store
 from tests.conftest import ROOT
-from tests.jobs.building import Spec, job, refuse, write, write_store
 
 Tiny = dict[str, Any]
 

@@ -17,16 +17,23 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kd.common.errors import UserError
+from kd.data.modalities.image import Samples
 from kd.data.packed import DatasetInfo
-from kd.evaluation.prediction import predict_images
-from kd.jobs.errors import UserError
-from kd.models.joint import JointConfig, JointTeacher
+from kd.models.joint import JointConfig, JointTeacher, load_joint_teacher, save_joint_teacher
 from kd.models.network import Network
+from kd.models.prediction import predict_images
 from kd.models.spec import ModelSpec
 from kd.models.weights import export_student, load_network, new_network, save_network
-from kd.training.fusion import load_joint_teacher, save_joint_teacher
 
-INFO = DatasetInfo("toy", ("x", "y", "z"), (32, 32), "squash", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), {"train": 3})
+INFO = DatasetInfo(
+    "toy",
+    ("x", "y", "z"),
+    Samples(image_size=(32, 32)),
+    (0.1, 0.2, 0.3),
+    (0.4, 0.5, 0.6),
+    {"train": 3},
+)
 State = dict[str, Tensor]
 
 
@@ -173,13 +180,13 @@ def stored_network(directory: Path) -> Callable[[], object]:
 
 
 def stored_student(directory: Path) -> Callable[[], object]:
-    """A student with what is exported; how it classifies a picture."""
+    """A student with what is exported; how it classifies an image."""
     from PIL import Image
 
     stored_network(directory)
     export_student(load_network(directory), INFO, directory)
-    Image.new("RGB", (8, 8)).save(directory / "picture.png")
-    return lambda: list(predict_images(directory, directory / "picture.png", 3))
+    Image.new("RGB", (8, 8)).save(directory / "image.png")
+    return lambda: list(predict_images(directory, directory / "image.png", 3))
 
 
 def stored_joint_teacher(directory: Path) -> Callable[[], object]:
@@ -311,8 +318,9 @@ def test_load_joint_teacher__a_description_that_cannot_be_is_one_line(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_size": [0, 32]}, "image_size.0: "),
-        ({"resize": "stretch"}, "resize: "),
+        ({"sample": {"image_size": [0, 32]}}, "sample.image_size"),
+        ({"sample": {"image_size": [32, 32], "resize": "stretch"}}, "sample.resize: "),
+        ({"modality": "antigravity"}, "takes samples of modality antigravity"),
         ({"label_names": ["x", "y"]}, "are not of one student"),
         ({"task": None}, "task: "),
     ],

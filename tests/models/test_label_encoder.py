@@ -11,19 +11,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from kd.common.errors import UserError
+from kd.data.modalities.image import Samples
 from kd.data.packed import DatasetInfo
-from kd.forecast.networks import measure_network
-from kd.jobs.errors import UserError
 from kd.models.joint import JointConfig, JointTeacher
 from kd.models.label_encoder import LabelClassifier, LabelEncoder
 from kd.models.network import Network, freeze, tap_shapes
-from kd.models.spec import LabelEncoderOptions, Level, NetworkConfig
+from kd.models.spec import LabelEncoderOptions, Level, ModelSpec, NetworkConfig
 from kd.models.weights import Exported, export_student, load_network, save_network
+from kd.planning.measure import measure_network
 from tests.models.test_network import SWIN
 
 OPTIONS = LabelEncoderOptions(width=16, heads=2, hidden=12)
 CLASSES = {"a": 3, "type": 5}  # nn.ModuleDict has a name for itself
-INFO = DatasetInfo("a", ("x", "y", "z"), (32, 32), "squash", (0.5,) * 3, (0.2,) * 3, {}, task="multi_label")
+INFO = DatasetInfo("a", ("x", "y", "z"), Samples(image_size=(32, 32)), (0.5,) * 3, (0.2,) * 3, {}, task="multi_label")
 
 
 def network(architecture: str = "test_resnet", size: int = 32, **kwargs: Any) -> Network:
@@ -86,7 +87,7 @@ def slow_attention(attention: nn.MultiheadAttention, query: list[float], memory:
 
 
 def slow_embedding(encoder: LabelEncoder, tokens: list[list[float]], query: list[float]) -> list[float]:
-    """Of one picture (N tokens of C channels) and one query."""
+    """Of one image (N tokens of C channels) and one query."""
     project, first, last = encoder.project[0], encoder.feed_forward[0], encoder.feed_forward[3]
     assert isinstance(project, nn.Linear)
     assert isinstance(first, nn.Linear)
@@ -106,10 +107,10 @@ def test_encoder__equals_slow_reference(heads: int) -> None:
     maps, queries = torch.randn(2, 6, 2, 3, dtype=torch.float64), torch.randn(4, 16, dtype=torch.float64)
     expected = [
         [
-            slow_embedding(encoder, [picture[:, row, column].tolist() for row in range(2) for column in range(3)], each)
+            slow_embedding(encoder, [image[:, row, column].tolist() for row in range(2) for column in range(3)], each)
             for each in queries.tolist()
         ]
-        for picture in maps
+        for image in maps
     ]
     torch.testing.assert_close(encoder(maps, queries), torch.tensor(expected, dtype=torch.float64))
 
@@ -206,8 +207,8 @@ def test_network__logits_are_those_of_the_last_map_alone() -> None:
 
 
 def test_measure_network__an_encoder_needs_a_map_of_all_features() -> None:
-    model = {"architecture": "crossvit_tiny_240", "label_encoder": OPTIONS.model_dump(), "input_size": (240, 240)}
-    dataset = {"name": "a", "classes": ["x"], "image_size": [32, 32], "resize": "squash", "ground": [255, 255, 255]}
+    model = ModelSpec(architecture="crossvit_tiny_240", label_encoder=OPTIONS, input_size=(240, 240))
+    dataset = DatasetInfo("a", ("x",), Samples(image_size=(32, 32)), (0.5,) * 3, (0.5,) * 3, {})
     message = r"^models: crossvit_tiny_240: level L2: the last map of timm's CrossVit holds only 192 of its 288"
     with pytest.raises(UserError, match=message):
         measure_network(model, [dataset])
@@ -268,7 +269,7 @@ def test_joint_teacher__encodes_the_last_fused_map(level: Level) -> None:
         assert features.logits[dataset].shape == (4, classes)
         assert torch.equal(features.logits[dataset], logits[dataset])
         targets = model.make_targets(embeddings_of_teachers(level), dataset)
-        made = targets.named(["label_embeddings", "logits"])
+        made = {name: targets[name] for name in ("label_embeddings", "logits")}
         assert torch.equal(made["label_embeddings"], embeddings[dataset])
         assert made["label_embeddings"].shape == (4, classes, 16)
         assert torch.equal(made["logits"], logits[dataset])

@@ -10,11 +10,13 @@ import pytest
 import timm
 import torch
 
-from kd.config import load_config
-from kd.forecast.networks import measure_network
-from kd.jobs.errors import UserError
+from kd.common.errors import UserError
+from kd.config.load import load_config
+from kd.data.modalities.image import Samples
+from kd.data.packed import DatasetInfo
 from kd.models.network import Network, resample, tap_shapes
-from kd.models.spec import NetworkConfig
+from kd.models.spec import ModelSpec, NetworkConfig
+from kd.planning.measure import measure_network
 
 SWIN = {
     "embed_dim": 16,
@@ -95,7 +97,7 @@ def test_forward__says_the_same_whatever_is_tapped(architecture: str, kwargs: di
 
 
 def test_forward__token_maps_keep_their_place() -> None:
-    """A change in one corner of the picture shows most in the same corner of a transformer's map."""
+    """A change in one corner of the image shows most in the same corner of a transformer's map."""
     model = network("test_vit", 64, img_size=(64, 64))
     images = torch.full((1, 3, 64, 64), 0.5)
     changed = images.clone()
@@ -200,7 +202,7 @@ def test_config__architectures_that_lie_elsewhere(tiny: dict[str, Any], name: st
         load_config(tiny)
 
 
-DATASET = {"name": "a", "classes": ["x", "y"], "image_size": [32, 32], "resize": "squash", "ground": [255, 255, 255]}
+DATASET = DatasetInfo("d", ("a", "b"), Samples(image_size=(32, 32)), (0.5,) * 3, (0.5,) * 3, {})
 
 
 @pytest.mark.parametrize(
@@ -221,7 +223,7 @@ DATASET = {"name": "a", "classes": ["x", "y"], "image_size": [32, 32], "resize":
 )
 def test_measure_network__arguments_that_timm_refuses(architecture: str, kwargs: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"^models\.kwargs: ") as error:
-        measure_network({"architecture": architecture, "kwargs": kwargs}, [DATASET])
+        measure_network(ModelSpec(architecture=architecture, kwargs=kwargs), [DATASET])
     assert "\n" not in str(error.value)
 
 

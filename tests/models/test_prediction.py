@@ -1,4 +1,4 @@
-"""`predict` sees a picture as the test split has it, and so gives the scores that the tables are of."""
+"""`predict` sees an image as the test split has it, and so gives the scores that the tables are of."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ import pytest
 import torch
 from PIL import Image
 
+from kd.common.errors import UserError
+from kd.data.modalities.image import Samples
 from kd.data.options import Resize, Task
 from kd.data.packed import open_split
 from kd.data.packing import pack
 from kd.data.sources.base import Sample
 from kd.data.views import to_float
-from kd.evaluation.prediction import predict_images
-from kd.jobs.errors import UserError
+from kd.models.prediction import predict_images
 from kd.models.spec import ModelSpec
 from kd.models.weights import Exported, export_student, load_network, new_network, save_network
 
 CLASSES = ["cat", "dog", "eel"]
 
 
-def pictures(folder: Path) -> list[Sample]:
+def images(folder: Path) -> list[Sample]:
     """Six of each class, of many shapes, with much detail; two in each split."""
     rng = np.random.default_rng(0)
     samples = []
@@ -42,11 +43,20 @@ def pictures(folder: Path) -> list[Sample]:
 def test_predict__equals_the_test_split(
     resize: Resize, label_encoder: dict[str, Any] | None, input_size: tuple[int, int] | None, tmp_path: Path
 ) -> None:
-    (tmp_path / "pictures").mkdir()
-    samples = pictures(tmp_path / "pictures")
+    (tmp_path / "images").mkdir()
+    samples = images(tmp_path / "images")
     codes = np.repeat([0, 1, 2], 6)
     task: Task = "single_label" if label_encoder is None else "multi_label"
-    packed = pack(tmp_path, "pets", samples, codes, CLASSES, task=task, image_size=(24, 32), resize=resize, channels=3)
+    packed = pack(
+        tmp_path,
+        "pets",
+        samples,
+        codes,
+        CLASSES,
+        task=task,
+        modality=Samples(image_size=(24, 32), resize=resize),
+        channels=3,
+    )
     info = packed.info
     torch.manual_seed(0)
     spec = ModelSpec.model_validate(
@@ -61,9 +71,9 @@ def test_predict__equals_the_test_split(
     expected = logits.softmax(dim=1) if label_encoder is None else logits.sigmoid()
     names = (tmp_path / "samples.csv").read_text().splitlines()[1:]
     ids = [line.split(",")[1] for line in names if line.endswith(",test")]
-    found = {path.name: classes for path, classes in predict_images(tmp_path, tmp_path / "pictures", 3)}
+    found = {path.name: classes for path, classes in predict_images(tmp_path, tmp_path / "images", 3)}
     for name, row in zip(ids, expected.tolist(), strict=True):
         classes = found[name]
         assert not isinstance(classes, UserError)
         assert [dict(classes)[each] for each in CLASSES] == pytest.approx(row, abs=1e-6)
-    assert np.ptp(expected.numpy(), axis=0).max() > 1e-3  # pictures are told apart
+    assert np.ptp(expected.numpy(), axis=0).max() > 1e-3  # images are told apart

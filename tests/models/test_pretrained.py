@@ -13,12 +13,13 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save
 
-from kd.forecast.networks import measure_weights
-from kd.jobs.errors import UserError
+from kd.common.errors import UserError
 from kd.models import hub as hub_module
+from kd.models.backbones.timm_weights import PRETRAINED
 from kd.models.hub import check_network
 from kd.models.pretrained import fetch_pretrained
-from kd.models.weights import PRETRAINED, load_network
+from kd.models.weights import load_network
+from kd.planning.measure import measure_pretrained
 from tests.conftest import ROOT
 from tests.models.hub import FILE, Hub, environment, serving
 from tests.workflow.running import jobs, snakemake
@@ -160,7 +161,7 @@ def test_fetch_pretrained__without_weights_one_line_says_so_at_once(
 
 def test_pretrained__of_what_timm_has_no_weights_is_refused_before_any_job(tmp_path: Path) -> None:
     message = "models: regnetz_b16_evos: timm has no pretrained weights of it; expected"
-    for ask_for in (measure_weights, lambda name: fetch_pretrained(name, tmp_path)):
+    for ask_for in (measure_pretrained, lambda name: fetch_pretrained(name, tmp_path)):
         with pytest.raises(UserError, match=message):
             ask_for("regnetz_b16_evos")
 

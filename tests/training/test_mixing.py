@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from kd.distillers import mlfd
-from kd.models.outputs import Outputs
 from kd.training.mixing import Mix, draw_mix, mix_images, mixed_loss
 
 IMAGES = torch.rand(6, 3, 12, 20, generator=torch.Generator().manual_seed(0))
@@ -72,10 +71,10 @@ def normal(seed: int, *shape: int, learns: bool = False) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).requires_grad_(learns)
 
 
-MIXES = [Mix(0.3), Mix(1 - 15 / 240, (2, 5, 15, 20))]
+SUPPORTS_MIXUP = [Mix(0.3), Mix(1 - 15 / 240, (2, 5, 15, 20))]
 
 
-@pytest.mark.parametrize("mix", MIXES)
+@pytest.mark.parametrize("mix", SUPPORTS_MIXUP)
 def test_mixing__is_that_of_timm(mix: Mix, monkeypatch: pytest.MonkeyPatch) -> None:
     reference = timm_mixup.Mixup(mixup_alpha=1.0, label_smoothing=0.1, num_classes=4)
     monkeypatch.setattr(reference, "_params_per_batch", lambda: (mix.coefficient, mix.box is not None))
@@ -89,7 +88,7 @@ def test_mixing__is_that_of_timm(mix: Mix, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_mix_images__leaves_its_inputs_alone() -> None:
     before = IMAGES.clone()
-    for mix in MIXES:
+    for mix in SUPPORTS_MIXUP:
         mix_images(IMAGES, IMAGES.flip(0), mix)
     assert torch.equal(IMAGES, before)
 
@@ -110,11 +109,11 @@ def test_mixed_loss__gradient_of_mlfd_is_that_of_mixed_targets() -> None:
     output = {name: normal(1, *shape, learns=True) for name, shape in shapes.items()}
     method, mix = mlfd.Method(feature_on_vector=True), Mix(0.3)
     row_shapes = {name: shape[1:] for name, shape in shapes.items()}
-    parts = method.parts(row_shapes, row_shapes, 6)
+    parts = method.auxiliary(row_shapes, row_shapes, 6)
 
     def loss(values: dict[str, Tensor], labels: Tensor) -> Tensor:
         batch: Any = SimpleNamespace(labels=labels)
-        return method.loss(Outputs.of(output), Outputs.of(values), batch, parts)
+        return method.loss(output, values, batch, parts)
 
     flipped = {name: value.flip(0) for name, value in wanted.items()}
     total = mixed_loss(loss(wanted, LABELS), loss(flipped, LABELS.flip(0)), mix)

@@ -17,12 +17,12 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from kd.config import load_config
+from kd.artefacts.job import Job
+from kd.artefacts.lock import WRITER
+from kd.config.load import load_config
 from kd.jobs.handover import hand_over, job_file
-from kd.jobs.job import Job
-from kd.jobs.lock import WRITER
-from kd.plan import Plan
-from kd.training import devices
+from kd.models import devices
+from kd.planning.plan import Plan
 from kd.training.loop import CHECKPOINT
 from tests.conftest import make
 from tests.training.pair import in_two_processes

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from kd.data.modalities.image import Samples
 from kd.data.options import SplitOptions
 from kd.data.packed import DatasetInfo
-from kd.models.network import Features
+from kd.models.outputs import Outputs
 from kd.models.spec import ModelSpec
 from kd.models.student import Student
 from kd.models.weights import load_network, new_network
-from kd.training.classification import Batch, classification_loss
+from kd.training.classification import LabelledBatch, classification_loss
 from kd.training.optimisation import make_optimizer, make_schedule
 from kd.training.recipe import Recipe
 from kd.training.supervised import train_network
@@ -65,12 +66,12 @@ def test_classification_loss__each_sample_by_the_head_of_its_dataset() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = {"a": torch.randn(5, 3, generator=generator), "b": torch.randn(5, 4, generator=generator)}
     labels = torch.tensor([0, 2, 3, 1, 0])
-    batch = Batch(None, {"a": labels[:2], "b": labels[2:]}, {"a": slice(0, 2), "b": slice(2, 5)})
+    batch = LabelledBatch(None, {"a": labels[:2], "b": labels[2:]}, {"a": slice(0, 2), "b": slice(2, 5)})
     expected = 0.0
     for row, name in enumerate("aabbb"):
         powers = logits[name][row].double().exp()
         expected -= (powers[labels[row]] / powers.sum()).log().item() / 5
-    loss = classification_loss(Features(torch.zeros(5, 1), logits=logits), batch)
+    loss = classification_loss(Outputs(torch.zeros(5, 1), logits=logits), batch)
     assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
@@ -83,7 +84,10 @@ def test_train_network__takes_any_seed(tmp_path: Path, dataset: Path, seed: int)
 
 def backbones(architecture: str, **kwargs: Any) -> dict[str, torch.nn.Module]:
     """A timm model as teachers and baselines, and as students, have it."""
-    infos = [DatasetInfo(name, ("a", "b"), (32, 32), "squash", (0.5,) * 3, (0.5,) * 3, {}) for name in ("one", "two")]
+    infos = [
+        DatasetInfo(name, ("a", "b"), Samples(image_size=(32, 32)), (0.5,) * 3, (0.5,) * 3, {})
+        for name in ("one", "two")
+    ]
     model = ModelSpec(architecture=architecture, kwargs=kwargs, latent_dim=4)
     made = {"teacher": infos[:1], "baseline": infos, "student": infos[:1]}
     networks = {name: new_network(model, each, statistics=each[0]) for name, each in made.items()}

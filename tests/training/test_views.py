@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kd import digest
+from kd.artefacts import code as digest
 from kd.data import views
 from kd.data.draws import draw
 from kd.distillers import mlfd, vanilla
 from kd.embeddings.options import CacheOptions
+from kd.embeddings.teachers import FrozenTeachers
 from kd.jobs.run import Context
 from kd.stages import cache_embeddings
 from kd.training import live
@@ -64,10 +65,10 @@ def test_views__of_live_teachers_are_those_that_students_see(
 ) -> None:
     embeddings = live.live_embeddings([teachers["digits"]], "L1", CacheOptions(), SHAKE, SEED)
     fused = joint(tmp_path / "joint", [dataset], [], "L1", embeddings=embeddings, recipe=ONCE, seed=SEED)
-    names = mlfd.Method().needs("L1").names()
+    names = mlfd.Method().required("L1").names()
 
     def make(_split: Any, fabric: Any, _memory: Any) -> live.LiveTargets:
-        networks = live.LiveTeachers([teachers["digits"]], ("L1",), "digits", CacheOptions(), fabric)
+        networks = FrozenTeachers([teachers["digits"]], ("L1",), "digits", CacheOptions(), fabric)
         return live.LiveTargets(networks, names, fused, fabric)
 
     student(tmp_path / "student", dataset, make, names, views=None, recipe=ONCE, seed=SEED)
@@ -79,7 +80,7 @@ def test_views__of_live_teachers_are_those_that_students_see(
     [
         (["train_teacher"], ["kd.embeddings", "kd.distillers", "kd.training.distillation", "kd.training.embedded"]),
         (["train_baseline"], ["kd.embeddings", "kd.distillers", "kd.training.distillation", "kd.training.embedded"]),
-        (["cache_embeddings"], ["kd.training.loop", "kd.training.recipe", "kd.data.order", "kd.data.feed"]),
+        (["cache_embeddings"], ["kd.training.loop", "kd.training.recipe", "kd.data.order", "kd.data.loader"]),
         (["train_joint_teacher"], ["kd.distillers", "kd.training.distillation", "kd.training.live"]),
         (
             ["distill_student"],
@@ -93,8 +94,8 @@ def test_code_digests__leave_out_what_a_stage_does_not_use(modules: list[str], s
 
 
 def test_plan__code_of_stores_counts_for_students_that_read_one(tiny: dict[str, Any]) -> None:
-    from kd.config import load_config
-    from kd.plan import Plan
+    from kd.config.load import load_config
+    from kd.planning.plan import Plan
 
     tiny["students"]["alone"] = {"teacher": "individual", "distiller": {"name": "vanilla"}, "recipe": "network"}
     jobs = [job for job in Plan(load_config(tiny)).jobs.values() if job.stage == "distill_student"]

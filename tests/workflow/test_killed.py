@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from kd.config import load_config
+from kd.artefacts.job import Job
+from kd.config.load import load_config
 from kd.jobs.handover import hand_over, told_file
-from kd.jobs.job import Job
-from kd.plan import Plan
+from kd.planning.plan import Plan
 from tests.conftest import ROOT
 from tests.killing import contents
 

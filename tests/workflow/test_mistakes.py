@@ -12,10 +12,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from kd.commands.forecast import check_fit
-from kd.config import load_config
-from kd.jobs.errors import UserError
-from kd.plan import Plan
+from kd.cli.forecast import check_fit
+from kd.common.errors import UserError
+from kd.config.load import load_config
+from kd.planning.plan import Plan
 from tests.conftest import ROOT
 from tests.workflow.running import snakemake
 
@@ -38,7 +38,7 @@ def contents(directory: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in files if path.is_file()}
 
 
-def pictures(root: Path, classes: int = 2) -> Path:
+def images(root: Path, classes: int = 2) -> Path:
     generator = np.random.default_rng(0)
     for label in range(classes):
         for number in range(12):
@@ -57,37 +57,37 @@ def missing_folder(tiny: Tiny, root: Path) -> None:
 
 
 def empty_class(tiny: Tiny, root: Path) -> None:
-    (pictures(root) / "empty").mkdir()
+    (images(root) / "empty").mkdir()
     tiny["datasets"]["digits"]["source"] = {"type": "image_folder", "root": str(root)}
 
 
 def label_column_missing(tiny: Tiny, root: Path) -> None:
-    (pictures(root) / "list.csv").write_text("path,kind\nclass0/0.png,a\n")
+    (images(root) / "list.csv").write_text("path,kind\nclass0/0.png,a\n")
     tiny["datasets"]["digits"]["source"] = {"type": "csv_manifest", "csv": str(root / "list.csv")}
 
 
 def row_without_file(tiny: Tiny, root: Path) -> None:
-    (pictures(root) / "list.csv").write_text("path,label\nclass0/99.png,a\n")
+    (images(root) / "list.csv").write_text("path,label\nclass0/99.png,a\n")
     tiny["datasets"]["digits"]["source"] = {"type": "csv_manifest", "csv": str(root / "list.csv")}
 
 
 def one_class(tiny: Tiny, root: Path) -> None:
-    folder(tiny, pictures(root, classes=1))
+    folder(tiny, images(root, classes=1))
 
 
 def not_an_image(tiny: Tiny, root: Path) -> None:
-    (pictures(root) / "class0" / "0.png").write_text("hello")
+    (images(root) / "class0" / "0.png").write_text("hello")
     folder(tiny, root)
 
 
 def truncated(tiny: Tiny, root: Path) -> None:
-    path = pictures(root) / "class1" / "1.png"
+    path = images(root) / "class1" / "1.png"
     path.write_bytes(path.read_bytes()[:700])
     folder(tiny, root)
 
 
-def too_few_pictures(tiny: Tiny, root: Path) -> None:
-    folder(tiny, pictures(root))
+def too_few_images(tiny: Tiny, root: Path) -> None:
+    folder(tiny, images(root))
     tiny["datasets"]["digits"]["split"] = {"train": 1000}
 
 
@@ -126,7 +126,7 @@ def softmax_on_multi_label(tiny: Tiny, _: Path) -> None:
 
 
 def unknown_split(tiny: Tiny, root: Path) -> None:
-    (pictures(root) / "list.csv").write_text("path,label,split\nclass0/0.png,a,holdout\n")
+    (images(root) / "list.csv").write_text("path,label,split\nclass0/0.png,a,holdout\n")
     tiny["datasets"]["digits"]["source"] = {"type": "csv_manifest", "csv": str(root / "list.csv")}
 
 
@@ -144,7 +144,7 @@ BEFORE_ANY_JOB = [
 ]
 IN_PREFLIGHT = [
     (one_class, "datasets.digits: expected at least two classes, found ['class0']"),
-    (too_few_pictures, "split.train: 1000 asks for 1000 images"),
+    (too_few_images, "split.train: 1000 asks for 1000 images"),
     (wrong_argument, "timm cannot build test_resnet with {'depth': 3}"),
 ]
 IN_A_JOB = [

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from kd.config import load_config
-from kd.jobs.manifest import KEPT, check_manifest, read_manifest
+from kd.artefacts.manifest import KEPT, check_manifest, read_manifest
+from kd.config.load import load_config
 from kd.jobs.run import JOB_LOG
-from kd.plan import Plan
+from kd.planning.plan import Plan
 from tests.conftest import ROOT
 from tests.workflow.running import snakemake, started
 
@@ -55,7 +55,7 @@ def test_two_controllers__each_artefact_is_made_once(both: tuple[Plan, list[str]
 def test_two_controllers__leave_nothing_behind_and_nothing_to_do(both: tuple[Plan, list[str]]) -> None:
     plan, _ = both
     results = plan.config.results
-    kept = {".lock", ".job.json", ".job.log", ".jobs", ".forecast.json", KEPT}
+    kept = {".lock", ".job.json", ".job.log", ".jobs", ".published.json", KEPT}
     assert not {path.name for path in results.rglob(".*")} - kept
     for name in ("first", "second"):
         assert "Nothing to be done" in snakemake(results.parent / name, "all", "report").stdout

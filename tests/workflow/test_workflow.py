@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 
 from kd.data.packed import open_split
-from kd.evaluation.tables import SUMMARY_COLUMNS
+from kd.reporting.statistics import SUMMARY_COLUMNS
 from tests.conftest import ROOT
 from tests.workflow.running import jobs, snakemake
 
@@ -53,8 +53,10 @@ def test_run__makes_each_target_from_the_one_before(run: Path) -> None:
         "cache_targets": 2,
         "distill_student": 3,
         "train_baseline": 1,
-        "tabulate": 1,
-        "plot": 1,
+        "table": 3,
+        "figure": 4,
+        "publish_tables": 1,
+        "publish_figures": 1,
         "report": 1,
     }
 
@@ -126,7 +128,8 @@ def test_run__a_changed_recipe_makes_new_directories_and_keeps_the_old(run: Path
     tiny["students"]["mlfd_l1"]["recipe"] = "student"
     table = run / PAGES / "tables/summary.csv"
     before = table.read_text()
-    changes = ((tiny, {"distill_student": 1, "tabulate": 1, "plot": 1}), (original, {"tabulate": 1, "plot": 1}))
+    published = {"publish_tables": 1, "publish_figures": 1}
+    changes = ((tiny, {"distill_student": 1, "table": 3, "figure": 4} | published), (original, published))
     for config, expected in changes:
         shutil.rmtree(run / ".snakemake")
         done = snakemake(run, "all", config=config)
@@ -206,7 +209,7 @@ def test_dry_run__imports_no_torch(tmp_path: Path) -> None:
         check=True,
     )
     imported = {line.rsplit("|", 1)[-1].strip() for line in done.stderr.splitlines() if line.startswith("import time")}
-    assert "kd.plan" in imported
+    assert "kd.planning.plan" in imported
     unwanted = {"torch", "timm", "sklearn", "zarr", "matplotlib"}
     if importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:  # imports it itself
         unwanted.add("pandas")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kd.jobs.lock import WRITER
+from kd.artefacts.lock import WRITER
 from kd.jobs.run import JOB_LOG
 from kd.training.loop import CHECKPOINT
 from tests.workflow.running import snakemake, started, wait_until

@@ -8,9 +8,8 @@ from snakemake.exceptions import WorkflowError
 from snakemake.io import ancient
 from snakemake.persistence import FileBackupMixin
 
-from kd.config import load_config
-from kd.config_file import read_config
-from kd.evaluation.contents import config_json, key_file
+from kd.config.load import load_config, read_config
+from kd.cli.publish import caption_file, config_json, key_file, reports_of, shown_file
 from kd.jobs.environment import (
     give_memory,
     give_slots,
@@ -19,9 +18,10 @@ from kd.jobs.environment import (
     visible_devices,
     want_events,
 )
-from kd.jobs.errors import UserError
+from kd.common.errors import UserError
 from kd.jobs.handover import config_file, job_file
-from kd.plan import Plan
+from kd.planning.plan import Plan
+from kd.stages.registry import STAGES
 
 
 class Error(WorkflowError):
@@ -66,9 +66,9 @@ wildcard_constraints:
     key="[0-9a-f]{16}",
 
 
-def directory_of(stage, wildcards):
-    """The artefact that a rule's wildcards stand for."""
-    return RESULTS / stage / wildcards.name / wildcards.key
+def artefact_of(wildcards):
+    """What a rule's wildcards stand for."""
+    return PLAN.jobs[RESULTS / wildcards.stage / wildcards.name / wildcards.key]
 
 
 @cache
@@ -76,22 +76,26 @@ def as_made(directory):
     return PLAN.jobs[directory].as_made()
 
 
-def upstream(stage):
-    """Manifests of what a job reads. Their age means nothing: keys say what belongs together."""
+def upstream(wildcards):
+    """Manifests of what a job reads.
 
-    def manifests_of(wildcards):
-        provide_this_machine()
-        return [
-            ancient(str(up.directory / "manifest.json"))
-            for up in as_made(directory_of(stage, wildcards)).upstream.values()
-        ]
+    Their age means nothing, since keys say what belongs together; but to what follows its upstreams.
+    """
+    provide_this_machine()
+    made = as_made(artefact_of(wildcards).directory)
+    paths = [str(up.directory / "manifest.json") for up in made.upstream.values()]
+    return (
+        paths if STAGES[wildcards.stage].follows else [ancient(path) for path in paths]
+    )
 
-    return manifests_of
 
-
-def told(stage):
+def told(wildcards):
     """The file that tells a stage what to build; `onstart` writes it."""
-    return lambda wildcards: str(job_file(PLAN.jobs[directory_of(stage, wildcards)]))
+    return str(job_file(artefact_of(wildcards)))
+
+
+def module_of(wildcards):
+    return STAGES[wildcards.stage].module.__name__
 
 
 @cache
@@ -162,21 +166,19 @@ def threads_of(stage):
     )
 
 
-def devices_of(stage):
+def devices_of(wildcards, resources):
     """Options of a stage: on which devices it runs."""
-    nodes = PLAN.config.resources.of(stage).nodes
-    return lambda wildcards, resources: (
-        f"--devices {resources.gpu // nodes} --nodes {nodes}"
-    )
+    nodes = PLAN.config.resources.of(wildcards.stage).nodes
+    return f"--devices {resources.get('gpu', 0) // nodes} --nodes {nodes}"
 
 
-def launcher_of(stage):
+def launcher_of(wildcards):
     """What starts the processes of a training that has several; on a workstation, the first one does."""
-    count = PLAN.config.resources.of(stage).processes
+    count = PLAN.config.resources.of(wildcards.stage).processes
     srun = (
         f"srun --kill-on-bad-exit=1 --ntasks={count} --cpu-bind=none --gpu-bind=none "
     )
-    return lambda wildcards: srun if count > 1 and workflow.non_local_exec else ""
+    return srun if count > 1 and workflow.non_local_exec else ""
 
 
 def manifest(stage):
@@ -189,33 +191,26 @@ def manifest(stage):
     """
     known = "|".join(f"{job.name}(?=/{job.key}/)" for job in PLAN.stage(stage))
     name = f"{{name,(?:{known or '(?!)'})}}"
-    return update(str(RESULTS / stage / name / "{key}" / "manifest.json"))
-
-
-def log_of(stage):
-    return str(RESULTS / "logs" / stage / "{name}-{key}.log")
+    return update(
+        str(RESULTS / f"{{stage,{stage}}}" / name / "{key}" / "manifest.json")
+    )
 
 
 def page_log(rule):
     return RESULTS / "logs" / f"{rule}-{PLAN.config.experiment}.log"
 
 
-def manifests(stage):
-    """Everything that a stage has to make."""
-    return [str(job.manifest) for job in PLAN.stage(stage)]
+def manifests(*stages):
+    """Everything that some stages have to make."""
+    return [str(job.manifest) for stage in stages for job in PLAN.stage(stage)]
 
 
-def figure(name):
-    return update(PLAN.folder / "figures" / f"{name}.{PLAN.config.reports.format}")
+def in_report(job, category):
+    """The file of a table or figure that the report shows, as it lies in the folder of the experiment."""
+    caption = str(caption_file(PLAN, job).absolute())
+    return report(update(shown_file(PLAN, job)), caption=caption, category=category)
 
 
-def table(name):
-    """Replaced file by file, and so never missing for a controller that reads it."""
-    return update(PLAN.folder / "tables" / name)
-
-
-MANIFESTS = [str(job.manifest) for job in PLAN.jobs.values()]
-# Targets ask for these, so tables and figures are rebuilt whenever they are those of another config or code, whatever
-# Snakemake remembers.
-TABLES_KEY = key_file(PLAN, "tables", "tabulate")
-FIGURES_KEY = key_file(PLAN, "figures", "plot")
+def published(what):
+    """What the report shows of the tables, or of the figures."""
+    return [in_report(job, what.capitalize()) for job in reports_of(PLAN, what)]

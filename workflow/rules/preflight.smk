@@ -6,11 +6,11 @@ import sys
 
 from snakemake.logging import logger
 
-from kd.commands.records import record_run
+from kd.cli.records import record_run
 from kd.jobs.handover import hand_over
 from kd.jobs.preloaded import preload
-from kd.jobs.sharing import share
-from kd.jobs.signature import other_owner
+from kd.artefacts.sharing import share
+from kd.artefacts.signature import other_owner
 
 
 def to_be_made():
@@ -25,7 +25,7 @@ def to_be_made():
 def preflight(directories):
     """Refuse what does not fit, in a process of its own: it may need torch, which this one never loads."""
     done = subprocess.run(
-        [sys.executable, "-m", "kd.jobs.start", "kd.commands.preflight"],
+        [sys.executable, "-m", "kd.jobs.start", "kd.cli.preflight"],
         input=json.dumps(
             {
                 "config": PLAN.config.model_dump(mode="json"),
@@ -59,7 +59,7 @@ def check_devices(stages):
 def say_whose_tables_go():
     """Two people may call their experiments the same; the later tables replace the earlier ones."""
     owner = other_owner(PLAN.folder, CONFIGFILE)
-    if owner is not None and "tabulate" in {
+    if owner is not None and "publish_tables" in {
         job.rule.name for job in workflow.dag.needrun_jobs()
     }:
         logger.warning(

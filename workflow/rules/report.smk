@@ -20,5 +20,5 @@ rule report:
         config=str(CONFIG_FILE),
         snakefile=workflow.main_snakefile,
     shell:
-        "exec python -m kd.jobs.start kd.stages.report --config {params.config:q}"
+        "exec python -m kd.jobs.start kd.cli.page --config {params.config:q}"
         " --snakefile {params.snakefile:q} --output {output:q} > {log:q} 2>&1"

@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from kd.common.options import BaseOptions
 from kd.data.options import Task
-from kd.options import BaseOptions
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 SPLITS = ("train", "val", "test")
 SEPARATOR = "|"  # of labels, where several stand in one cell
@@ -46,13 +43,13 @@ class Sample:
     Attributes:
         id: names the sample within its source, whatever the order of files on disk.
         labels: class names, sorted, each once; with `single_label` exactly one.
-        open: decodes the picture; called once, when the dataset is packed.
+        open: gives the sample as its modality decodes it, an image as PIL has it; called once, at packing.
         split: `train`, `val` or `test` where the source itself says so.
     """
 
     id: str
     labels: tuple[str, ...]
-    open: Callable[[], Image]
+    open: Callable[[], Any]
     split: str | None = None
 
 
@@ -78,7 +75,7 @@ class Source(Protocol):
     TASKS: tuple[Task, ...]
     """What its labels are good for."""
     CHANNELS: int
-    """1 if every picture is grey, else 3."""
+    """1 if every image is grey, else 3."""
 
     def fingerprint(self, options: Any) -> dict[str, Any]:
         """What identifies the content: listing digest or package version. Asked in every planning, so it is quick.

@@ -1,7 +1,7 @@
 """`coco`: MS-COCO 2014 with the labels of its object instances: 80 classes; val2014 is test.
 
 Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014. Below `root`: train2014/ and val2014/ with
-the pictures, annotations/instances_train2014.json and annotations/instances_val2014.json.
+the images, annotations/instances_train2014.json and annotations/instances_val2014.json.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from kd.common.errors import UserError
 from kd.data.options import Task
 from kd.data.sources.base import Listing
-from kd.data.sources.listed import Listed, ListOptions, read_list, settle, stripped
-from kd.data.sources.listing import tree_digest
-from kd.jobs.errors import UserError
+from kd.data.sources.clean import ListEntry, ListOptions, clean_list, read_list, stripped
+from kd.data.sources.files import tree_digest
 
 CLASSES = (
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light"),
@@ -43,11 +43,11 @@ class Options(ListOptions):
     root: Path
     """The folder with train2014, val2014 and annotations."""
     unlabelled: Literal["error", "drop", "keep"] = "drop"
-    """Pictures without an object; drop, as in L2D: 40,137 of val2014 remain."""
+    """Images without an object; drop, as in L2D: 40,137 of val2014 remain."""
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
-    """Digest of path, size and modification time of both files of instances, and of all pictures."""
+    """Digest of path, size and modification time of both files of instances, and of all images."""
     lists = [_instances(options, folder) for folder in FOLDERS.values()]
     return {"files": tree_digest(*lists, *(options.root / folder for folder in FOLDERS.values()))}
 
@@ -60,18 +60,18 @@ def classes(options: Options) -> list[str] | None:
 def read(options: Options) -> Listing:
     """Ids are paths below the root, such as `train2014/COCO_train2014_000000000009.jpg`."""
     listed = [each for split in FOLDERS for each in _listed(options, split)]
-    return settle(options.root, listed, options, CLASSES).listing()
+    return clean_list(options.root, listed, options, CLASSES).listing()
 
 
 def _instances(options: Options, folder: str) -> Path:
     return options.root / "annotations" / f"instances_{folder}.json"
 
 
-def _listed(options: Options, split: str) -> Iterator[Listed]:
+def _listed(options: Options, split: str) -> Iterator[ListEntry]:
     folder = FOLDERS[split]
     file = _instances(options, folder)
     for name, labels in _read(file):
-        yield Listed(f"{folder}/{name}", options.root / folder / name, labels, split, f"{file}, image {name}")
+        yield ListEntry(f"{folder}/{name}", options.root / folder / name, labels, split, f"{file}, image {name}")
 
 
 def _read(file: Path) -> list[tuple[str, tuple[str, ...]]]:

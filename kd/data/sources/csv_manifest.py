@@ -1,4 +1,4 @@
-"""`csv_manifest`: a CSV file with one row per picture: path, labels and, optionally, split.
+"""`csv_manifest`: a CSV file with one row per image: path, labels and, optionally, split.
 
 Of a single-label dataset the label column holds the class. Of a multi-label dataset it holds a list,
 `cat|dog`; or each class has a column of its own, with 0 or 1.
@@ -21,10 +21,10 @@ from typing import Annotated, Any, Literal
 from annotated_types import MinLen
 from pydantic import AfterValidator, field_validator, model_validator
 
+from kd.common.errors import UserError
 from kd.data.options import Task
 from kd.data.sources.base import SEPARATOR, SPLITS, Listing, split_of
-from kd.data.sources.listed import Listed, ListOptions, Settled, read_list, settle, some, stripped
-from kd.jobs.errors import UserError
+from kd.data.sources.clean import CleanList, ListEntry, ListOptions, clean_list, read_list, some, stripped
 
 CHANNELS = 3
 TASKS: tuple[Task, ...] = ("single_label", "multi_label")
@@ -53,9 +53,9 @@ class Options(ListOptions):
     csv: Path
     """The CSV file, with a header line."""
     root: Path | None = None
-    """Folder that relative picture paths start from; default: the folder of the CSV file."""
+    """Folder that relative image paths start from; default: the folder of the CSV file."""
     path_column: Name = "path"
-    """Column with the path of the picture."""
+    """Column with the path of the image."""
     label_column: Name = "label"
     """Column with the class name, in a multi-label dataset with names joined by `label_separator`."""
     label_separator: Annotated[str, MinLen(1)] | None = SEPARATOR
@@ -85,8 +85,8 @@ class Options(ListOptions):
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
-    """Digests of the labels, and of path, size and modification time of every picture that the file names."""
-    return _settled(options).fingerprint()
+    """Digests of the labels, and of path, size and modification time of every image that the file names."""
+    return _cleaned(options).fingerprint()
 
 
 def classes(options: Options) -> list[str] | None:
@@ -96,10 +96,10 @@ def classes(options: Options) -> list[str] | None:
 
 def read(options: Options) -> Listing:
     """One sample a row; ids are the paths as written in the file."""
-    return _settled(options).listing()
+    return _cleaned(options).listing()
 
 
-def _settled(options: Options) -> Settled:
+def _cleaned(options: Options) -> CleanList:
     records = _records(options)
     _, columns = next(records)
     listed = list(_listed(options, columns, records))
@@ -107,11 +107,11 @@ def _settled(options: Options) -> Settled:
         raise UserError(f"{options.csv}: has a header but no rows")
     if _label_columns(options, columns) is None:
         _ask_about_lists(options, listed)
-    settled = settle(_root(options), listed, options, _classes(options, columns))
-    for each in settled.pictures:
+    cleaned = clean_list(_root(options), listed, options, _classes(options, columns))
+    for each in cleaned.images:
         if options.task == "single_label" and len(each.labels) != 1:
             raise UserError(f"{each.place}: labels are {list(each.labels)}, expected exactly one (task: single_label)")
-    return settled
+    return cleaned
 
 
 def _root(options: Options) -> Path:
@@ -205,7 +205,7 @@ def _check_header(options: Options, columns: Row) -> None:
             raise UserError(f"{options.csv}: has {counts[column]} columns {column!r}, expected one")
 
 
-def _listed(options: Options, columns: Row, records: Iterator[tuple[int, Row]]) -> Iterator[Listed]:
+def _listed(options: Options, columns: Row, records: Iterator[tuple[int, Row]]) -> Iterator[ListEntry]:
     """Each row, checked."""
     label_columns = _label_columns(options, columns)
     number = {column: at for at, column in enumerate(columns)}
@@ -221,7 +221,7 @@ def _listed(options: Options, columns: Row, records: Iterator[tuple[int, Row]]) 
             raise UserError(f"{place}: split is {row[split_at]!r}, expected one of {list(SPLITS)}")
         cells = [row[at] for at in labels_at]
         labels = _names(options, place, cells[0]) if label_columns is None else _marked(place, label_columns, cells)
-        yield Listed(row[path_at], root / row[path_at], labels, split, place)
+        yield ListEntry(row[path_at], root / row[path_at], labels, split, place)
 
 
 def _marked(place: str, columns: list[str], cells: list[str]) -> tuple[str, ...]:
@@ -246,7 +246,7 @@ def _names(options: Options, place: str, cell: str) -> tuple[str, ...]:
     return labels
 
 
-def _ask_about_lists(options: Options, listed: list[Listed]) -> None:
+def _ask_about_lists(options: Options, listed: list[ListEntry]) -> None:
     """A label that looks like several is neither taken as one nor as several unless the user says which."""
     if options.label_separator is None:
         return

@@ -6,9 +6,9 @@ import importlib.metadata
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from kd.common.options import BaseOptions
 from kd.data.options import Task
 from kd.data.sources.base import Listing, Sample
-from kd.options import BaseOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,16 +37,16 @@ def read(options: Options) -> Listing:
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    pictures = zip(data.images, data.target, strict=True)
+    images = zip(data.images, data.target, strict=True)
     return Listing(
         [
-            Sample(id=f"{index:04d}", labels=(str(label),), open=partial(_picture, pixels))
-            for index, (pixels, label) in enumerate(pictures)
+            Sample(id=f"{index:04d}", labels=(str(label),), open=partial(_image, pixels))
+            for index, (pixels, label) in enumerate(images)
         ]
     )
 
 
-def _picture(pixels: np.ndarray) -> Image:
+def _image(pixels: np.ndarray) -> Image:
     """(8, 8) float in 0..16 to 8-bit grey."""
     import numpy as np
     from PIL import Image

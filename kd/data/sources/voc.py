@@ -1,4 +1,4 @@
-"""`voc`: PASCAL VOC 2007 as its devkit lays it out: 9,963 pictures, 20 classes.
+"""`voc`: PASCAL VOC 2007 as its devkit lays it out: 9,963 images, 20 classes.
 
 Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", IJCV 2010. Below `root`:
 JPEGImages/000005.jpg, Annotations/000005.xml, ImageSets/Main/{trainval,test,train,val}.txt.
@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 from xml.etree import ElementTree as ET
 
+from kd.common.errors import UserError
 from kd.data.options import Task
 from kd.data.sources.base import Listing
-from kd.data.sources.listed import Listed, ListOptions, read_lines, settle, stripped
-from kd.data.sources.listing import tree_digest
-from kd.jobs.errors import UserError
+from kd.data.sources.clean import ListEntry, ListOptions, clean_list, read_lines, stripped
+from kd.data.sources.files import tree_digest
 
 CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog"),
@@ -52,7 +52,7 @@ class Options(ListOptions):
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
-    """Digest of path, size and modification time of all lists, annotations and pictures."""
+    """Digest of path, size and modification time of all lists, annotations and images."""
     return {"files": tree_digest(*(options.root / name for name in ("ImageSets/Main", "Annotations", "JPEGImages")))}
 
 
@@ -62,25 +62,25 @@ def classes(options: Options) -> list[str] | None:
 
 
 def read(options: Options) -> Listing:
-    """Ids are the numbers of the pictures, such as `000005`."""
-    return settle(options.root, _listed(options), options, CLASSES).listing()
+    """Ids are the numbers of the images, such as `000005`."""
+    return clean_list(options.root, _listed(options), options, CLASSES).listing()
 
 
-def _listed(options: Options) -> Iterator[Listed]:
+def _listed(options: Options) -> Iterator[ListEntry]:
     lists = {"train": "trainval", "test": "test"}
     if options.official_val:
         lists = {"train": "train", "val": "val", "test": "test"}
     for split, name in lists.items():
         file = options.root / "ImageSets" / "Main" / f"{name}.txt"
         for number, line in read_lines(file):
-            picture = options.root / "JPEGImages" / f"{line}.jpg"
+            image = options.root / "JPEGImages" / f"{line}.jpg"
             annotation = options.root / "Annotations" / f"{line}.xml"
             place = f"{file}, line {number}"
-            yield Listed(line, picture, _labels(annotation, options, place), split, place)
+            yield ListEntry(line, image, _labels(annotation, options, place), split, place)
 
 
 def _labels(annotation: Path, options: Options, place: str) -> tuple[str, ...]:
-    """Names of the objects in a picture."""
+    """Names of the objects in an image."""
     try:
         root = ET.fromstring(_text(annotation.read_bytes()))
     except FileNotFoundError as error:

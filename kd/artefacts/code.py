@@ -1,0 +1,242 @@
+"""Digests of the code that makes an artefact: of the definitions that it can reach, and of no others.
+
+A definition is a function, a class, or a constant at the top of a module of this package. From the modules that make an
+artefact (its stage, and what the spec names, such as a distillation method) every name is followed that their code
+uses, through imports, to the definition that it stands for, and so on. So a helper that is added beside a loss counts
+for no artefact until a method calls it. Digests are of syntax trees: comments, docstrings and layout do not count.
+
+Left out are `kd.jobs`, `kd.artefacts` and errors, the frame around the stages, which cannot change what they compute;
+and libraries, whose versions are recorded instead. Modules that are loaded by a name in the spec are found by no
+import: the plan adds them, and where they are somebody else's, what their own package has counts, too.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from kd.common.errors import UserError
+
+PACKAGE = Path(__file__).parents[1]
+NEUTRAL = ("kd.jobs", "kd.artefacts", "kd.common.errors")
+WHOLE = "*"
+"""Stands for every definition of a module."""
+
+Place = tuple[str, str]
+"""A definition: module and name."""
+
+Packages = frozenset[str]
+"""Top-level packages whose code counts."""
+
+
+def code_digests(*modules: str) -> dict[str, str]:
+    """16 hex digits for each module that holds something that can be reached from others.
+
+    Args:
+        modules: names of modules, all of which counts, or MODULE:NAME of a definition.
+    """
+    packages = _packages(modules)
+    return {name: _digest(name, reached, packages) for name, reached in sorted(reachable(modules).items())}
+
+
+def _packages(modules: Iterable[str]) -> Packages:
+    return frozenset({PACKAGE.name, *(module.split(".")[0] for module in modules)})
+
+
+@cache
+def reachable(modules: tuple[str, ...]) -> dict[str, frozenset[str]]:
+    """The names that can be reached from all that some modules define, by module."""
+    packages = _packages(modules)
+    found: dict[str, set[str]] = defaultdict(set)
+    waiting: list[Place] = []
+    for root in modules:
+        module, _, name = root.partition(":")
+        waiting.append((module, name or WHOLE))
+    while waiting:
+        module, name = waiting.pop()
+        if module.startswith(NEUTRAL) or name in found[module]:
+            continue
+        found[module].add(name)
+        parsed = _parse(module, packages)
+        names = [*parsed.definitions, *parsed.imports] if name == WHOLE else [name]
+        if name not in (*names, WHOLE):
+            names = [WHOLE]
+        for each in names:
+            if each in parsed.imports:
+                waiting.append(parsed.imports[each])
+            elif each in parsed.definitions:
+                found[module].add(each)
+                waiting += _references(module, each, packages)
+            else:  # made in a way that is not understood
+                waiting.append((module, WHOLE))
+        waiting += _references(module, None, packages)
+    return {module: frozenset(names) for module, names in found.items()}
+
+
+@dataclass
+class _Module:
+    """A module taken apart.
+
+    Attributes:
+        definitions: statements by the name that they define.
+        effects: statements that define nothing, such as calls; they run whatever of the module is used.
+        imports: what a name stands for that comes from another module of this package; `WHOLE` for a module.
+    """
+
+    definitions: dict[str, list[ast.stmt]] = field(default_factory=lambda: defaultdict(list))
+    effects: list[ast.stmt] = field(default_factory=list)
+    imports: dict[str, Place] = field(default_factory=dict)
+
+
+@cache
+def _parse(module: str, packages: Packages) -> _Module:
+    path = _path(module, packages)
+    if path is None:
+        raise UserError(f"{module}: no such module, or not one that is a file of Python")
+    parsed = _Module()
+    for node in ast.parse(path.read_text(), filename=str(path)).body:
+        if _only_for_types(node) or _is_docstring(node):
+            continue
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            parsed.imports |= dict(_imported(node, packages))
+            continue
+        defined = list(_defined(node))
+        for name in defined:
+            parsed.definitions[name].append(node)
+        if not defined:
+            parsed.effects.append(node)
+    return parsed
+
+
+def _defined(node: ast.stmt) -> Iterator[str]:
+    """Names that a statement at the top of a module defines."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        yield node.name
+        return
+    for each in ast.walk(node):
+        if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store):
+            yield each.id
+        elif isinstance(each, ast.FunctionDef | ast.ClassDef):
+            yield each.name
+
+
+def _imported(node: ast.AST, packages: Packages) -> Iterator[tuple[str, Place]]:
+    """Each name that an import binds, and what it stands for, if that is in one of the packages."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            if _path(alias.name, packages) is not None:
+                yield alias.asname or alias.name.split(".")[0], (alias.name, WHOLE)
+    elif isinstance(node, ast.ImportFrom) and node.module and _path(node.module, packages) is not None:
+        for alias in node.names:
+            inner = f"{node.module}.{alias.name}"
+            place = (inner, WHOLE) if _path(inner, packages) is not None else (node.module, alias.name)
+            yield alias.asname or alias.name, place
+
+
+@cache
+def _references(module: str, name: str | None, packages: Packages) -> tuple[Place, ...]:
+    """What a definition uses of the packages, or, without a name, what the effects of a module use."""
+    parsed = _parse(module, packages)
+    found: set[Place] = set()
+    for node in parsed.effects if name is None else parsed.definitions[name]:
+        inner = [each for each in _running_nodes(node) if isinstance(each, ast.Import | ast.ImportFrom)]
+        known = parsed.imports | {bound: place for each in inner for bound, place in _imported(each, packages)}
+        attributes = {
+            id(each.value): each.attr
+            for each in _running_nodes(node)
+            if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name)
+        }
+        for each in _running_nodes(node):
+            if not isinstance(each, ast.Name):
+                continue
+            if each.id in known:
+                source, what = known[each.id]
+                # Of a module that is named with an attribute, that alone is used.
+                found.add((source, attributes.get(id(each), WHOLE) if what == WHOLE else what))
+            elif each.id in parsed.definitions and each.id != name:
+                found.add((module, each.id))
+    return tuple(sorted(found))
+
+
+def _running_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """A node and all below it, without what only type checkers see: signatures' types, and imports for these."""
+    yield node
+    for name, value in ast.iter_fields(node):
+        if name == "returns" or (isinstance(node, ast.arg) and name == "annotation"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST) and not _only_for_types(child):
+                yield from _running_nodes(child)
+
+
+def _only_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+@cache
+def _path(module: str, packages: Packages) -> Path | None:
+    """The file of a module of these packages; None: it is of another, or there is none."""
+    package = module.split(".", maxsplit=1)[0]
+    if package not in packages:
+        return None
+    if package != PACKAGE.name:
+        try:
+            spec = importlib.util.find_spec(module)
+        except (ImportError, ValueError):
+            return None
+        origin = spec.origin if spec else None
+        return Path(origin) if origin and origin.endswith(".py") else None
+    base = PACKAGE.parent.joinpath(*module.split("."))
+    return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+@cache
+def _digest(module: str, names: frozenset[str], packages: Packages) -> str:
+    """Of some definitions of a module, its effects, and the data that it keeps beside it."""
+    parsed = _parse(module, packages)
+    digest = hashlib.sha256()
+    for name in sorted(names & parsed.definitions.keys()):
+        digest.update("".join([name, *_dump(parsed.definitions[name])]).encode())
+    digest.update("".join(_dump(parsed.effects)).encode())
+    for path in _data(module, packages):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _data(module: str, packages: Packages) -> list[Path]:
+    """Files of data that a module `name.py` keeps in the folder `name` beside it."""
+    path = _path(module, packages)
+    assert path is not None, module
+    return [] if path.stem == "__init__" else sorted(path.with_suffix("").glob("*.csv"))
+
+
+def _dump(node: Any) -> Iterator[str]:
+    """A text of a syntax tree without positions and docstrings, equal under all Python versions.
+
+    Empty fields are left out, since new versions of Python add some.
+    """
+    if isinstance(node, ast.AST):
+        yield f"({type(node).__name__}"
+        for name, value in ast.iter_fields(node):
+            if value not in (None, []):
+                yield f" {name}="
+                yield from _dump(value)
+        yield ")"
+    elif isinstance(node, list):
+        for child in node:
+            if not _is_docstring(child):
+                yield from _dump(child)
+    else:
+        yield repr(node)
+
+
+def _is_docstring(node: object) -> bool:
+    """Any bare string: docstrings of modules, classes, functions and attributes."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -1,0 +1,84 @@
+"""`python -m kd status`: how far a run is, by what lies in its results folder; so also while Slurm runs it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple, get_args
+
+from kd.artefacts.job import Job
+from kd.artefacts.lock import current_writer
+from kd.artefacts.manifest import manifest_path
+from kd.artefacts.reading import open_plain
+from kd.common.errors import UserError, shown
+from kd.jobs.run import FAILED, JOB_LOG
+from kd.planning.plan import Plan
+
+State = Literal["finished", "running", "failed", "stopped", "ready", "waiting"]
+TAIL, LINE = 4096, 1000  # bytes of a log that hold its last lines, characters of one of them
+
+
+class Progress(NamedTuple):
+    """Where an artefact stands, and what there is to say of it."""
+
+    state: State
+    detail: str
+
+
+def status(plan: Plan, *, everything: bool = False) -> Iterator[str]:
+    """A line for each artefact that is not finished, or with `everything` for all; then how many are in which state.
+
+    failed: its last attempt met an error. stopped: it was begun, and was asked to stop or killed. ready: all that it
+    reads is there. waiting: it is not.
+    """
+    found = [(f"{job.stage}/{job.name}", _progress(job)) for job in plan.jobs.values()]
+    width = max(len(name) for name, _ in found)
+    for name, progress in found:
+        if everything or progress.state != "finished":
+            yield f"{progress.state:8}  {name:{width}}  {progress.detail}".rstrip()
+    counts = Counter(progress.state for _, progress in found)
+    yield ", ".join(f"{counts[state]} {state}" for state in get_args(State) if counts[state])
+
+
+def _progress(job: Job) -> Progress:
+    try:
+        return _state(job)
+    except (UserError, PermissionError) as error:  # something else lies there, or somebody keeps it to himself
+        return Progress("failed", str(error))
+
+
+def _state(job: Job) -> Progress:
+    if manifest_path(job.directory) is not None:
+        return Progress("finished", "")
+    writer = current_writer(job.directory)
+    last = last_line(job.directory / JOB_LOG)
+    where = f"log: {job.directory / JOB_LOG}"
+    if writer is not None:
+        return Progress("running", f"{last}; by {writer}; {where}")
+    if FAILED in last:
+        return Progress("failed", f"{last[last.index(FAILED) + len(FAILED) :]}; {where}")
+    if last:
+        return Progress("stopped", f"{last}; {where}")
+    missing = [up for up in job.upstream.values() if manifest_path(up.directory) is None]
+    if missing:
+        return Progress(
+            "waiting", f"for {len(missing)} of {len(job.upstream)}, such as {missing[0].stage}/{missing[0].name}"
+        )
+    return Progress("ready", "")
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log, without the time, host and process that it begins with; "" if it is not there.
+
+    Raises:
+        UserError: it is no plain file.
+    """
+    try:
+        with os.fdopen(open_plain(path), "rb") as stream:
+            stream.seek(max(0, os.fstat(stream.fileno()).st_size - TAIL))
+            lines = stream.read(TAIL).decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return ""
+    return shown(lines[-1].split(" ", maxsplit=4)[-1], LINE) if lines else ""

@@ -1,1 +1,0 @@
-"""Commands for people, about what lies in the results folder. Each gives the lines to print."""

@@ -1,0 +1,1 @@
+"""What every package uses: errors, option classes, random streams."""

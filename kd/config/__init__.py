@@ -1,0 +1,1 @@
+"""The config file: its typed description, its checks, and mistakes in words."""

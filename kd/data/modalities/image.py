@@ -1,0 +1,108 @@
+"""Images: (H, W, C) uint8 in the store, (3, H, W) float32 in 0..1 for backbones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge
+from pydantic import field_validator
+
+from kd.data.modalities.base import Modality, Shape, View
+from kd.data.options import WHITE, Colour, Ground, Resize, ground_colour
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from kd.common.streams import Audience
+    from kd.data.options import Augmentation
+
+Edge = Annotated[int, Ge(8)]
+Edges = tuple[Edge, Edge]
+
+
+class Samples(Modality):
+    """How images are stored and seen."""
+
+    image_size: Edge | Edges
+    """Pixels that views have: one number for squares, or [height, width]."""
+    store_size: Edge | Edges | None = None
+    """Pixels that images are stored with, so that random crops come from larger ones; null: as `image_size`."""
+    resize: Resize = "squash"
+    """squash: ignore the aspect ratio; crop: keep it and cut the longer side."""
+    ground: Ground = WHITE
+    """What shows where images are transparent, also in `python -m kd predict`: white, black, or [red, green, blue] in
+    0..255."""
+
+    @field_validator("image_size", "store_size")
+    @classmethod
+    def _height_and_width(cls, value: int | Edges | None) -> Edges | None:
+        return (value, value) if isinstance(value, int) else value
+
+    @field_validator("ground")
+    @classmethod
+    def _as_colour(cls, value: Ground) -> Colour:
+        return ground_colour(value)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of views."""
+        assert isinstance(self.image_size, tuple)
+        return self.image_size
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """Height and width in the store."""
+        return self.store_size if isinstance(self.store_size, tuple) else self.size
+
+    @property
+    def colour(self) -> Colour:
+        """What shows where images are transparent."""
+        return ground_colour(self.ground)
+
+    def shape(self, channels: int) -> Shape:
+        """(H, W, C)."""
+        return (*self.stored, channels)
+
+    def decode(self, opened: Image, out: np.ndarray) -> tuple[str, ...]:
+        """From PIL, of any mode and size."""
+        import numpy as np
+
+        from kd.data.decoding import opaque
+
+        image, changes = opaque(opened, self.colour)
+        image = resize_image(image.convert("L" if out.shape[-1] == 1 else "RGB"), self.stored, self.resize)
+        out[...] = np.asarray(image).reshape(out.shape)
+        return changes
+
+
+def plain(samples: Samples, stored: Tensor) -> Tensor:
+    """(B, H, W, C) uint8 to (B, 3, h, w) float32 in 0..1."""
+    from kd.data.views import resize_images, to_float
+
+    return resize_images(to_float(stored), samples.size)
+
+
+def views(samples: Samples, stream: Audience, dataset: str, seed: int, augmentation: Augmentation | None) -> View:
+    """As `kd.data.views` computes them."""
+    from kd.data.views import Views
+
+    return Views(stream, dataset, seed, augmentation, samples.size)
+
+
+def resize_image(image: Image, size: tuple[int, int], resize: Resize) -> Image:
+    """Bring an image to (height, width) by bicubic interpolation, as timm's evaluation transform does."""
+    from PIL import ImageOps
+    from PIL.Image import Resampling
+
+    height, width = size
+    if resize == "squash":
+        return image.resize((width, height), Resampling.BICUBIC)
+    return ImageOps.fit(image, (width, height), Resampling.BICUBIC)
+
+
+def as_images(samples: Any) -> Samples:
+    """Samples that are known to be images."""
+    assert isinstance(samples, Samples)
+    return samples

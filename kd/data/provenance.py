@@ -1,0 +1,66 @@
+"""What a store says of itself, so that it is not taken for another that lies where it should.
+
+Chunks have their checksums, but nothing in them says whose they are: by another teacher, of another split or
+of other views they look the same. The store's own attributes say it, written before the first chunk.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kd.artefacts.differences import spec_differences
+from kd.artefacts.job import Job, read_job
+from kd.artefacts.manifest import load_manifest
+from kd.common.errors import UserError, shown
+
+MADE_FROM = "made_from"
+Origin = dict[str, Any]
+
+
+def origin_of(job: Job) -> Origin:
+    """The key, and what it stands for: the spec, and what counts of each upstream if code does not."""
+    return _origin(job.model_dump(mode="json"))
+
+
+def _origin(record: dict[str, Any]) -> Origin:
+    upstream = {role: up["config_identity"] for role, up in record["upstream"].items()}
+    return {"stage": record["stage"], "key": record["key"], "spec": record["spec"], "upstream": upstream}
+
+
+def begun_origin(directory: Path) -> Origin | None:
+    """Of what a directory is being made into; None outside the frame of a job."""
+    job = read_job(directory)
+    return None if job is None else origin_of(job)
+
+
+def check_origin(found: Any, store: Path) -> None:
+    """Compare what a store says of itself with the manifest beside it, if there is one.
+
+    Raises:
+        UserError: it is the store of another artefact; the text names the first field that differs.
+    """
+    manifest = load_manifest(store.parent)
+    wrong = None if manifest is None else origin_difference(found, manifest)
+    if wrong is not None:
+        raise UserError(
+            f"{store}: is the store of another artefact than its manifest says: {wrong}; delete {store.parent} and"
+            " run again"
+        )
+
+
+def origin_difference(found: Any, manifest: dict[str, Any]) -> str | None:
+    """The first field of a store's own record that differs from a manifest, found -> expected, or None."""
+    expected = _origin(manifest)
+    if not isinstance(found, dict):
+        return f"{MADE_FROM}: absent" if found is None else f"{MADE_FROM}: found {shown(found)}"
+    # What was adopted has the key that it was made under, and differs in code alone.
+    keys, adopted = [expected["key"]], manifest.get("adopted")
+    while adopted:
+        keys.append(adopted["from"])
+        adopted = adopted.get("before")
+    if found.get("key") in keys:
+        expected = expected | {"key": found["key"]}
+    # The key last: any other field says more.
+    fields = ("stage", "spec", "upstream", "key")
+    return next((text for field in fields for text in spec_differences(found.get(field), expected[field], field)), None)

@@ -1,0 +1,247 @@
+"""Sources that are lists of files with labels: what is wrong with a list, and what is done about it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from kd.common.errors import UserError
+from kd.common.options import BaseOptions
+from kd.data.sources.base import Listing, Sample
+from kd.data.sources.files import files_fingerprint, open_image
+
+SHOWN = 5
+
+ZERO_WIDTH = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
+_SURROUNDING = re.compile(rf"\A[\s{ZERO_WIDTH}]+|[\s{ZERO_WIDTH}]+\Z")
+
+
+class ListOptions(BaseOptions):
+    """What is done about faults of a list. Whatever is no error is counted, and said in the log."""
+
+    missing_images: Literal["error", "skip"] = "error"
+    """Images that are listed but not there."""
+    unlabelled: Literal["error", "drop", "keep"] = "error"
+    """Images without a label; keep: as images that show none of the classes."""
+    duplicates: Literal["error", "merge"] = "error"
+    """Images that are listed twice; merge: once, with the labels of both."""
+    unknown_labels: Literal["error", "ignore"] = "error"
+    """Labels that the class list does not have."""
+
+
+@dataclass(frozen=True)
+class ListEntry:
+    """An image as a list has it.
+
+    Attributes:
+        id: names it within its source.
+        path: its file.
+        labels: class names, in any order.
+        split: where the list says so.
+        place: in the list, for error messages.
+    """
+
+    id: str
+    path: Path
+    labels: tuple[str, ...]
+    split: str | None
+    place: str
+
+
+@dataclass(frozen=True)
+class CleanList:
+    """What is left of a list: each image once, its labels sorted and known, its file there.
+
+    Attributes:
+        root: folder that most files are below.
+        images: in the order of the list.
+        classes: the class list; None: there is none.
+        notes: what was done about its faults, in words, and how often; empty: it has none.
+    """
+
+    root: Path
+    images: list[ListEntry]
+    classes: list[str] | None
+    notes: dict[str, int]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Digests of all labels, and of path, size and modification time of every image."""
+        digest = hashlib.sha256(repr(self.classes).encode())
+        for each in sorted(self.images, key=lambda each: each.id):
+            digest.update(repr((each.id, each.labels, each.split)).encode())
+        paths = [each.path for each in self.images]
+        return {"labels": digest.hexdigest(), "listing": files_fingerprint(self.root, paths)}
+
+    def listing(self) -> Listing:
+        """A sample for each image, and what was done about faults."""
+        samples = [
+            Sample(id=each.id, labels=each.labels, open=partial(open_image, each.path), split=each.split)
+            for each in self.images
+        ]
+        return Listing(samples, self.notes)
+
+
+def stripped(text: str) -> str:
+    """Without the white space around it, of any kind, nor characters of no width such as a byte order mark."""
+    return text.strip() if text.isascii() else _SURROUNDING.sub("", text)
+
+
+def read_list(file: Path, option: str = "source.root") -> str:
+    """A text file of a source, without a byte order mark; line breaks are as in the file.
+
+    Args:
+        file: to read.
+        option: what names it or its folder, for the message.
+
+    Raises:
+        UserError: it cannot be read, or it is not text.
+    """
+    try:
+        data = file.read_bytes()
+        if b"\0" in data:
+            raise UserError(f"{file}: holds NUL bytes, so it is text in UTF-16, or no text; save it as UTF-8")
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{option}: {file}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{file}, line {line}: is not text in UTF-8 ({error}); save it as UTF-8") from error
+
+
+def read_lines(file: Path) -> list[tuple[int, str]]:
+    """Lines of such a file, stripped, with their numbers from 1; empty ones at its end do not count.
+
+    Raises:
+        UserError: it cannot be read, or another line is empty.
+    """
+    lines = [stripped(line) for line in re.split(r"\r\n|\r|\n", read_list(file))]
+    while len(lines) > 1 and not lines[-1]:
+        del lines[-1]
+    if "" in lines:
+        raise UserError(f"{file}, line {lines.index('') + 1}: is empty")
+    return list(enumerate(lines, start=1))
+
+
+def some(names: Sequence[str]) -> str:
+    """A list of names in words, cut short where it is long."""
+    return f"{list(names)}" if len(names) <= SHOWN else f"{list(names[:SHOWN])} …"
+
+
+def clean_list(
+    root: Path, listed: Iterable[ListEntry], options: ListOptions, classes: Collection[str] | None
+) -> CleanList:
+    """Find the faults of a list, and do about each what the options say.
+
+    Args:
+        root: folder that most files are below.
+        listed: at least one image.
+        options: what is done.
+        classes: names that are allowed; None: all.
+
+    Raises:
+        UserError: a fault that is to be an error, or nothing is left. It names the line of the list and the option.
+    """
+    counts: Counter[str] = Counter()
+    allowed = None if classes is None else frozenset(classes)
+    known = (_known(each, options, allowed, counts) for each in listed)
+    labelled = [each for each in _merged(known, options, counts) if _is_wanted(each, options, counts)]
+    images = _present(labelled, options, counts)
+    if not images:
+        raise UserError(f"{root}: no image is left of the list: {_said(counts)}")
+    return CleanList(root, images, None if classes is None else sorted(classes), dict(counts))
+
+
+def _said(counts: Counter[str]) -> str:
+    return ", ".join(f"{what}: {count}" for what, count in counts.items())
+
+
+def _known(each: ListEntry, options: ListOptions, classes: frozenset[str] | None, counts: Counter[str]) -> ListEntry:
+    """With its labels sorted, and without unknown ones."""
+    labels = set(each.labels)
+    unknown = set() if classes is None else labels.difference(classes)
+    if unknown and options.unknown_labels == "error":
+        raise UserError(
+            f"{each.place}: label {min(unknown)!r} is not one of the {len(classes or ())} classes"
+            f" {some(sorted(classes or ()))}; correct it, or say source.unknown_labels: ignore"
+        )
+    if unknown:
+        counts["unknown labels ignored"] += len(unknown)
+    return replace(each, labels=tuple(sorted(labels - unknown)))
+
+
+def _merged(listed: Iterable[ListEntry], options: ListOptions, counts: Counter[str]) -> list[ListEntry]:
+    """Each file once, however its path is written; ids are those that stand first."""
+    found: dict[str, ListEntry] = {}
+    for each in listed:
+        path = os.path.abspath(each.path)  # noqa: PTH100 (pathlib keeps `..`)
+        first = found.setdefault(path, each)
+        if first is each:
+            continue
+        other = first.place if first.id == each.id else f"{first.place} as {first.id}"
+        if options.duplicates == "error":
+            raise UserError(
+                f"{each.place}: {each.id} is listed twice, first in {other}; remove one, or say"
+                " source.duplicates: merge"
+            )
+        if first.split != each.split:
+            raise UserError(f"{each.place}: {each.id} is listed for {each.split}, and for {first.split} in {other}")
+        counts["duplicates merged"] += 1
+        found[path] = replace(first, labels=tuple(sorted({*first.labels, *each.labels})))
+    return list(found.values())
+
+
+def _is_wanted(each: ListEntry, options: ListOptions, counts: Counter[str]) -> bool:
+    """Whether it has labels, or is wanted without."""
+    if each.labels:
+        return True
+    if options.unlabelled == "error":
+        raise UserError(
+            f"{each.place}: {each.id} has no label; give it one, or say source.unlabelled: drop (or keep, in"
+            " multi_label datasets)"
+        )
+    counts["images without a label " + ("kept" if options.unlabelled == "keep" else "dropped")] += 1
+    return options.unlabelled == "keep"
+
+
+def _present(listed: list[ListEntry], options: ListOptions, counts: Counter[str]) -> list[ListEntry]:
+    """Those whose file is there, by one look into each folder."""
+    folders = {each.path.parent for each in listed}
+    there = {folder: _names(folder) for folder in folders}
+    missing = [each for each in listed if each.path.name not in there[each.path.parent]]
+    if missing and options.missing_images == "error":
+        raise UserError(
+            f"{missing[0].place}: {missing[0].path}: no such image file ({len(missing)} of {len(listed)} are missing);"
+            " get them, or say source.missing_images: skip"
+        )
+    if missing:
+        counts["missing images skipped"] = len(missing)
+    lost = {each.id for each in missing}
+    return [each for each in listed if each.id not in lost]
+
+
+def _names(folder: Path) -> set[str]:
+    """Of the files in a folder; links to nothing, or to folders, are none."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if _is_file(entry)}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link to itself
+            return False
+        raise

@@ -1,0 +1,1 @@
+"""What a backbone is: one file each."""

@@ -1,0 +1,113 @@
+"""What a backbone is: what it makes of a batch, and how it is built, prepared for, started and exported.
+
+All else knows a vector and maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from kd.common.errors import UserError
+from kd.common.registry import Registry
+from kd.models.spec import Level, ModelSpec, NetworkConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from kd.data.packed import DatasetInfo
+    from kd.models.network import Network
+
+
+class Backbone:
+    """One kind of backbone. Its module itself is plain: this says how it is used.
+
+    Each file of this folder defines one subclass, which is called `Kind`. Importing one is cheap: torch is imported
+    inside its methods.
+    """
+
+    MODALITY: ClassVar[str] = "image"
+    """What it takes batches of."""
+
+    @classmethod
+    def problems(cls, model: ModelSpec) -> Iterator[str]:  # noqa: ARG003
+        """What of the config cannot be, each beginning with the key that is wrong; without building anything."""
+        return iter(())
+
+    @classmethod
+    def configure(cls, model: ModelSpec, dataset: DatasetInfo) -> dict[str, Any]:
+        """The fields `kwargs`, `input_size`, `mean` and `std` of a network's description.
+
+        Args:
+            model: of the config.
+            dataset: whose shape and statistics the input has, unless the model or its weights say otherwise.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def create(cls, config: NetworkConfig) -> nn.Module:
+        """The module without a classifier, with its own initialisation."""
+        raise NotImplementedError
+
+    @classmethod
+    def width(cls, module: nn.Module) -> tuple[int, int]:
+        """Width of the pooled features, and channels of the map L2."""
+        raise NotImplementedError
+
+    @classmethod
+    def forward(cls, module: nn.Module, inputs: Tensor, levels: Sequence[Level]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Pooled features (B, D) of a prepared batch, and maps (B, C, h, w) of some of the levels L2, L3, L4.
+
+        Raises:
+            UserError: the module has no such level.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def resize(cls, inputs: Tensor, config: NetworkConfig) -> Tensor:  # noqa: ARG003
+        """A batch in 0..1 at the size that the module takes."""
+        return inputs
+
+    @classmethod
+    def example(cls, config: NetworkConfig) -> Tensor:
+        """A batch of one sample of zeros, on the CPU or the meta device."""
+        raise NotImplementedError
+
+    @classmethod
+    def start(cls, network: Network, model: ModelSpec, pretrained: Path | None) -> bool:  # noqa: ARG003
+        """Give a new network the weights that the model asks for; whether its classifiers have them, too.
+
+        Raises:
+            UserError: the weights cannot be had or do not fit.
+        """
+        if model.weights != "scratch":
+            raise UserError(f"models: backbone {model.backbone} has no weights but scratch; leave out `weights`")
+        return False
+
+    @classmethod
+    def fold(cls, network: Network, head: str) -> nn.Module | None:  # noqa: ARG003
+        """The network with one head as a plain module of its library, on prepared batches; None: there is none.
+
+        Raises:
+            UserError: it should be there, but cannot be made.
+        """
+        return None
+
+    @classmethod
+    def describe(cls, network: Network, plain: nn.Module | None, dataset: DatasetInfo) -> dict[str, Any]:  # noqa: ARG003
+        """What config.json of an exported student says besides classes and samples."""
+        return {"architecture": network.config.architecture, "backbone": network.config.backbone}
+
+
+BACKBONES = Registry("kd.models.backbones", others=("base", "timm_weights"))
+
+
+def load_backbone(name: str) -> type[Backbone]:
+    """The backbone of a name that a config has."""
+    return cast("type[Backbone]", BACKBONES.load(name).Kind)
+
+
+def stored_backbone(name: str) -> type[Backbone]:
+    """The backbone of a name that a file has; for errors see `Registry.stored`."""
+    return cast("type[Backbone]", BACKBONES.stored(name).Kind)

@@ -1,0 +1,245 @@
+"""Weights of timm's networks, in and out: pretrained ones, custom checkpoints, export to plain timm."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from kd.common.errors import UserError
+from kd.data.modalities.image import as_images
+from kd.models.checkpoints import (
+    CONFIG,
+    check_finite,
+    find_by_name,
+    find_by_order,
+    load_strictly,
+    read_options,
+    read_tensors,
+)
+from kd.models.spec import Checkpoint, ModelSpec, NetworkConfig
+
+if TYPE_CHECKING:
+    from kd.data.packed import DatasetInfo
+    from kd.models.network import Network
+
+PRETRAINED = "pretrained.safetensors"
+log = logging.getLogger("kd")
+
+
+def create_backbone(config: NetworkConfig, classes: int = 0) -> Any:
+    """The timm model with its own initialisation; `classes` 0: without its classifier.
+
+    Typed as Any: timm's models have attributes and methods that nn.Module does not promise.
+    """
+    try:
+        return timm.create_model(config.architecture, num_classes=classes, **config.kwargs)
+    except Exception as error:  # timm's constructors raise whatever they meet
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(
+            f"models.kwargs: timm cannot build {config.architecture} with {config.kwargs}: {reason}"
+        ) from error
+
+
+def pretrained_cfg_of(architecture: str) -> Any:
+    """What timm records of an architecture with its pretraining tag, or None."""
+    try:
+        return timm.get_pretrained_cfg(architecture)
+    except RuntimeError as error:
+        raise UserError(f"models: architecture {architecture}: {error}") from error
+
+
+def check_pretrained(architecture: str) -> Any:
+    """What timm records of an architecture that it has pretrained weights of.
+
+    Raises:
+        UserError: it has none.
+    """
+    found = pretrained_cfg_of(architecture)
+    if found is None or not (found.hf_hub_id or found.url):
+        raise UserError(
+            f"models: {architecture}: timm has no pretrained weights of it; expected `weights: scratch` or a checkpoint"
+        )
+    return found
+
+
+def input_statistics(model: ModelSpec, statistics: DatasetInfo) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std: the model's, else those the given weights were trained with, else the dataset's."""
+    mean, std = statistics.mean, statistics.std
+    pretrained_cfg = pretrained_cfg_of(model.architecture)
+    if model.weights != "scratch" and pretrained_cfg is not None:
+        mean, std = pretrained_cfg.mean, pretrained_cfg.std
+    stored = _stored_config(model.weights.path) if isinstance(model.weights, Checkpoint) else None
+    if stored is not None:
+        mean, std = stored.mean, stored.std
+    return model.mean or mean, model.std or std
+
+
+def _stored_config(path: Path) -> NetworkConfig | None:
+    """What stands beside the weights of a network that this project stored."""
+    config = path.parent / CONFIG
+    return read_options(config, NetworkConfig) if config.is_file() else None
+
+
+def take_pretrained(network: Network, directory: Path) -> bool:
+    """Take fetched weights; timm fits them to other arguments, such as sizes. Returns whether the classifier fits, too.
+
+    Raises:
+        UserError: they do not fit the architecture with its arguments.
+    """
+    config = network.config
+    try:
+        whole = timm.create_model(
+            config.architecture,
+            pretrained=True,
+            pretrained_cfg_overlay={"file": str(directory / PRETRAINED)},
+            **config.kwargs,
+        )
+    except (RuntimeError, OSError) as error:
+        raise UserError(
+            f"models: the pretrained weights of {config.architecture} do not fit {config.kwargs}: {error}"
+        ) from error
+    return _take(whole, network)
+
+
+def _take(whole: Any, network: Network) -> bool:
+    """Take a timm model's backbone and, where its classes and width fit, its classifier; whether they did."""
+    wanted = network.backbone.state_dict()
+    network.backbone.load_state_dict({name: value for name, value in whole.state_dict().items() if name in wanted})
+    head = whole.get_classifier()
+    heads = [network.heads[name] for name in network.heads.datasets()]
+    fits = [isinstance(head, nn.Linear) and each.weight.shape == head.weight.shape for each in heads]
+    for each, fit in zip(heads, fits, strict=True):
+        if fit:
+            each.load_state_dict(head.state_dict())
+    return bool(heads) and all(fits) and isinstance(network.latent, nn.Identity)
+
+
+def load_checkpoint(network: Network, checkpoint: Checkpoint) -> tuple[bool, dict[str, int]]:
+    """Load given weights into the backbone; a classifier in the file is used if its classes fit.
+
+    Returns:
+        Whether all came along: every head, and the latent layer or label encoder before it. And what was chosen among
+        the weights in the file, in words, and how often.
+
+    Raises:
+        UserError: the file is missing, is not a file of tensors, does not fit the architecture, or holds values that
+            are not finite.
+    """
+    path = checkpoint.path
+    groups = read_tensors(path)
+    if all(name.split(".")[0] in ("backbone", "latent", "heads", "labels") for name in groups.get("", ("",))):
+        check_finite(groups[""], path)
+        return _take_own(groups[""], network, path), {}
+    by_order = checkpoint.match == "order"
+    found = find_by_order(groups, path) if by_order else find_by_name(groups, network.backbone.state_dict(), path)
+    for note in found.notes:
+        log.info("%s", note)
+    classes = _classes_in(found.tensors, network.config.architecture, checkpoint.match)
+    whole = create_backbone(network.config, classes=classes)
+    tensors = _by_order(found.tensors, whole, path) if by_order else found.tensors
+    check_finite(tensors, path)
+    load_strictly(whole, tensors, path)
+    return _take(whole, network), found.notes
+
+
+def _take_own(tensors: dict[str, Tensor], network: Network, path: Path) -> bool:
+    """Take a network that this project stored: all before the heads, and the heads of the same datasets.
+
+    The backbone alone where the label encoders differ: then heads do not mean the same.
+    """
+    wanted, stored = network.state_dict(), _stored_config(path)
+
+    def fits(part: str) -> bool:
+        theirs, own = (
+            {name: each.shape for name, each in of.items() if name.startswith(part)} for of in (tensors, wanted)
+        )
+        return theirs == own
+
+    heads = [f"{kind}.by_dataset.on_{dataset}." for kind in ("heads", "labels") for dataset in network.config.heads]
+    # Shapes do not tell how many heads attention has.
+    alike = fits("labels.encoder.") and (stored is None or _attention_heads(stored) == _attention_heads(network.config))
+    taken = ("backbone.", *(("latent.", "labels.encoder.", *filter(fits, heads)) if alike else ()))
+    brought = {name: value for name, value in tensors.items() if name.startswith(taken)}
+    kept = {name: value for name, value in wanted.items() if not name.startswith(taken)}
+    load_strictly(network, kept | brought, path)
+    return alike and all(map(fits, heads))
+
+
+def _attention_heads(config: NetworkConfig) -> int | None:
+    return config.label_encoder.heads if config.label_encoder else None
+
+
+def _classes_in(tensors: dict[str, Tensor], architecture: str, match: str) -> int:
+    """Classes of the classifier in a checkpoint; 0: it has none."""
+    if match == "order":
+        weight, bias = list(tensors.values())[-2:] if len(tensors) > 1 else (torch.empty(0), torch.empty(0))
+    else:
+        pretrained_cfg = pretrained_cfg_of(architecture)
+        classifier = pretrained_cfg.classifier if pretrained_cfg else None
+        weight, bias = (tensors.get(f"{classifier}.{name}", torch.empty(0)) for name in ("weight", "bias"))
+    return len(weight) if weight.ndim == 2 and tuple(bias.shape) == (len(weight),) else 0
+
+
+def _by_order(tensors: dict[str, Tensor], module: nn.Module, path: Path) -> dict[str, Tensor]:
+    """Rename tensors after the module's own, which must have the same shapes in the same order."""
+    wanted = module.state_dict()
+    shapes = [tuple(value.shape) for value in wanted.values()]
+    found = [tuple(value.shape) for value in tensors.values()]
+    if shapes != found:
+        raise UserError(f"{path}: its {len(found)} tensors do not have the shapes of {type(module).__name__} in order")
+    return dict(zip(wanted, tensors.values(), strict=True))
+
+
+def fold(network: Network, head: str) -> nn.Module:
+    """The same function as a plain timm model: the latent layer is linear, so it merges into the classifier.
+
+    Takes normalised images; returns (B, classes) logits of one head.
+
+    Raises:
+        UserError: the timm model has no single linear classifier.
+    """
+    linear = network.heads[head]
+    weight, bias = linear.weight.double(), linear.bias.double()
+    if isinstance(network.latent, nn.Linear):
+        bias = bias + weight @ network.latent.bias.double()
+        weight = weight @ network.latent.weight.double()
+    plain = create_backbone(network.config, classes=linear.out_features)
+    classifier = plain.get_classifier()
+    if not isinstance(classifier, nn.Linear) or classifier.weight.shape != weight.shape:
+        raise UserError(f"models: {network.config.architecture} has no single linear classifier, cannot be exported")
+    missing, unexpected = plain.load_state_dict(network.backbone.state_dict(), strict=False)
+    if len(missing) > len(classifier.state_dict()) or unexpected:
+        raise UserError(f"models: {network.config.architecture} changes with its number of classes, cannot be exported")
+    with torch.no_grad():
+        classifier.weight.copy_(weight)
+        classifier.bias.copy_(bias)
+    folded: nn.Module = plain.to(network.mean.device)
+    return folded
+
+
+def timm_config(config: NetworkConfig, plain: Any, dataset: DatasetInfo) -> dict[str, Any]:
+    """What timm's config.json has of a folded network."""
+    pretrained_cfg: dict[str, Any] = {
+        "input_size": [3, *config.input_size],
+        "fixed_input_size": "img_size" in config.kwargs,
+        "interpolation": "bicubic",
+        "crop_pct": 1.0,
+        "crop_mode": "squash" if as_images(dataset.samples).resize == "squash" else "center",
+        "mean": list(config.mean),
+        "std": list(config.std),
+        "num_classes": len(dataset.classes),
+        "label_names": list(dataset.classes),
+        "classifier": plain.pretrained_cfg.get("classifier"),
+        "first_conv": plain.pretrained_cfg.get("first_conv"),
+    }
+    return {
+        "architecture": config.architecture.split(".")[0],
+        "num_features": plain.num_features,
+        "model_args": config.kwargs,
+        "pretrained_cfg": pretrained_cfg,
+    }

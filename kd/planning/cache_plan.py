@@ -1,0 +1,151 @@
+"""What joint teachers and students want to read from caches: who sees which views, in which precision."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from kd.config.schema import Config, JointTeacherConfig, StudentConfig, Views
+from kd.data.options import Augmentation
+from kd.distillers.base import Required
+from kd.distillers.registry import parse_distiller
+from kd.embeddings.options import CacheOptions
+from kd.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class ViewPolicy:
+    """What somebody sees of the training images.
+
+    Attributes:
+        count: stored views; None: live, a new one in each epoch.
+        recipe: how it is trained; its augmentation makes the views.
+        cache: how what teachers see is stored; where they are live, only its resolution counts.
+    """
+
+    count: int | None
+    recipe: Recipe
+    cache: CacheOptions
+
+    @property
+    def augmentation(self) -> Augmentation | None:
+        """What makes the views."""
+        return self.recipe.augmentation
+
+
+@dataclass(frozen=True)
+class EmbeddingStore:
+    """Embeddings by one teacher of one dataset's views, whatever arrays and however many views."""
+
+    teacher: str
+    dataset: str
+    seed: int
+    augmentation: Augmentation | None
+    cache: CacheOptions
+
+
+@dataclass(frozen=True)
+class TargetStore:
+    """Targets by one joint teacher for one dataset's views."""
+
+    joint: str
+    dataset: str
+    seed: int
+    augmentation: Augmentation | None
+    cache: CacheOptions
+
+
+@dataclass
+class StoreRequest:
+    """What all readers of a store want together."""
+
+    names: set[str] = field(default_factory=set)
+    views: int = 1
+
+
+class CachePlan:
+    """All stores that a config needs, with what their readers want of them.
+
+    Attributes:
+        embeddings, targets: requests by store, in the order of the config.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.embeddings: dict[EmbeddingStore, StoreRequest] = {}
+        self.targets: dict[TargetStore, StoreRequest] = {}
+        for seed in config.seeds:
+            for name, joint in config.joint_teachers.items():
+                for target in config.joint_targets(joint):
+                    self._embeddings(self.joint_embeddings(name, target, seed), (joint.level,), self.of_joint(joint))
+            for student in config.students.values():
+                for distiller in student.variants().values():
+                    for target in config.student_targets(student):
+                        self._student(student.model_copy(update={"distiller": distiller}), target, seed)
+
+    def _student(self, student: StudentConfig, target: str, seed: int) -> None:
+        policy, names = self.of_student(student), self.required(student).names()
+        if policy.count is None or not names:
+            return
+        teacher = self.config.student_teacher(student, target)
+        joint = self.config.joint_teacher(student)
+        if joint is None:
+            self._embeddings([self.embedding_store(teacher, target, seed, policy)], names, policy)
+        else:
+            request = self.targets.setdefault(self.target_store(teacher, target, seed, policy), StoreRequest())
+            request.names.update(names)
+            request.views = max(request.views, policy.count)
+            self._embeddings(self.joint_embeddings(teacher, target, seed, policy), (joint.level,), policy)
+
+    def _embeddings(self, stores: list[EmbeddingStore], names: Sequence[str], policy: ViewPolicy) -> None:
+        for store in stores if policy.count is not None else ():
+            request = self.embeddings.setdefault(store, StoreRequest())
+            request.names.update(names)
+            request.views = max(request.views, policy.count or 1)
+
+    def of_joint(self, joint: JointTeacherConfig) -> ViewPolicy:
+        """What a joint teacher is trained on."""
+        return self._viewing(joint.views, joint.recipe, joint.cache, (joint.level,))
+
+    def of_student(self, student: StudentConfig) -> ViewPolicy:
+        """What a student is trained on; by default views and precision are those of its joint teacher."""
+        joint, names = self.config.joint_teacher(student), self.required(student).names()
+        views, cache = student.views, student.cache
+        if joint is not None:
+            return self._viewing(views or joint.views, student.recipe, cache or joint.cache, (joint.level,))
+        return self._viewing(views or (1 if names else "live"), student.recipe, cache, names)
+
+    def required(self, student: StudentConfig) -> Required:
+        """What of its teacher a student is compared with."""
+        joint = self.config.joint_teacher(student)
+        return parse_distiller(student.distiller).required(student.level if joint is None else joint.level)
+
+    def _viewing(self, views: Views, recipe_name: str, cache: str | None, levels: Sequence[str]) -> ViewPolicy:
+        recipe = self.config.recipe(recipe_name)
+        if views == "none":  # everybody sees the images themselves
+            recipe = recipe.model_copy(update={"augmentation": None})
+        options = CacheOptions()
+        if cache is not None:  # who reads no label embeddings shares a store with who does
+            options = self.config.caches[cache].for_levels((*levels, "label_embeddings"))
+        if views == "live":
+            return ViewPolicy(None, recipe, options)
+        # Without augmentation all views are the same, and one is enough.
+        return ViewPolicy(1 if views == "none" or recipe.augmentation is None else views, recipe, options)
+
+    def joint_embeddings(
+        self, joint: str, target: str, seed: int, policy: ViewPolicy | None = None
+    ) -> list[EmbeddingStore]:
+        """What a joint teacher reads of a target, by the teachers in its order; of its own views unless given."""
+        options = self.config.joint_teachers[joint]
+        policy = policy or self.of_joint(options)
+        cache = policy.cache.for_levels((options.level,))
+        members = self.config.joint_members(options)
+        return [EmbeddingStore(teacher, target, seed, policy.augmentation, cache) for teacher in members]
+
+    def embedding_store(self, teacher: str, dataset: str, seed: int, policy: ViewPolicy) -> EmbeddingStore:
+        """Embeddings for somebody's views."""
+        return EmbeddingStore(teacher, dataset, seed, policy.augmentation, policy.cache)
+
+    def target_store(self, joint: str, dataset: str, seed: int, policy: ViewPolicy) -> TargetStore:
+        """Targets for somebody's views."""
+        return TargetStore(joint, dataset, seed, policy.augmentation, policy.cache)

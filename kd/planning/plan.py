@@ -1,0 +1,374 @@
+"""From a config to what is to be built: specs, keys and directories of all artefacts. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+from kd.artefacts.code import code_digests
+from kd.artefacts.job import Job
+from kd.artefacts.manifest import read_manifest
+from kd.common.errors import UserError
+from kd.common.options import BaseOptions
+from kd.config.schema import Config, StudentConfig
+from kd.data.modalities.base import MODALITIES
+from kd.data.sources.files import files_fingerprint
+from kd.data.sources.registry import SOURCES, parse_source
+from kd.distillers.registry import METHODS
+from kd.embeddings.options import CacheOptions
+from kd.models.backbones.base import BACKBONES
+from kd.models.spec import ARRAYS, Checkpoint, ModelSpec
+from kd.planning.cache_plan import CachePlan, EmbeddingStore, TargetStore, ViewPolicy
+from kd.planning.report_plan import plan_reports
+from kd.planning.rows import VANILLA, check_rows, individual_rows, student_row
+from kd.reporting.base import Row, Run
+from kd.stages import (
+    cache_embeddings,
+    cache_targets,
+    distill_student,
+    fetch_weights,
+    prepare_dataset,
+    train_baseline,
+    train_joint_teacher,
+    train_teacher,
+)
+from kd.stages.registry import STAGES
+from kd.training.registry import LIVE, STORED
+
+
+class Plan:
+    """Every artefact of a config: `jobs` by directory, upstream first, and `rows` for the tables.
+
+    Args:
+        config: validated.
+
+    Raises:
+        UserError: a dataset's source is missing or malformed, two networks would be one row, or reports ask for what
+            the run does not have.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.jobs: dict[Path, Job] = {}
+        self.rows: list[Row] = []
+        self._named: dict[tuple[str, str], Job] = {}
+        self._opened_by: dict[Path, tuple[str, ...]] = {}
+        self._caches = CachePlan(config)
+        self._embeddings: dict[EmbeddingStore, Job] = {}
+        self._targets: dict[TargetStore, Job] = {}
+        for name in config.datasets:
+            self._dataset(name)
+        for seed in config.seeds:
+            for name in config.teachers:
+                self._teacher(name, seed)
+            for store in [store for store in self._caches.embeddings if store.seed == seed]:
+                self._cache_embeddings(store)
+            for name in config.joint_teachers:
+                self._joint_teacher(name, seed)
+            for target_store in [store for store in self._caches.targets if store.seed == seed]:
+                self._cache_targets(target_store)
+            for name in config.students:
+                self._student(name, seed)
+            for name in config.baselines:
+                self._baseline(name, seed)
+        self.rows += individual_rows(config, self.rows, self._named)
+        check_rows(self.rows)
+        self._reports()
+
+    @property
+    def folder(self) -> Path:
+        """Where tables, figures, index and report lie: each experiment has its own, since their names are the same."""
+        return self.config.results / "experiments" / self.config.experiment
+
+    def stage(self, stage: str) -> list[Job]:
+        """All jobs of a stage."""
+        return [job for job in self.jobs.values() if job.stage == stage]
+
+    def _add(
+        self,
+        name: str,
+        spec: BaseOptions,
+        upstream: dict[str, Job],
+        *,
+        stage: str,
+        modules: tuple[str, ...] = (),
+        opened_by: tuple[str, ...] = (),
+    ) -> Job:
+        """Add one artefact.
+
+        Args:
+            name: of the artefact.
+            spec: of the artefact.
+            upstream: what it reads, by role.
+            stage: that makes it.
+            modules: that its spec names, beside the stage.
+            opened_by: modules by which whoever opens the artefact works with it: that of its modality or backbone.
+        """
+        if STAGES[stage].work != "reporting":  # which reads manifests alone
+            own = () if STAGES[stage].work == "decoding" else opened_by  # which packs, and views nothing
+            inherited = (self._opened_by[up.directory] for up in upstream.values())
+            modules = (*modules, *own, *(each for found in inherited for each in found))
+        job = Job.make(
+            self.config.results,
+            stage,
+            name,
+            spec=spec.model_dump(mode="json"),
+            code=code_digests(STAGES[stage].module.__name__, *sorted(set(modules))),
+            upstream={role: up.as_upstream(STAGES[stage].unread_of(up.stage)) for role, up in upstream.items()},
+        )
+        self.jobs[job.directory] = self._named[stage, name] = job
+        self._opened_by[job.directory] = opened_by
+        return job
+
+    def _dataset(self, name: str) -> None:
+        dataset = self.config.datasets[name]
+        source, options = parse_source(dataset.source)
+        try:
+            fingerprint = source.fingerprint(options)
+        except UserError as error:
+            raise UserError(f"datasets.{name}: {error}") from error
+        spec = prepare_dataset.Spec(
+            name=name,
+            source=dataset.source,
+            fingerprint=fingerprint,
+            modality=dataset.samples.name(),
+            sample=dataset.samples.model_dump(mode="json"),
+            task=dataset.task,
+            split=dataset.split,
+        )
+        modality = MODALITIES.module(spec.modality)
+        modules = (SOURCES.module(dataset.source["type"]), f"{modality}:Samples")
+        self._add(name, spec, {}, stage="prepare_dataset", modules=modules, opened_by=(modality,))
+
+    def _teacher(self, name: str, seed: int) -> None:
+        teacher = self.config.teachers[name]
+        recipe = None if teacher.recipe is None else self.config.recipe(teacher.recipe)
+        spec = train_teacher.Spec(model=self._model(teacher.model), recipe=recipe, seed=seed)
+        upstream = {"dataset": self._named["prepare_dataset", teacher.dataset]} | self._weights(spec.model)
+        backbone = (BACKBONES.module(spec.model.backbone),)
+        self._add(f"{name}-seed{seed}", spec, upstream, stage="train_teacher", opened_by=backbone)
+
+    def _weights(self, model: ModelSpec) -> dict[str, Job]:
+        """Pretrained weights that a model starts from, as an upstream."""
+        if model.registry is None:
+            return {}
+        spec = fetch_weights.Spec(architecture=model.architecture, registry=model.registry)
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", model.architecture)
+        found = self._named.get(("fetch_weights", name))
+        return {"weights": found or self._add(name, spec, {}, stage="fetch_weights")}
+
+    def _baseline(self, name: str, seed: int) -> None:
+        baseline = self.config.baselines[name]
+        datasets = baseline.datasets or list(self.config.datasets)
+        spec = train_baseline.Spec(
+            datasets=datasets,
+            model=self._model(baseline.model),
+            recipe=self.config.recipe(baseline.recipe),
+            seed=seed,
+        )
+        upstream = {f"dataset:{each}": self._named["prepare_dataset", each] for each in datasets}
+        upstream |= self._weights(spec.model)
+        backbone = (BACKBONES.module(spec.model.backbone),)
+        job = self._add(
+            f"{name}-seed{seed}", spec, upstream, stage="train_baseline", modules=backbone, opened_by=backbone
+        )
+        experiment = baseline.experiment or self.config.experiment
+        self.rows += [Row(experiment, each, "joint_baseline", "", seed, job) for each in datasets]
+
+    # Stores: one per teacher, dataset, seed, augmentation and precision, for all who read it.
+
+    def _cache_embeddings(self, store: EmbeddingStore) -> None:
+        request = self._caches.embeddings[store]
+        spec = cache_embeddings.Spec(
+            dataset=store.dataset,
+            arrays=[name for name in ARRAYS if name in request.names],
+            views=request.views,
+            augmentation=store.augmentation,
+            cache=store.cache,
+            seed=store.seed,
+        )
+        upstream = {
+            "teacher": self._named["train_teacher", f"{store.teacher}-seed{store.seed}"],
+            "dataset": self._named["prepare_dataset", store.dataset],
+        }
+        name = f"{store.teacher}-on-{store.dataset}-seed{store.seed}"
+        self._embeddings[store] = self._add(name, spec, upstream, stage="cache_embeddings")
+
+    def _cache_targets(self, store: TargetStore) -> None:
+        request = self._caches.targets[store]
+        joint = self.config.joint_teachers[store.joint]
+        spec = cache_targets.Spec(
+            dataset=store.dataset,
+            level=joint.level,
+            teachers=self.config.joint_members(joint),
+            arrays=[name for name in ARRAYS if name in request.names],
+            views=request.views,
+            augmentation=store.augmentation,
+            cache=store.cache,
+            seed=store.seed,
+        )
+        upstream = {
+            "dataset": self._named["prepare_dataset", store.dataset],
+            "joint_teacher": self._joint_job(store.joint, store.dataset, store.seed),
+        }
+        cache = store.cache.for_levels((joint.level,))
+        for teacher in spec.teachers:
+            embeddings = EmbeddingStore(teacher, store.dataset, store.seed, store.augmentation, cache)
+            upstream[f"embeddings:{teacher}"] = self._embeddings[embeddings]
+        name = f"{store.joint}-on-{store.dataset}-seed{store.seed}"
+        self._targets[store] = self._add(name, spec, upstream, stage="cache_targets")
+
+    def _joint_teacher(self, name: str, seed: int) -> None:
+        joint = self.config.joint_teachers[name]
+        targets = self.config.joint_targets(joint)
+        for group in [targets] if joint.scope == "shared" else [[target] for target in targets]:
+            self._joint_teacher_for(name, group, seed)
+
+    def _joint_teacher_for(self, name: str, targets: list[str], seed: int) -> None:
+        config, joint = self.config, self.config.joint_teachers[name]
+        policy = self._caches.of_joint(joint)
+        teachers = config.joint_members(joint)
+        student = None
+        if joint.scope == "per_target" and joint.level != "L1":
+            model = self._student_model(joint.student_model, targets[0])
+            student = model.model_copy(update={"weights": "scratch", "registry": None})  # only its shapes matter
+        spec = train_joint_teacher.Spec(
+            level=joint.level,
+            teachers=teachers,
+            targets=targets,
+            student=student,
+            width=joint.width,
+            dropout=joint.dropout,
+            label_encoder=joint.label_encoder,
+            views=policy.count,
+            live=_live(policy),
+            recipe=policy.recipe,
+            seed=seed,
+        )
+        upstream = {f"dataset:{target}": self._named["prepare_dataset", target] for target in targets}
+        if policy.count is None:
+            upstream |= self._live_teachers(teachers, seed)
+        else:
+            for target in targets:
+                for store in self._caches.joint_embeddings(name, target, seed):
+                    upstream[f"embeddings:{store.teacher}:{target}"] = self._embeddings[store]
+        label = self._joint_name(name, targets[0], seed)
+        shaped = () if student is None else (BACKBONES.module(student.backbone),)
+        modules = (*shaped, *((LIVE,) if policy.count is None else ()))
+        job = self._add(label, spec, upstream, stage="train_joint_teacher", modules=modules)
+        experiment = joint.experiment or config.experiment
+        self.rows += [Row(experiment, target, "joint_teacher", joint.level, seed, job) for target in targets]
+
+    def _live_teachers(self, teachers: list[str], seed: int) -> dict[str, Job]:
+        return {f"teacher:{teacher}": self._named["train_teacher", f"{teacher}-seed{seed}"] for teacher in teachers}
+
+    def _student(self, name: str, seed: int) -> None:
+        student = self.config.students[name]
+        for target in self.config.student_targets(student):
+            made: dict[str, Job] = {}  # a value that is swept may be that of the student itself
+            for variant, distiller in student.variants().items():
+                if str(distiller) not in made:
+                    own = student.model_copy(update={"distiller": distiller})
+                    made[str(distiller)] = self._student_job(name, own, target, variant, seed)
+                self._student_row(student, target, variant, seed, made[str(distiller)])
+
+    def _student_job(self, name: str, student: StudentConfig, target: str, variant: str, seed: int) -> Job:
+        config = self.config
+        policy = self._caches.of_student(student)
+        teacher = config.student_teacher(student, target)
+        joint = config.joint_teacher(student)
+        level = joint.level if joint else student.level
+        taught = bool(self._caches.required(student).names())  # else it learns from labels alone
+        live = taught and policy.count is None
+        behind = config.joint_members(joint) if joint else [teacher]
+        spec = distill_student.Spec(
+            dataset=target,
+            level=level,
+            individual=joint is None,
+            model=self._student_model(student.model, target),
+            distiller=student.distiller,
+            views=policy.count,
+            live=_live(policy) if live else None,
+            live_teachers=behind if live else [],
+            recipe=policy.recipe,
+            seed=seed,
+        )
+        upstream = {"dataset": self._named["prepare_dataset", target]} | self._weights(spec.model)
+        if live:
+            upstream |= self._live_teachers(behind, seed)
+            if joint is not None:
+                upstream["joint_teacher"] = self._joint_job(teacher, target, seed)
+        elif taught and joint is None:
+            upstream["targets"] = self._embeddings[self._caches.embedding_store(teacher, target, seed, policy)]
+        elif taught:
+            upstream["targets"] = self._targets[self._caches.target_store(teacher, target, seed, policy)]
+        sources = (LIVE,) if live else (STORED,) if taught else ()
+        modules = (METHODS.module(student.distiller["name"]), *sources)
+        swept = re.sub("[^A-Za-z0-9_]", "_", variant)
+        label = "-".join(filter(None, [name, "for", target, swept, f"seed{seed}"]))
+        backbone = (BACKBONES.module(spec.model.backbone),)
+        return self._add(
+            label, spec, upstream, stage="distill_student", modules=(*modules, *backbone), opened_by=backbone
+        )
+
+    def _student_row(self, student: StudentConfig, target: str, variant: str, seed: int, job: Job) -> None:
+        joint = self.config.joint_teacher(student)
+        level = joint.level if joint else student.level
+        row = student_row(student.distiller["name"], level, joint=joint is not None)
+        shown = "" if row == VANILLA else level or ""
+        experiment = student.experiment or self.config.experiment
+        self.rows.append(Row(experiment, target, row, shown, seed, job, variant))
+
+    def _joint_job(self, joint: str, target: str, seed: int) -> Job:
+        return self._named["train_joint_teacher", self._joint_name(joint, target, seed)]
+
+    def _joint_name(self, name: str, target: str, seed: int) -> str:
+        """What a joint teacher is called that serves a target: scope shared has one for all."""
+        shared = self.config.joint_teachers[name].scope == "shared"
+        return f"{name}-seed{seed}" if shared else f"{name}-for-{target}-seed{seed}"
+
+    def _student_model(self, name: str | None, target: str) -> ModelSpec:
+        """A model by name, or that of the target's individual teacher."""
+        return self._model(name or self.config.teachers[self.config.individual(target)].model)
+
+    def _model(self, name: str) -> ModelSpec:
+        """A model, with what identifies the weights that it brings."""
+        model = self.config.models[name]
+        if model.weights == "pretrained":
+            return model.model_copy(update={"registry": f"timm=={version('timm')}"})
+        if not isinstance(model.weights, Checkpoint):
+            return model
+        path = model.weights.path
+        # A checkpoint of this project has its network.json beside it, which says what its input is normalised with.
+        files = [each for each in (path, path.parent / "network.json") if each.is_file()]
+        weights = model.weights.model_copy(update={"digest": files_fingerprint(path.parent, files)})
+        return model.model_copy(update={"weights": weights})
+
+    def _reports(self) -> None:
+        """Tables and figures: artefacts as the others, of everything that was planned before them."""
+        for planned in plan_reports(self.run(), self.config.reports):
+            self._add(planned.name, planned.spec, planned.upstream, stage=planned.spec.kind, modules=(planned.module,))
+
+    def run(self) -> Run:
+        """What tables and figures are of: all artefacts but these themselves."""
+        config, folder = self.config, STAGES.values()
+        made = {stage.name for stage in folder if stage.follows}
+        return Run(
+            experiment=config.experiment,
+            datasets=list(config.datasets),
+            seeds=config.seeds,
+            selection=config.reports.selection,
+            title=config.reports.title,
+            format=config.reports.format,
+            jobs={directory: job for directory, job in self.jobs.items() if job.stage not in made},
+            rows=self.rows,
+            read=read_manifest,
+        )
+
+
+def _live(policy: ViewPolicy) -> CacheOptions | None:
+    """Of live teachers only the resolution of maps counts; there is nothing to store."""
+    if policy.count is not None:
+        return None
+    return policy.cache.model_copy(update={"dtype": "float32", "label_embeddings": "all"})

@@ -1,0 +1,136 @@
+"""Where students look for each class: LayerCAM maps of their last stage.
+
+Jiang et al., "LayerCAM: exploring hierarchical class activation maps for localization", IEEE TIP 2021; drawn as in the
+supplement of L2D, with the same library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from annotated_types import Gt, MinLen
+
+from kd.artefacts.job import Job
+from kd.common.errors import UserError
+from kd.reporting.base import Figure, Kind, Run
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure as Drawn
+
+
+class Report(Figure):
+    """A row for each class, a column for each student."""
+
+    KIND: ClassVar[Kind] = "analysis"
+    CAPTION: ClassVar[str] = """\
+Where students look for each class: LayerCAM of the last map, for the class of each row, over an image of test that has
+it. Of each map the minimum is blue, the maximum red, so that maps of one column cannot be compared by strength.
+"""
+    dataset: str
+    """Whose test images."""
+    rows: Annotated[list[str], MinLen(1)] = ["vanilla", "reviewkd", "l2d"]
+    """Rows of the tables, one column each; where a row has several levels, `student L2`."""
+    experiment: str | None = None
+    """Experiment in the tables; null: the config's."""
+    classes: Annotated[int, Gt(0)] = 8
+    """How many, in alphabetical order; one image for each."""
+
+    def check(self, run: Run) -> None:
+        """The rows are there, and are of networks that see images."""
+        self.networks(run)
+
+    def reads(self, run: Run) -> list[Job]:
+        """The networks that are shown, and the dataset."""
+        datasets = [job for job in run.stage("prepare_dataset") if job.name == self.dataset]
+        return [*datasets, *{job.directory: job for job in self.networks(run).values()}.values()]
+
+    def networks(self, run: Run) -> dict[str, Job]:
+        """What made the networks whose attention is shown: of the first seed, by the names in `rows`.
+
+        Raises:
+            UserError: there is no such row, it has several levels, or its network sees no images. The text begins
+                with the option that is wrong.
+        """
+        networks = {
+            (row.row, row.level): row.job
+            for row in run.rows_of(self.dataset, self.experiment)
+            if row.seed == run.seeds[0] and not row.variant and row.row != "joint_teacher"
+        }
+        found = {}
+        for name in self.rows:
+            meant = [place for place in networks if name in (place[0], _label(place))]
+            if len(meant) != 1:
+                what = "is a row of several levels" if meant else "is no row of a network that sees images"
+                known = ", ".join(map(_label, meant or networks))
+                raise UserError(f"rows: {name!r} {what}; expected some of {known or 'none'}")
+            found[name] = networks[meant[0]]
+        return found
+
+    def draw(self, run: Run) -> Drawn:
+        """Maps of the students of the first seed, for each of some classes on a test image that has it.
+
+        Images are chosen by their labels alone: the first one that has the class and, if there is one, others too.
+
+        Raises:
+            UserError: as `kd.reporting.layer_cam.class_maps`.
+        """
+        import numpy as np
+        import torch
+
+        from kd.data.packed import open_split
+        from kd.models.weights import load_network
+        from kd.reporting.layer_cam import class_maps
+
+        job = next(job for job in run.stage("prepare_dataset") if job.name == self.dataset)
+        split = open_split(job.directory, "test")
+        labels = split.labels if split.labels.ndim == 2 else np.eye(len(split.info.classes), dtype=int)[split.labels]
+        chosen = [number for number in range(labels.shape[1]) if labels[:, number].any()][: self.classes]
+        # Most labels first, up to three: with more, an image is crowded.
+        shown = [max(np.flatnonzero(labels[:, number]), key=lambda row: min(labels[row].sum(), 3)) for number in chosen]
+        pixels = np.concatenate([split.images.read(slice(row, row + 1)) for row in shown])
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).expand(-1, 3, -1, -1).float() / 255
+        maps = {}
+        for row, student in self.networks(run).items():
+            found = class_maps(load_network(student.directory), self.dataset, images, chosen)
+            maps[row] = torch.stack([found[place, place] for place in range(len(chosen))]).numpy()
+        names = [split.info.classes[number] for number in chosen]
+        return attention_figure(images.permute(0, 2, 3, 1).numpy(), maps, names, run.title)
+
+
+def _label(place: tuple[str, str]) -> str:
+    return " ".join(filter(None, place))
+
+
+def attention_figure(images: np.ndarray, maps: Mapping[str, np.ndarray], classes: Sequence[str], title: str) -> Drawn:
+    """A row for each class: an image that has it, and for each method the map of the class over the image.
+
+    Args:
+        images: (classes, H, W, 3) RGB, uint8 or float in 0..1.
+        maps: method -> (classes, h, w) in 0..1, in the order wanted; they are stretched over the images.
+        classes: names.
+        title: heading.
+    """
+    from matplotlib.figure import Figure as Drawn
+
+    from kd.reporting.lettering import LONGEST_AT_PANEL, legible, write_title
+
+    figure = Drawn(figsize=(1.6 * (1 + len(maps)) + 0.8, 1.6 * len(classes) + 0.7), layout="constrained")
+    axes = figure.subplots(len(classes), 1 + len(maps), squeeze=False)
+    height, width = images.shape[1:3]
+    for column, name in enumerate(["image", *maps]):
+        axes[0, column].set_title(name.replace("_", " "), fontsize=9)
+        for row, image in enumerate(images):
+            axis = axes[row, column]
+            axis.imshow(image, extent=(0, width, height, 0))
+            if column:
+                heat = maps[name][row]
+                axis.imshow(
+                    heat, cmap="jet", alpha=0.5, vmin=0, vmax=1, extent=(0, width, height, 0), interpolation="bilinear"
+                )
+            axis.set(xticks=[], yticks=[])
+    for row, name in enumerate(classes):
+        axes[row, 0].set_ylabel(legible(name, LONGEST_AT_PANEL), fontsize=9)
+    write_title(figure, title)
+    return figure

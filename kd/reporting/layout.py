@@ -1,0 +1,52 @@
+"""Tables as people read them: Markdown and HTML, in which nothing that a user named is markup."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from kd.reporting.statistics import headline, primary_metrics
+
+STYLE = "<style>body{font-family:sans-serif} td,th{padding:2px 8px} table{border-collapse:collapse}</style>"
+
+
+def readable(table: pd.DataFrame, selection: str) -> pd.DataFrame:
+    """For people: acc@1 or mAP as mean ± std (gain), one line per row and level, one column per dataset."""
+    chosen = headline(table, selection)
+    headers = {
+        dataset: dataset if metric == "acc@1" else f"{dataset} ({metric})"
+        for dataset, metric in primary_metrics(chosen).items()
+    }
+    lines: dict[tuple[str, ...], dict[str, str]] = {}
+    for line in chosen.to_dict("records"):
+        place = {column: line[column] for column in ("experiment", "row", "level")}
+        cells = lines.setdefault(tuple(place.values()), place | dict.fromkeys(headers.values(), ""))
+        gain = "" if pd.isna(line["gain"]) else f" ({line['gain']:+.1f})"
+        cells[headers[line["dataset"]]] = mean_and_std(line["mean"], line["std"], digits=1) + gain
+    return pd.DataFrame(list(lines.values()))
+
+
+def mean_and_std(mean: float, std: float, digits: int) -> str:
+    """`mean ± std`; without the latter where there is none, as of a single seed."""
+    return f"{mean:.{digits}f}" if pd.isna(std) else f"{mean:.{digits}f} ± {std:.{digits}f}"
+
+
+def literal(text: str) -> str:
+    """Text for Markdown, as it stands: nothing in it is markup, and it has one line."""
+    escaped = re.sub(r"[\\`*<&|\[\]~$]|(?<!\w)_|_(?!\w)", r"\\\g<0>", text)
+    return re.sub(r"\s*[\r\n]+\s*", " ", escaped)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown."""
+    cells = [list(table.columns), *table.astype(str).to_numpy().tolist()]
+    lines = ["| " + " | ".join(map(literal, line)) + " |\n" for line in cells]
+    return "".join([lines[0], "| " + " | ".join(["---"] * len(table.columns)) + " |\n", *lines[1:]])
+
+
+def html_table(table: pd.DataFrame) -> str:
+    """A table in HTML; no cell is cut, nothing in it is markup, and what is missing is empty."""
+    with pd.option_context("display.max_colwidth", None):
+        page: str = table.to_html(index=False, na_rep="")
+    return page

@@ -1,0 +1,169 @@
+"""From finished networks to numbers: what was measured, means and spreads over seeds, paired gains.
+
+Everything here works on data frames whose columns `PLACE` say which network a line is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtr
+
+from kd.training.metrics import PRIMARY
+
+if TYPE_CHECKING:
+    from kd.reporting.base import Read, Row
+
+PLACE = ("experiment", "dataset", "row", "level", "variant")
+"""What tells networks apart, but for their seed."""
+SUMMARY_COLUMNS = (*PLACE, "metric", "selection", "n_seeds", "mean", "std", "gain", "gain_se", "gain_p")
+REFERENCES = ("vanilla", "individual")
+"""Rows that gains are over: the first that there is."""
+METHODS = ("kd", "dkd", "fitnet", "at", "sp", "crd", "rkd", "pkt", "reviewkd", "mse", "ps", "mld", "cd", "id", "l2d")
+"""Rows of students of an individual teacher that are called by their distillation method."""
+ROW_ORDER = (
+    "individual",
+    "vanilla",
+    "single_dataset_kd",
+    "single_dataset_kd_features",
+    *METHODS,
+    "joint_baseline",
+    "joint_teacher",
+    "student",
+    *(f"joint_{method}" for method in METHODS),
+)
+
+
+def row_order(row: str) -> tuple[int, str]:
+    """Sorts rows: known ones first, as in `ROW_ORDER`, then others by name."""
+    return (ROW_ORDER.index(row), "") if row in ROW_ORDER else (len(ROW_ORDER), row)
+
+
+def option_and_value(variant: str) -> tuple[str, float]:
+    """An `option=value` of a sweep taken apart; ("", 0) for what is not of one. Sorts variants."""
+    option, _, value = variant.partition("=")
+    return option, float(value or 0)
+
+
+def measurements(rows: Sequence[Row], read: Read) -> pd.DataFrame:
+    """One line per network, seed, metric and selection: test metrics in percent.
+
+    Args:
+        rows: measured networks.
+        read: gives the manifest of a job.
+    """
+    lines = [
+        place | {key: metric[key] for key in ("metric", "selection", "value")}
+        for place, metric in metric_rows_of(rows, read)
+        if "class" not in metric
+    ]
+    return pd.DataFrame(lines, columns=[*PLACE, "seed", "metric", "selection", "value"])
+
+
+def metric_rows_of(rows: Sequence[Row], read: Read) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each metric of each network on the dataset of its row, with where it belongs."""
+    for row in rows:
+        place = {key: getattr(row, key) for key in (*PLACE, "seed")}
+        for metric in read(row.job)["result"]["metrics"]:
+            if metric["dataset"] == row.dataset:
+                yield place, metric
+
+
+def summary(measured: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
+    """Mean and standard deviation over seeds, with the gain over a network that is trained with labels alone.
+
+    That is `vanilla`, the student's network, where the experiment has it for the dataset, else the individual
+    teacher of the dataset. `gain` is the mean over seeds of the difference, in points, to that of the same seed;
+    `gain_se` is the standard error of that mean (the standard deviation of the differences over the square
+    root of their number), and `gain_p` the p-value of a two-sided paired t-test; both are empty for one seed.
+
+    Args:
+        measured: as from `measurements`.
+        datasets: in the order wanted.
+    """
+    joined = measured.join(_references(measured), on=["experiment", "dataset", "seed", "metric", "selection"])
+    is_reference = (joined["row"] == joined["reference_row"]) & (joined["variant"] == "")
+    joined["difference"] = (joined["value"] - joined["reference"]).mask(is_reference)
+    grouped = joined.groupby([*PLACE, "metric", "selection"], sort=False)
+    table: pd.DataFrame = grouped.agg(
+        n_seeds=("value", "count"),
+        mean=("value", "mean"),
+        std=("value", "std"),
+        gain=("difference", "mean"),
+        gain_se=("difference", "sem"),
+        gain_p=("difference", _p_value),
+    ).reset_index()
+
+    def order(line: Any) -> tuple[Any, ...]:
+        row, variant = row_order(line.row), option_and_value(line.variant)
+        dataset = datasets.index(line.dataset)
+        return line.experiment, dataset, row, line.level, variant, line.metric, line.selection
+
+    lines = list(table.itertuples())
+    ordered = table.loc[[line.Index for line in sorted(lines, key=order)]]
+    rounded: pd.DataFrame = ordered.round(dict.fromkeys(("mean", "std", "gain", "gain_se"), 3) | {"gain_p": 5})
+    return rounded[list(SUMMARY_COLUMNS)].reset_index(drop=True)
+
+
+class Gain(NamedTuple):
+    """Mean of paired differences in points, its standard error, and the p-value of a two-sided paired t-test."""
+
+    mean: float
+    se: float
+    p: float
+
+
+def paired_gain(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Gain:
+    """Differences between two networks, by the seeds that both have; `se` and `p` are NaN for a single seed."""
+    differences = np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
+    if len(differences) < 2:
+        return Gain(float(differences.mean()), np.nan, np.nan)
+    error = differences.std(ddof=1) / np.sqrt(len(differences))
+    return Gain(float(differences.mean()), float(error), _p_value(pd.Series(differences)))
+
+
+def _p_value(differences: pd.Series) -> float:
+    """Of a two-sided paired t-test."""
+    known = differences.dropna().to_numpy(float)
+    if len(known) < 2:
+        return np.nan
+    mean, deviation = known.mean(), known.std(ddof=1)
+    if deviation == 0:  # the test statistic would be 0 / 0 or infinite
+        return 1.0 if mean == 0 else 0.0
+    return float(2 * stdtr(len(known) - 1, -abs(mean) / deviation * np.sqrt(len(known))))
+
+
+def _references(measured: pd.DataFrame) -> pd.DataFrame:
+    """What each seed's gains are over, and its row: `reference`, `reference_row`."""
+    pair = ["experiment", "dataset", "seed", "metric", "selection"]
+    candidates = measured[measured["row"].isin(REFERENCES) & (measured["variant"] == "")]
+    first = candidates.iloc[candidates["row"].map(REFERENCES.index).argsort(kind="stable")].drop_duplicates(pair)
+    renamed = first.rename(columns={"value": "reference", "row": "reference_row"})
+    return renamed.set_index(pair)[["reference", "reference_row"]]
+
+
+def primary_metrics(table: pd.DataFrame) -> dict[str, str]:
+    """The metric that stands for each dataset: acc@1, or mAP if it is multi-label."""
+    found = {dataset: set(lines["metric"]) for dataset, lines in table.groupby("dataset", sort=False)}
+    return {str(dataset): next(each for each in PRIMARY.values() if each in known) for dataset, known in found.items()}
+
+
+def headline(table: pd.DataFrame, selection: str) -> pd.DataFrame:
+    """Lines of `summary` that tables for people and figures show: of the primary metric, without sweeps."""
+    wanted = table["dataset"].map(primary_metrics(table))
+    return table[(table["metric"] == wanted) & (table["selection"] == selection) & (table["variant"] == "")]
+
+
+def stored_bytes(manifest: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """Bytes of a store's chunks: array -> split -> bytes; scales count with their array."""
+    found: dict[str, dict[str, int]] = {}
+    for record in manifest["files"]:
+        parts = Path(record["path"]).parts
+        if len(parts) > 4 and parts[2] != "ids" and parts[3] == "c":  # STORE/split/array/c/...
+            splits = found.setdefault(parts[2].removesuffix("_scale"), {})
+            splits[parts[1]] = splits.get(parts[1], 0) + record["bytes"]
+    return found

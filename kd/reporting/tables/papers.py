@@ -1,0 +1,156 @@
+"""Our results beside those that papers print."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import MinLen
+from pydantic import model_validator
+
+from kd.common.errors import UserError
+from kd.common.options import BaseOptions
+from kd.reporting.base import Run, Table
+from kd.reporting.papers import Where, printed_numbers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COLUMNS = ("row", "level", "metric", "paper", "ours", "std", "n_seeds", "differs")
+
+
+class Comparison(BaseOptions):
+    """Our numbers beside those that a paper prints."""
+
+    paper: Literal["l2d", "mlfd"]
+    """Which."""
+    where: Annotated[dict[str, str | int | Annotated[list[str | int], MinLen(1)]], MinLen(1)]
+    """Columns of the paper's numbers (kd/reporting/papers) -> value or values, so that one experiment is meant."""
+    dataset: str
+    """Ours."""
+    experiment: str | None = None
+    """Ours; null: the config's."""
+    differs: str
+    """What is not as in the paper, in words; stands in the table."""
+
+
+class Report(Table):
+    """`papers.csv`, `.md` and `.html`: a table for each comparison."""
+
+    CAPTION: ClassVar[str] = """\
+What the papers print beside what this run measured, and what differs in the setting.
+"""
+    comparisons: Annotated[list[Comparison], MinLen(1)]
+    """One table for each; in the config they may stand directly below `papers`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _list(cls, given: Any) -> Any:
+        return {"comparisons": given} if isinstance(given, list) else given
+
+    def check(self, run: Run) -> None:
+        """Each has rows of ours and numbers of the paper."""
+        for number, each in enumerate(self.comparisons):
+            try:
+                run.rows_of(each.dataset, each.experiment)
+                printed_numbers(each.paper, each.where)
+            except UserError as error:
+                raise UserError(f"{number}.{error}") from error
+
+    def texts(self, run: Run) -> dict[str, str]:
+        """What papers print beside ours, experiment by experiment."""
+        import pandas as pd
+
+        from kd.reporting.layout import STYLE, html_table, literal, markdown
+        from kd.reporting.statistics import measurements, summary
+
+        table = summary(measurements(run.rows, run.read), run.datasets)
+        whole, short, page = [], "", STYLE
+        for wanted in self.comparisons:
+            experiment = wanted.experiment or run.experiment
+            compared = beside_paper(
+                table,
+                wanted.paper,
+                wanted.where,
+                experiment=experiment,
+                dataset=wanted.dataset,
+                selection=run.selection,
+                differs=wanted.differs,
+            )
+            where = ", ".join(str(value) for value in wanted.where.values())
+            whole.append(compared.assign(paper_experiment=f"{wanted.paper}: {where}", experiment=experiment))
+            title = f"{experiment} on {wanted.dataset} beside {wanted.paper} ({where})"
+            table_of_both = readable_beside_paper(compared)
+            short += f"## {literal(title)}\n\n{markdown(table_of_both)}\n"
+            page += f"<h3>{html.escape(title)}</h3>{html_table(table_of_both)}"
+        return {"papers.csv": pd.concat(whole).to_csv(index=False), "papers.md": short, "papers.html": page}
+
+
+def beside_paper(
+    table: pd.DataFrame,
+    paper: str,
+    where: Where,
+    *,
+    experiment: str,
+    dataset: str,
+    selection: str,
+    differs: str,
+) -> pd.DataFrame:
+    """Each row and metric of an experiment of ours with what the paper has for it: `COLUMNS`.
+
+    `paper` and `ours` are in percent, `std` is that of ours over seeds. Where the paper has nothing, or we have
+    nothing, there is NaN. A line of the paper without a level stands for any level of ours.
+
+    Args:
+        table: as from `kd.reporting.statistics.summary`.
+        paper: `l2d` or `mlfd`.
+        where: as for `kd.reporting.papers.printed_numbers`.
+        experiment: ours.
+        dataset: ours, whatever the paper's is.
+        selection: weights that are meant.
+        differs: what is not as in the paper, in words; repeated in each line.
+
+    Raises:
+        UserError: as `kd.reporting.papers.printed_numbers`.
+    """
+    import pandas as pd
+
+    from kd.reporting.statistics import row_order
+
+    numbers = printed_numbers(paper, where)
+    place = {"experiment": experiment, "dataset": dataset, "selection": selection, "variant": ""}
+    chosen = table[(table[list(place)] == pd.Series(place)).all(axis=1)]
+    lines, compared = [], set()
+    for ours in chosen.to_dict("records"):
+        exact, any_level = ((ours["row"], level, ours["metric"]) for level in (ours["level"], ""))
+        key = exact if exact in numbers else any_level
+        compared.add(key)
+        lines.append((*exact, numbers.get(key), ours["mean"], ours["std"], ours["n_seeds"], differs))
+    lines += [(*key, value, None, None, 0, differs) for key, value in numbers.items() if key not in compared]
+    lines.sort(key=lambda line: (row_order(line[0]), line[1]))
+    return pd.DataFrame(lines, columns=list(COLUMNS)).astype({"paper": float, "ours": float, "std": float})
+
+
+def readable_beside_paper(compared: pd.DataFrame) -> pd.DataFrame:
+    """For people, as papers lay it out: rows by metrics, each of the paper and ours as mean ± std, then what differs.
+
+    Args:
+        compared: as from `beside_paper`. Metrics that the paper does not print are left out; where there is nothing,
+            there is nothing.
+    """
+    import pandas as pd
+
+    from kd.reporting.layout import mean_and_std
+
+    metrics = compared.loc[compared["paper"].notna(), "metric"].drop_duplicates()
+    lines = compared.drop_duplicates(["row", "level"])[["row", "level", "differs"]].set_index(["row", "level"])
+    by_metric = compared.set_index(["row", "level", "metric"])
+    table = lines.drop(columns="differs")
+    for metric in metrics:
+        found = by_metric.xs(metric, level="metric").reindex(lines.index)
+        table[f"{metric} paper"] = ["" if pd.isna(value) else f"{value:.2f}" for value in found["paper"]]
+        table[f"{metric} ours"] = [
+            "" if pd.isna(mean) else mean_and_std(mean, std, digits=2)
+            for mean, std in zip(found["ours"], found["std"], strict=True)
+        ]
+    return table.assign(differs=lines["differs"]).reset_index()

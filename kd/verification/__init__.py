@@ -1,0 +1,1 @@
+"""Whether finished artefacts are whole, and hold what would be computed today."""

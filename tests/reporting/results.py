@@ -1,0 +1,62 @@
+"""Finished networks that never were: rows and manifests with given metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kd.artefacts.job import Job
+from kd.reporting.base import Row
+from kd.training.metrics import MULTI_LABEL_METRICS
+
+SELECTIONS = ("best_val", "last")
+CLASSES = ("cat", "dog", "unicorn")
+
+Read = Callable[[Job], dict[str, Any]]
+
+
+def job(name: str) -> Job:
+    return Job.make(Path(), "s", name, spec={}, code={}, upstream={})
+
+
+def single_label(dataset: str, value: float) -> list[dict[str, Any]]:
+    """acc@1 and acc@5 on test, acc@1 on val."""
+    return [
+        {"dataset": dataset, "selection": selection, "metric": metric, "value": value}
+        for selection in SELECTIONS
+        for metric in ("acc@1", "acc@5", "val_acc@1")
+    ]
+
+
+def multi_label(dataset: str, value: float) -> list[dict[str, Any]]:
+    """mAP is `value`, each further metric a point less; of the last class nothing is known."""
+    metrics = [
+        {"dataset": dataset, "selection": selection, "metric": metric, "value": value - index}
+        for selection in SELECTIONS
+        for index, metric in enumerate((*MULTI_LABEL_METRICS, "val_mAP"))
+    ]
+    classes = [
+        {"dataset": dataset, "selection": selection, "metric": "AP", "class": name, "value": precision}
+        for selection in SELECTIONS
+        for name, precision in zip(CLASSES, (value + 5, value - 5, None), strict=True)
+    ]
+    return metrics + classes
+
+
+class Results:
+    """Rows for the tables, and their manifests."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.manifests: dict[str, dict[str, Any]] = {}
+
+    def add(self, row: str, metrics: list[dict[str, Any]], **place: Any) -> None:
+        """A network that is measured on some datasets, for the table of dataset `d` unless `place` says otherwise."""
+        made = job(f"network{len(self.rows)}")
+        defaults: dict[str, Any] = {"experiment": "e", "dataset": "d", "level": "", "seed": 0}
+        self.rows.append(Row(row=row, job=made, **(defaults | place)))
+        self.manifests[made.name] = {"result": {"metrics": metrics}}
+
+    def read(self, made: Job) -> dict[str, Any]:
+        return self.manifests[made.name]

@@ -1,0 +1,88 @@
+"""Tables of multi-label datasets."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from kd.reporting.statistics import measurements, summary
+from kd.reporting.tables.multilabel import metrics_side_by_side, per_class, readable_per_class, readable_side_by_side
+from tests.reporting.results import CLASSES, Results, multi_label, single_label
+
+
+@pytest.fixture
+def results() -> Results:
+    """Three rows over two seeds, a sweep, and a dataset that is not multi-label."""
+    made = Results()
+    for seed in (0, 1):
+        for row, level, value in (("joint_l2d", "L2", 84.0), ("l2d", "", 82.0), ("vanilla", "", 80.0)):
+            made.add(row, multi_label("d", value + seed), level=level, seed=seed)
+        made.add("l2d", multi_label("d", 10.0), variant="mld_weight=1", seed=seed)
+        made.add("individual", single_label("digits", 90.0), dataset="digits", seed=seed)
+    return made
+
+
+@pytest.fixture
+def wide(results: Results) -> pd.DataFrame:
+    return metrics_side_by_side(summary(measurements(results.rows, results.read), ["d", "digits"]), "last")
+
+
+def test_metrics_side_by_side__a_line_a_method(wide: pd.DataFrame) -> None:
+    assert wide["row"].tolist() == ["vanilla", "l2d", "joint_l2d"]
+    assert set(wide["dataset"]) == {"d"}
+    assert wide["n_seeds"].tolist() == [2, 2, 2]
+    assert wide["mAP"].tolist() == [80.5, 82.5, 84.5]
+    assert wide["OF1@k"].tolist() == [79.5, 81.5, 83.5]
+    assert wide["CF1_std"].tolist() == pytest.approx([0.707] * 3)
+
+
+def test_readable_side_by_side__mean_and_std_of_each_metric(wide: pd.DataFrame) -> None:
+    assert readable_side_by_side(wide).iloc[2].to_dict() == {
+        "dataset": "d",
+        "experiment": "e",
+        "row": "joint_l2d",
+        "level": "L2",
+        "mAP": "84.50 ± 0.71",
+        "OF1@k": "83.50 ± 0.71",
+        "CF1@k": "82.50 ± 0.71",
+        "OF1": "81.50 ± 0.71",
+        "CF1": "80.50 ± 0.71",
+    }
+
+
+def test_per_class__every_class_of_every_network(results: Results) -> None:
+    table = per_class(results.rows, results.read)
+    assert list(table.columns) == [
+        *("experiment", "dataset", "row", "level", "variant"),
+        *("seed", "selection", "class", "ap"),
+    ]
+    assert len(table) == 4 * 2 * 2 * len(CLASSES)
+    assert table.loc[table["class"] == "unicorn", "ap"].isna().all()
+    assert table.loc[(table["row"] == "vanilla") & (table["class"] == "cat"), "ap"].tolist() == [85, 85, 86, 86]
+
+
+def test_per_class__of_no_multi_label_network_is_empty() -> None:
+    results = Results()
+    results.add("individual", single_label("d", 1.0))
+    assert per_class(results.rows, results.read).empty
+
+
+def test_readable_per_class__mean_over_seeds_without_sweeps(results: Results) -> None:
+    assert readable_per_class(per_class(results.rows, results.read), "last").splitlines() == [
+        "## d, e",
+        "",
+        "Without positives in test, and left out: 1 of 3 classes.",
+        "",
+        "| class | vanilla | l2d | joint_l2d L2 |",
+        "| --- | --- | --- | --- |",
+        "| cat | 85.5 | 87.5 | 89.5 |",
+        "| dog | 75.5 | 77.5 | 79.5 |",
+    ]
+
+
+def test_readable_per_class__each_experiment_has_a_table() -> None:
+    results = Results()
+    for experiment in ("one", "two"):
+        results.add("vanilla", multi_label("d", 80.0), experiment=experiment)
+    text = readable_per_class(per_class(results.rows, results.read), "best_val")
+    assert [line for line in text.splitlines() if line.startswith("#")] == ["## d, one", "## d, two"]
