@@ -1,8 +1,9 @@
-"""Run all benchmarks, and write their rows into the README.
+"""Run all benchmarks, or some, and write their rows into the README.
 
-    python -m benchmarks [--small] [--readme FILE]
+    python -m benchmarks [NAME ...] [--small] [--readme FILE]
 
-Each is a process of its own. One that needs what is not here, such as a Slurm, is left out, and the README says so.
+Where only some are run, the rows of the others stay, with what was said of them. Each is a process of its own. One that
+needs what is not here, such as a Slurm, is left out, and the README says so.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 
-from benchmarks.readme import MEANINGLESS, Block, machine, make_parser, readme_of, today, write_block
+from benchmarks.readme import MEANINGLESS, Block, machine, make_parser, place_of, readme_of, today, write_block
 from benchmarks.rows import SKIPPED
 
 BENCHMARKS = (
@@ -40,26 +42,53 @@ def rows_of(name: str, *, small: bool) -> tuple[list[str], str]:
     return [line for line in done.stdout.splitlines(keepends=True) if line.startswith("| ")], ""
 
 
-def make_block(*, small: bool) -> Block:
-    """All rows as one table, and what is to be known about them."""
-    table: list[str] = []
+def make_block(chosen: Sequence[str] = (), before: str = "", *, small: bool) -> Block:
+    """All rows as one table, and what is to be known about them.
+
+    Args:
+        chosen: benchmarks that are run; none: all.
+        before: content of the block until now, of which the rows of the others stay.
+        small: as little data as possible.
+    """
+    names, table = chosen or BENCHMARKS, list[str]()
+    kept = [line for line in before.splitlines(keepends=True) if line.startswith("| ")]
     note = f"on {today()}: {machine()}. Medians, with the range over rounds."
     started = time.monotonic()
     for name in BENCHMARKS:
+        if name not in names:
+            table += kept[:2] if not table else []
+            table += [line for line in kept if f"`python -m benchmarks.{name}" in line]
+            continue
         lines, reason = rows_of(name, small=small)
         print("".join(lines) or f"{name} is left out: {reason}\n", flush=True)
         table += lines[2:] if table else lines
         note += f" Left out: `benchmarks.{name}`, which {reason}." if reason else ""
     note += f" All of it took {(time.monotonic() - started) / 60:.0f} minutes."
     note += MEANINGLESS if small else ""
-    return Block(BLOCK, f"python -m benchmarks{' --small' if small else ''}", "".join(table), note)
+    others = [name for name in BENCHMARKS if name not in names]
+    if others:
+        told = next(line for line in before.splitlines() if line.startswith("Written by"))
+        note += f" The rows of {', '.join(f'`benchmarks.{name}`' for name in others)} are older: w{told[1:]}"
+    command = " ".join(["python -m benchmarks", *(names if others else ()), *(["--small"] if small else [])])
+    return Block(BLOCK, command, "".join(table), note)
 
 
 def main() -> None:
     """Command line."""
-    options = make_parser(__doc__).parse_args()
+    parser = make_parser(__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="(default: all)")
+    options = parser.parse_args()
+    unknown = set(options.names) - set(BENCHMARKS)
+    if unknown:
+        raise SystemExit(f"{min(unknown)}: expected some of {', '.join(BENCHMARKS)}")
     readme = readme_of(options, [BLOCK])
-    block = make_block(small=options.small)
+    text = "" if readme is None else readme.read_text()
+    before = text[slice(*place_of(text, BLOCK))] if text else ""
+    if options.names and not before:
+        raise SystemExit(
+            "some benchmarks alone are written into a README that has the rows of the others: --readme FILE"
+        )
+    block = make_block(options.names, before, small=options.small)
     print(block.note)
     if readme is not None:
         write_block(readme, block)

@@ -76,8 +76,8 @@ def pretend_finished(folder: Path, plan: Plan) -> None:
     for job in plan.jobs.values():
         job.directory.mkdir(parents=True)
         job.manifest.write_text("{}")
-    for line in snakemake(folder, "--summary", "--", "all").splitlines()[1:]:
-        path = folder / line.split("\t")[0]
+    listed = [folder / line.split("\t")[0] for line in snakemake(folder, "--summary", "--", "all").splitlines()[1:]]
+    for path in sorted(listed, key=lambda path: "experiments" in path.parts):  # made from all else, so the last
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 

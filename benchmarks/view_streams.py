@@ -23,8 +23,8 @@ from torch.nn import functional
 
 from benchmarks.jobs import job_of, make_plan, make_stages
 from benchmarks.rows import Row, main
+from kd.data.modalities.base import Modality, View, views_of
 from kd.data.packed import open_split
-from kd.data.views import Views
 from kd.models.devices import make_fabric
 from kd.models.weights import load_network
 from kd.planning.plan import Plan
@@ -72,7 +72,11 @@ def demo_config(*, small: bool) -> dict[str, Any]:
 @contextmanager
 def trained_on_cached_views() -> Iterator[None]:
     """Within it teachers see, while they are trained, the views that are cached later."""
-    with mock.patch("kd.training.supervised.Views", lambda _, *further: Views("shared", *further)):
+
+    def shared(samples: Modality, _: str, *further: Any) -> View:
+        return views_of(samples, "shared", *further)
+
+    with mock.patch("kd.training.supervised.views_of", shared):
         yield
 
 
@@ -85,7 +89,7 @@ def outcome(plan: Plan, seed: int) -> Outcome:
     dataset = job_of(plan, "prepare_dataset", "").directory
     test, train = (open_split(dataset, name) for name in ("test", "train"))
     augmentation = plan.config.recipe(next(iter(plan.config.recipes))).augmentation
-    views = Views("shared", train.info.name, seed, augmentation)
+    views = views_of(train.info.samples, "shared", train.info.name, seed, augmentation)
     samples = ViewedSamples(test, views, fabric, None)
     scores, labels = predict(student, samples, 64)
     theirs, _ = predict(teacher, samples, 64)

@@ -162,6 +162,19 @@ def test_all__says_what_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Left out: `benchmarks.slurm`, which needs" in block.note
 
 
+def test_some__keep_the_rows_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(everything, "BENCHMARKS", ("one", "two"))
+    rows = {name: [f"| {name} | `python -m benchmarks.{name}` |\n"] for name in ("one", "two")}
+    header = ["| what | command |\n", "| --- | --- |\n"]
+    monkeypatch.setattr(everything, "rows_of", lambda name, **_: ([*header, *rows[name]], ""))
+    first = everything.make_block(small=True)
+    monkeypatch.setitem(rows, "two", ["| another | `python -m benchmarks.two` |\n"])
+    second = everything.make_block(["two"], str(first), small=True)
+    assert second.table == "".join([*header, *rows["one"], *rows["two"]])
+    assert second.command == "python -m benchmarks two --small"
+    assert "The rows of `benchmarks.one` are older: written by `python -m benchmarks --small` on" in second.note
+
+
 def test_all__writes_nothing_if_one_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     text = "<!-- begin costs -->\n<!-- end costs -->\n"
