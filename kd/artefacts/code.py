@@ -199,7 +199,7 @@ def _path(module: str, packages: Packages) -> Path | None:
 
 @cache
 def _digest(module: str, names: frozenset[str], packages: Packages) -> str:
-    """Of some definitions of a module, its effects, and the data that it keeps beside it."""
+    """The digest of some definitions of a module, of its effects, and of the data files beside it."""
     parsed = _parse(module, packages)
     digest = hashlib.sha256()
     for name in sorted(names & parsed.definitions.keys()):

@@ -47,7 +47,7 @@ def source_file(module: str) -> str:
 
 
 def upstream_differences(found: Mapping[str, Mapping[str, Any]], wanted: Job) -> dict[str, str]:
-    """What is to be said of each role whose identity differs."""
+    """A line for each role whose upstream differs."""
     told: dict[str, str] = {}
     for role in dict.fromkeys([*found, *wanted.upstream]):
         if role not in wanted.upstream:
@@ -60,7 +60,7 @@ def upstream_differences(found: Mapping[str, Mapping[str, Any]], wanted: Job) ->
 
 
 def job_differences(found: Mapping[str, Any], wanted: Job) -> list[str]:
-    """In what a manifest differs from a job: its spec, its upstreams, its code."""
+    """Differences between a manifest and a job: of spec, upstreams and code."""
     return [
         *(f"spec {text}" for text in spec_differences(found["spec"], wanted.spec)),
         *(f"upstream {text}" for text in upstream_differences(found["upstream"], wanted).values()),

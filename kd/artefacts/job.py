@@ -149,7 +149,7 @@ class Job(BaseModel):
 
 
 def read_job(directory: Path) -> Job | None:
-    """What a directory is being made into, as it says itself; None: it does not say.
+    """The job that an unfinished directory says it is built by; None: it does not say.
 
     Raises:
         UserError: what it says is no description of a job.
@@ -164,7 +164,7 @@ def read_job(directory: Path) -> Job | None:
 
 
 def told_job(directory: Path) -> Job | None:
-    """As `read_job`; what is no description counts as none."""
+    """As `read_job`, but None for a file that is not a description."""
     with suppress(UserError):
         return read_job(directory)
     return None

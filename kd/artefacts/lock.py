@@ -47,7 +47,7 @@ Word = Annotated[str, StringConstraints(max_length=300)]
 
 
 class Writer(BaseModel):
-    """Who writes a directory, as its `.writer` says."""
+    """The process that writes a directory, as its `.writer` file says."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
 

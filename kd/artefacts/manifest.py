@@ -105,7 +105,7 @@ def _adoption(record: dict[str, Any]) -> dict[str, Any]:
 
 
 class Manifest(TypedDict):
-    """All that a manifest must say, whoever wrote it; `load_manifest` gives nothing else."""
+    """The fields of a manifest; `load_manifest` accepts nothing else, whoever wrote it."""
 
     __pydantic_config__ = STRICT  # type: ignore[misc]
     stage: PathName

@@ -10,7 +10,7 @@ from kd.common.errors import UserError, shown
 
 
 def notes_of(jobs: Iterable[Job]) -> Iterator[tuple[str, str, int]]:
-    """Of each finished artefact that has notes: what it is called in the config or the index, what, and how often."""
+    """Each note of each finished artefact: the artefact's name in the config or index, the note, and how often."""
     for job in jobs:
         try:
             manifest = load_manifest(job.directory) or {}

@@ -61,7 +61,7 @@ def open_plain(path: Path, flags: int = os.O_RDONLY) -> int:
 
 
 def read_json(path: Path, limit: int = RECORD_BYTES) -> Any:
-    """What a JSON file says, of whatever type.
+    """The value in a JSON file, of whatever type.
 
     Args:
         path: of the file.

@@ -26,7 +26,7 @@ SLURM_SECONDS = 3  # to wait for an answer
 
 
 class Finding(NamedTuple):
-    """One line."""
+    """One line of the report."""
 
     state: Literal["ok", "warning", "error"]
     text: str
@@ -145,7 +145,7 @@ def _has_links(path: Path) -> bool:
 
 
 def _weights_cache() -> Iterator[Finding]:
-    """Where timm's pretrained weights lie."""
+    """The folder in which timm's pretrained weights lie."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     if os.access(free_space(Path(HF_HUB_CACHE)).folder, os.W_OK):

@@ -42,7 +42,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Free:
-    """What a file system has left; `inodes` None: it does not count them."""
+    """Free bytes and inodes of a file system; `inodes` None: it does not count them."""
 
     folder: Path
     bytes: int
@@ -85,7 +85,7 @@ def _taken(job: Job) -> Size:
 
 
 def _written(directory: Path) -> Size:
-    """What an unfinished directory holds."""
+    """Bytes that an unfinished directory holds already."""
     size = Size()
     for folder, folders, files in os.walk(directory):
         held = sum((Path(folder) / name).lstat().st_size for name in files)
@@ -94,7 +94,7 @@ def _written(directory: Path) -> Size:
 
 
 def free_space(results: Path) -> Free:
-    """Of the file system that `results` is on, or will be on."""
+    """Free space of the file system that `results` is on, or will be on."""
     folder = results.absolute()
     while not folder.exists():
         folder = folder.parent
@@ -156,7 +156,7 @@ class Demand:
 
 
 def demand(expected: list[Expected], block: int) -> Demand:
-    """Of all that is still to be made."""
+    """The demand of all artefacts that are still to be made."""
     missing = _total(each.missing for each in expected)
     return Demand(missing.on_disk(block), max((each.transient for each in expected), default=0), missing.files)
 
@@ -191,7 +191,7 @@ def shortage(expected: list[Expected], free: Free) -> str | None:
 
 
 def forecast_json(plan: Plan) -> Iterator[str]:
-    """All of the table for machines, in bytes."""
+    """The whole table as JSON, in bytes."""
     expected = expect(plan)
     free = free_space(plan.config.results)
     artefacts = [

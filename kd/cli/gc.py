@@ -108,7 +108,7 @@ def _with_origins(wanted: set[Path], there: list[Stored]) -> set[Path]:
 
 
 def _leftovers(results: Path) -> Iterator[Path]:
-    """What processes left that were killed while they wrote or removed something."""
+    """Files left by processes that were killed while they wrote or removed something."""
     now = time.time()
     for name, folders, files in os.walk(results):  # it does not enter links
         folder = Path(name)

@@ -25,8 +25,8 @@ from kd.artefacts.job import Job, artefact_key
 from kd.artefacts.lock import writing
 from kd.artefacts.manifest import git_commit, library_versions, read_manifest
 from kd.artefacts.notes import notes_of
+from kd.artefacts.owner import sign
 from kd.artefacts.reading import read_json
-from kd.artefacts.signature import sign
 from kd.config.load import load_config
 from kd.jobs.handover import handed_over
 from kd.jobs.run import user_errors
@@ -54,7 +54,7 @@ def shown_file(plan: Plan, job: Job) -> Path:
 
 
 def caption_file(plan: Plan, job: Job) -> Path:
-    """What the report says below it."""
+    """The file with the text that the report shows below it."""
     return plan.folder / "captions" / f"{job.stage}-{job.spec['report']}.rst"
 
 
@@ -132,7 +132,7 @@ def plainly_named(folder: Path, key: Path) -> Iterator[None]:
 
 
 def _index(plan: Plan) -> str:
-    """Which directory is which, as CSV."""
+    """The index as CSV: which directory holds which artefact."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["stage", "name", "directory"])

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from kd.artefacts.disk import disk_errors
 from kd.artefacts.files import write_text
 from kd.artefacts.job import PathName
+from kd.artefacts.owner import user_name
 from kd.artefacts.reading import check_place, is_plain_folder, read_json
 from kd.artefacts.sharing import share
-from kd.artefacts.signature import user_name
 from kd.common.errors import UserError, first_mistake, shown
 from kd.planning.plan import Plan
 
@@ -82,7 +82,7 @@ def record_run(plan: Plan, configfile: str | Path) -> None:
 
 
 def record_path(results: Path, run: Run) -> Path:
-    """Where the last run of an experiment by a user is noted."""
+    """The file that notes a user's last run of an experiment."""
     user = re.sub(r"[^A-Za-z0-9_-]", "_", run.user)[:100]
     return results / "experiments" / run.experiment / "runs" / f"{user}.json"
 

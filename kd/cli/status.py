@@ -21,7 +21,7 @@ TAIL, LINE = 4096, 1000  # bytes of a log that hold its last lines, characters o
 
 
 class Progress(NamedTuple):
-    """Where an artefact stands, and what there is to say of it."""
+    """The state of an artefact, and what there is to say of it."""
 
     state: State
     detail: str

@@ -45,7 +45,7 @@ class Stored:
 
     @property
     def finished(self) -> float:
-        """When its manifest was written, in seconds since 1970; 0: it is not finished."""
+        """The time at which its manifest was written, in seconds since 1970; 0: it is not finished."""
         path = manifest_path(self.directory)
         return path.stat().st_mtime if path else 0.0
 
@@ -62,7 +62,7 @@ class Stored:
 
 
 def stored_at(directory: Path) -> Stored:
-    """What lies in an artefact directory; a manifest that cannot be read counts as none."""
+    """The contents of an artefact directory; a manifest that cannot be read counts as none."""
     try:
         manifest = load_manifest(directory)
     except UserError:
@@ -79,7 +79,7 @@ def stored_in(results: Path, stage: str = "*", name: str = "*") -> Iterator[Stor
 
 
 def links_in(results: Path) -> Iterator[Path]:
-    """What has the place of an artefact, or of a folder of artefacts, and is a link: nothing of it is touched."""
+    """Links in the place of an artefact or of a folder of artefacts; they are left alone."""
     found: dict[Path, None] = {}
     for directory in _artefact_folders(results, "*", "*"):
         found |= dict.fromkeys(each for each in (*reversed(directory.parents[:2]), directory) if each.is_symlink())

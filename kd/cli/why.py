@@ -76,7 +76,7 @@ def _last_words(job: Job) -> Iterator[str]:
 
 
 def _nearest(plan: Plan, job: Job) -> Stored | None:
-    """Of the same stage and name: finished ones first, then those with the fewest differences, then the newest."""
+    """Artefacts of the same stage and name: finished ones first, then by fewest differences, then the newest."""
     others = [
         each
         for each in stored_in(plan.config.results, job.stage, job.name)

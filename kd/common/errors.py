@@ -27,6 +27,6 @@ def shown(text: object, limit: int = SHOWN) -> str:
 
 
 def first_mistake(error: ValidationError) -> tuple[str, str]:
-    """Where the first of the mistakes that pydantic found is, as a dotted path, and what is wrong there."""
+    """The dotted path of the first mistake that pydantic found, and what is wrong there."""
     first = error.errors()[0]
     return shown(".".join(map(str, first["loc"]))), shown(first["msg"].removeprefix("Value error, "))

@@ -40,7 +40,7 @@ class OneOf:
         self.tag, self.classes = tag, classes
 
     def __get_pydantic_json_schema__(self, _schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """That of a discriminated union, or of a module of somebody else's, of which nothing is known but its dot."""
+        """The schema of a discriminated union, or of a module of somebody else's, known only by the dot in its name."""
         union: Any = Union[tuple(self.classes())]  # noqa: UP007
         ours = handler(TypeAdapter(Annotated[union, Field(discriminator=self.tag)]).core_schema)
         theirs = {

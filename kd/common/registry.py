@@ -26,7 +26,7 @@ class Registry:
         self.package, self.others = package, frozenset(others)
 
     def names(self) -> list[str]:
-        """Those of our files."""
+        """The names of the files in this folder."""
         path = importlib.import_module(self.package).__path__
         return sorted({module.name for module in pkgutil.iter_modules(path)} - self.others)
 

@@ -179,7 +179,7 @@ def _methods(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
 
 
 def _named_by(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
-    """What a student names is there, and each of its targets has a teacher and a model."""
+    """Check that all names of a student exist, and that each of its targets has a teacher and a model."""
     yield from _known(f"{key}.model", student.model, config.models, "model")
     yield from _known(f"{key}.cache", student.cache, config.caches, "cache")
     yield from _known(f"{key}.recipe", student.recipe, config.recipes, "recipe")

@@ -38,7 +38,7 @@ def _shown(given: Any) -> str:
 
 
 def _hint(kind: str, given: Any) -> str:
-    """How YAML may have read something else than was meant."""
+    """A hint where YAML may have read something else than was meant."""
     if isinstance(given, bool):
         return f"; {BOOLEANS}"
     if isinstance(given, dt.date):

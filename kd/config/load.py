@@ -62,7 +62,7 @@ def load_config(raw: dict[str, Any]) -> Config:
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON."""
+    """Build a JSON object, refusing a key that stands twice."""
     read: dict[str, Any] = {}
     for name, value in pairs:
         if name in read:
@@ -93,7 +93,7 @@ def _explained(error: Exception, text: str) -> str:
 
 
 def _problems(loader: Any, node: yaml.Node, key: str, finished: dict[int, bool]) -> Iterator[str]:
-    """What YAML takes in silence at a place and below it; `finished` has the nodes that were met, by their identity."""
+    """Mistakes that YAML accepts in silence, at a node and below it; `finished` holds the ids of nodes already seen."""
     if id(node) in finished:  # an alias
         if not finished[id(node)]:
             yield f"{key}: stands within itself, by an alias"

@@ -27,7 +27,7 @@ def _minutes(value: Any) -> Any:
 
 
 class Resources(BaseOptions):
-    """Of each job of a stage."""
+    """What each job of a stage asks for."""
 
     gpus: Annotated[int, Ge(0)] | None = None
     """GPUs, on each node; several: a training uses them together; null: one where there are any; 0: the CPU."""
@@ -41,11 +41,11 @@ class Resources(BaseOptions):
     runtime: Annotated[int, Gt(0), BeforeValidator(_minutes)] = 240
     """Time limit: minutes, or 90m, 4h, 1.5d; grows with each retry, too."""
     partition: str | None = None
-    """Of Slurm."""
+    """Partition of Slurm."""
     account: str | None = None
-    """Of Slurm."""
+    """Account of Slurm."""
     qos: str | None = None
-    """Of Slurm."""
+    """Quality of service of Slurm."""
     constraint: str | None = None
     """Features that a node must have."""
     gpu_model: str | None = None
@@ -55,12 +55,12 @@ class Resources(BaseOptions):
 
     @property
     def processes_per_node(self) -> int:
-        """Of a training: one for each GPU."""
+        """Processes of a training on each node: one for each GPU."""
         return max(1, self.gpus or 1)
 
     @property
     def processes(self) -> int:
-        """Of a training, on all its nodes."""
+        """Processes of a training on all its nodes."""
         return self.processes_per_node * self.nodes
 
     def memory_gib(self, data_gib: float) -> float:
@@ -77,7 +77,7 @@ class StageResources(BaseOptions):
     """The jobs of a workstation are forked from a process that has imported torch and timm, which takes seconds; false:
     each job imports them itself."""
     all: Resources = Resources()
-    """Of every stage that does not say otherwise."""
+    """Resources of every stage that does not say otherwise."""
 
     @model_validator(mode="after")
     def _one_device_but_for_training(self) -> Self:

@@ -132,7 +132,7 @@ class DatasetConfig(BaseOptions):
 
 
 class RecipeConfig(RecipeOptions):
-    """How something is trained."""
+    """A recipe: how a network is trained."""
 
     augmentation: str | None = None
     """Name of an augmentation; null: views are the images themselves."""
@@ -164,7 +164,7 @@ class JointTeacherConfig(BaseOptions):
     width: Annotated[int, Gt(0)] = 512
     """Channels of each adaptor (not used at L1)."""
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.5
-    """Before the classifier; of the last fused map, element by element, before a label_encoder."""
+    """Dropout before the classifier; before a label_encoder it drops single elements of the last fused map."""
     label_encoder: LabelEncoderOptions | None = None
     """Multi-label targets: an embedding for each label, from the last fused map; null: one linear classifier."""
     student_model: str | None = None
@@ -186,7 +186,7 @@ class StudentConfig(BaseOptions):
     teacher: Annotated[str | dict[str, str], MinLen(1)]
     """A joint teacher; or `individual`: each target's own individual teacher; or a teacher per target."""
     level: Level | None = None
-    """Of mlfd with an individual teacher, L1: logits alone, L2 to L4: maps too. A joint teacher has its own level."""
+    """For mlfd with an individual teacher: L1 compares logits alone, L2 to L4 maps too. Joint teachers have one."""
     targets: Annotated[list[str], MinLen(1)] | None = None
     """Datasets; null: all that the teacher can teach."""
     model: str | None = None
@@ -196,7 +196,7 @@ class StudentConfig(BaseOptions):
     sweep: dict[str, Annotated[list[float], MinLen(1)]] = {}
     """Options of the method that are numbers -> values: for each a further student with this one option changed."""
     views: Views | None = None
-    """As for joint teachers; null: as the joint teacher has them, or 1; vanilla: live."""
+    """Stored views, as for joint teachers; null: those of the joint teacher, or 1; for vanilla: live."""
     cache: str | None = None
     """How targets are stored, and the embeddings behind them; null: as the joint teacher's, or float16."""
     recipe: str
@@ -215,7 +215,7 @@ class StudentConfig(BaseOptions):
     @field_validator("sweep")
     @classmethod
     def _swept_options(cls, value: dict[str, list[float]], info: ValidationInfo) -> dict[str, list[float]]:
-        """What is swept are options of the method, each with values that it takes."""
+        """Check that the method has each swept option and takes its values."""
         distiller = info.data.get("distiller")
         if distiller is None:  # it is a mistake itself
             return value
@@ -242,7 +242,7 @@ class StudentConfig(BaseOptions):
 
 
 def _exactly(value: float) -> str:
-    """As short as can be, and the same number when it is read: 0.1, 10, 1e+06, 1000001.0."""
+    """The shortest text that reads back as the same number: 0.1, 10, 1e+06, 1000001.0."""
     short = f"{value:g}"
     return short if float(short) == value else repr(value)
 
@@ -264,13 +264,13 @@ class MemoryConfig(BaseOptions):
     """Data that a job may keep in memory between epochs; what does not fit is streamed. Changes no result."""
 
     ram_gib: Annotated[float, Ge(0)] = DEFAULT_RAM_GIB
-    """In main memory, per job."""
+    """GiB of main memory, per job."""
     device_gib: Annotated[float, Ge(0)] = DEFAULT_DEVICE_GIB
-    """On the GPU, per job."""
+    """GiB of GPU memory, per job."""
 
 
 class ReportOptions(BaseOptions):
-    """What tables and figures show. Those that have options of their own are made when these are given."""
+    """Options of tables and figures. Reports with a section of their own are made when it is given."""
 
     title: str = "Knowledge distillation from many datasets"
     """Heading of figures."""

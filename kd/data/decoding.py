@@ -85,7 +85,7 @@ def _without_metadata(content: bytes) -> tuple[bytes, dict[str, Any]]:
 
 
 def _orientation(metadata: dict[str, Any]) -> int:
-    """What EXIF data say, else XMP data; 1 where neither can be read."""
+    """The orientation by EXIF data, else by XMP data; 1 where neither can be read."""
     exif = metadata.get("exif") or b""
     with suppress(ValueError):  # ImageMagick writes EXIF data into PNG files as text
         exif = exif or bytes.fromhex("".join(metadata.get("Raw profile type exif", "").split("\n")[3:]))

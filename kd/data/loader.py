@@ -58,7 +58,7 @@ class RawColumn:
 
 @dataclass
 class MemoryBudget:
-    """Where data may stay between epochs.
+    """The memory in which data may stay between epochs.
 
     Attributes:
         to_device: brings tensors to where networks compute.
@@ -163,12 +163,12 @@ class LoadedDataset(Protocol):
 
     @property
     def groups(self) -> Sequence[ColumnGroup]:
-        """What is read from disk."""
+        """Arrays that are read from disk."""
 
 
 @dataclass(frozen=True)
 class SubBatch:
-    """What a batch holds of one dataset.
+    """The part of a batch that is of one dataset.
 
     Attributes:
         rows: (B,) numbers of the samples in their split.
@@ -192,7 +192,7 @@ class SubBatch:
 
 @dataclass(frozen=True)
 class Partition:
-    """Which parts of every batch one process computes, of as many as all processes together.
+    """The parts of every batch that one process computes.
 
     A batch is the batch of an optimiser step, however many processes share it and in however many passes each of
     them computes its partition, one after another.
@@ -204,7 +204,7 @@ class Partition:
 
     @property
     def parts(self) -> int:
-        """Of a batch, in all."""
+        """Number of parts of a batch, over all processes."""
         return self.passes * self.processes
 
     def of(self, sub_batches: list[SubBatch]) -> list[tuple[float, list[SubBatch]]]:

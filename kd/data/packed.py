@@ -50,7 +50,7 @@ class DatasetInfo:
 
 
 class _Attributes(BaseModel):
-    """What a store says of itself, which is checked."""
+    """The attributes of a store, checked when it is opened."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 

@@ -41,7 +41,7 @@ REPEATED = "images of val or test that another split holds, too, pixel by pixel"
 
 @dataclass(frozen=True)
 class Packed:
-    """What was stored.
+    """A dataset that was packed.
 
     Attributes:
         info: describes the dataset.
@@ -106,7 +106,7 @@ def _shuffled(members: np.ndarray, code: int) -> np.ndarray:
 
 
 class _Changes:
-    """What decoding changed, by split and first row of a chunk.
+    """Notes of what decoding changed, by split and first row of a chunk.
 
     Kept in a hidden file beside the chunks, and written ahead of each: a job that goes on after it was killed does not
     decode again what is stored.
@@ -207,7 +207,7 @@ def decoders() -> int:
 
 
 def _repeated(digests: dict[str, list[bytes]], splits: list[list[Sample]]) -> dict[str, int]:
-    """How many images of val and test an earlier split holds, too.
+    """The number of images of val and test that an earlier split holds too.
 
     Args:
         digests: of the pixels of all samples, by split.

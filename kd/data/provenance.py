@@ -29,7 +29,7 @@ def _origin(record: dict[str, Any]) -> Origin:
 
 
 def begun_origin(directory: Path) -> Origin | None:
-    """Of what a directory is being made into; None outside the frame of a job."""
+    """The origin of the artefact being built; None outside a job."""
     job = read_job(directory)
     return None if job is None else origin_of(job)
 

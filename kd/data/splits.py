@@ -46,7 +46,7 @@ def assign_splits(labels: np.ndarray, given: list[str | None], options: SplitOpt
 
 
 def strata(labels: np.ndarray) -> np.ndarray:
-    """What a draw keeps the proportions of: the class, or the rarest label of each sample.
+    """The strata whose proportions a draw keeps: the class, or the rarest label of each sample.
 
     The rarest one, since common labels come along with any draw; a split without a rare one could not measure it.
 
@@ -65,7 +65,7 @@ def strata(labels: np.ndarray) -> np.ndarray:
 
 
 def _count(size: float | None, of: int, code: int) -> int:
-    """How many images a size asks for; None: the default."""
+    """The number of images that a size asks for; None: the default."""
     wanted = DEFAULT_FRACTION if size is None else size
     count = wanted if isinstance(wanted, int) else round(wanted * of)
     if count == 0:

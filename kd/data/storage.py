@@ -249,7 +249,7 @@ def write_column(group: zarr.Group, name: str, values: np.ndarray) -> None:
 
 
 def fill_value(dtype: np.dtype[Any]) -> float | int:
-    """What Zarr gives for chunks that are missing: nothing that a value could be."""
+    """The value that Zarr gives for missing chunks; no stored value equals it."""
     if dtype.kind == "f":
         return math.nan
     return np.iinfo(dtype).max if dtype.kind == "u" else np.iinfo(dtype).min

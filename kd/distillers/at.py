@@ -56,7 +56,7 @@ class Method(Distiller):
 
         total = self.label_weight * label_loss(student, batch.labels)
         for level in self.levels:
-            wanted = at(teacher, level)
-            own = resample(at(student, level), (wanted.shape[2], wanted.shape[3]))
-            total = total + self.weight * functional.mse_loss(attention(own), attention(wanted))
+            teacher_maps = at(teacher, level)
+            student_maps = resample(at(student, level), (teacher_maps.shape[2], teacher_maps.shape[3]))
+            total = total + self.weight * functional.mse_loss(attention(student_maps), attention(teacher_maps))
         return total

@@ -37,7 +37,7 @@ Reduction = Literal["paper", "batch_mean"]
 
 @dataclass(frozen=True)
 class Required:
-    """What a method compares, and therefore what is kept of the teacher for it; of the student nothing is kept.
+    """The arrays that a method compares; those of the teacher are cached for it.
 
     Attributes:
         levels: L1: vectors of pooled features; L2, L3, L4: maps of the last three stages.
@@ -50,14 +50,14 @@ class Required:
     label_embeddings: bool = False
 
     def names(self) -> tuple[str, ...]:
-        """All of it by name, as in `Shapes`."""
+        """Names of all arrays, as in `Shapes`."""
         logits = ("logits",) if self.logits else ()
         return (*logits, *self.levels, *(("label_embeddings",) if self.label_embeddings else ()))
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What is known of a batch beside what networks say of it.
+    """Labels, row numbers and position of a batch: all that a loss knows beside the networks' outputs.
 
     Attributes:
         labels: (B,) int64 class ids; or, multi-label, (B, classes) of 0 and 1.
@@ -93,7 +93,7 @@ class Distiller(BaseOptions):
     """Whether the config says how deep maps are compared with an individual teacher."""
 
     def required(self, level: Level | None) -> Required:
-        """What is compared.
+        """The arrays that are compared.
 
         Args:
             level: how deep maps are wanted; that of the joint teacher, or of the config. Most methods know themselves.
@@ -101,7 +101,7 @@ class Distiller(BaseOptions):
         raise NotImplementedError
 
     def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module | None:  # noqa: ARG002
-        """What is trained beside the student, such as projectors, and thrown away afterwards.
+        """Modules trained beside the student, such as projectors, and thrown away afterwards.
 
         Args:
             student: shapes of all that `required` names.

@@ -49,7 +49,7 @@ class Method(Distiller):
         """See the formula above."""
         from kd.distillers.losses import combined, label_loss, of_positives, structural_distance
 
-        own, wanted, _, classes = of_positives(student, teacher, batch.labels)
-        distance = self.weight * structural_distance(own, wanted, classes)
+        student_embeddings, teacher_embeddings, _, classes = of_positives(student, teacher, batch.labels)
+        distance = self.weight * structural_distance(student_embeddings, teacher_embeddings, classes)
         label = self.label_weight * label_loss(student, batch.labels)
         return combined(label, batch, self.reduction, sums=distance)

@@ -113,8 +113,8 @@ def _log_z(auxiliary: nn.ModuleDict, scores: Tensor, others: Tensor) -> Tensor:
     """Logarithm of Z (2,): that of the first batch in training."""
     import torch
 
-    own = torch.ones_like(others[:, :1])
-    counted = torch.cat([own, others], dim=1)
+    positive = torch.ones_like(others[:, :1])
+    counted = torch.cat([positive, others], dim=1)
     present = scores.masked_fill(~counted, -torch.inf).logsumexp(dim=(1, 2)) - counted.sum().log()
     log_z, started = auxiliary.get_buffer("log_z"), auxiliary.get_buffer("started")
     current = torch.where(started, log_z, present)

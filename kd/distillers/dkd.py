@@ -60,10 +60,14 @@ class Method(Distiller):
             warm_up,
         )
 
-        own, wanted = at(student, "logits") / self.temperature, at(teacher, "logits") / self.temperature
-        target = functional.one_hot(batch.labels, own.shape[1]).bool()
-        (own, own_shares), (wanted, wanted_shares) = against_negatives(own, target), against_negatives(wanted, target)
-        target_class = bernoulli_divergence(own, wanted)[target].mean()
-        others = shares_divergence(own_shares, wanted_shares).mean()
+        student_logits, teacher_logits = (
+            at(student, "logits") / self.temperature,
+            at(teacher, "logits") / self.temperature,
+        )
+        target = functional.one_hot(batch.labels, student_logits.shape[1]).bool()
+        student_odds, student_shares = against_negatives(student_logits, target)
+        teacher_odds, teacher_shares = against_negatives(teacher_logits, target)
+        target_class = bernoulli_divergence(student_odds, teacher_odds)[target].mean()
+        others = shares_divergence(student_shares, teacher_shares).mean()
         soft = (self.alpha * target_class + self.beta * others) * self.temperature**2
         return self.label_weight * label_loss(student, batch.labels) + warm_up(batch.epoch, self.warmup) * soft

@@ -55,6 +55,10 @@ class Method(Distiller):
         from kd.models.network import resample
 
         assert auxiliary is not None
-        wanted = at(teacher, self.level)
-        own = resample(widened(auxiliary(at(student, self.level))), (wanted.shape[2], wanted.shape[3]))
-        return self.label_weight * label_loss(student, batch.labels) + self.weight * functional.mse_loss(own, wanted)
+        teacher_maps = at(teacher, self.level)
+        student_maps = resample(
+            widened(auxiliary(at(student, self.level))), (teacher_maps.shape[2], teacher_maps.shape[3])
+        )
+        return self.label_weight * label_loss(student, batch.labels) + self.weight * functional.mse_loss(
+            student_maps, teacher_maps
+        )

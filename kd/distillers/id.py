@@ -48,7 +48,7 @@ class Method(Distiller):
         """See the formula above."""
         from kd.distillers.losses import combined, label_loss, of_positives, structural_distance
 
-        own, wanted, instances, _ = of_positives(student, teacher, batch.labels)
-        distance = self.weight * structural_distance(own, wanted, instances)
+        student_embeddings, teacher_embeddings, instances, _ = of_positives(student, teacher, batch.labels)
+        distance = self.weight * structural_distance(student_embeddings, teacher_embeddings, instances)
         label = self.label_weight * label_loss(student, batch.labels)
         return combined(label, batch, self.reduction, sums=distance)

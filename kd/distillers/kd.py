@@ -49,6 +49,13 @@ class Method(Distiller):
 
         from kd.distillers.losses import at, label_loss
 
-        own, wanted = ((at(each, "logits") / self.temperature).log_softmax(dim=1) for each in (student, teacher))
-        soft = functional.kl_div(own, wanted, reduction="batchmean", log_target=True) * self.temperature**2
+        student_log_probabilities, teacher_log_probabilities = (
+            (at(each, "logits") / self.temperature).log_softmax(dim=1) for each in (student, teacher)
+        )
+        soft = (
+            functional.kl_div(
+                student_log_probabilities, teacher_log_probabilities, reduction="batchmean", log_target=True
+            )
+            * self.temperature**2
+        )
         return self.label_weight * label_loss(student, batch.labels) + self.soft_weight * soft

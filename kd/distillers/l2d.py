@@ -53,7 +53,7 @@ class Method(Distiller):
     NEEDS_GLOBAL_BATCH: ClassVar[bool] = True
 
     def required(self, level: Level | None) -> Required:  # noqa: ARG002
-        """What terms with a weight read."""
+        """The arrays read by terms whose weight is not 0."""
         return Required(logits=self.mld_weight > 0, label_embeddings=self._compares_embeddings)
 
     @property
@@ -69,8 +69,8 @@ class Method(Distiller):
         if self.mld_weight > 0:
             means = self.mld_weight * logits_divergence(student, teacher, self.temperature)
         if self._compares_embeddings:
-            own, wanted, instances, classes = of_positives(student, teacher, batch.labels)
+            student_embeddings, teacher_embeddings, instances, classes = of_positives(student, teacher, batch.labels)
             for weight, sets in ((self.cd_weight, classes), (self.id_weight, instances)):
                 if weight > 0:
-                    sums = sums + weight * structural_distance(own, wanted, sets)
+                    sums = sums + weight * structural_distance(student_embeddings, teacher_embeddings, sets)
         return combined(label, batch, self.reduction, means=means, sums=sums)

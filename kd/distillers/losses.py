@@ -18,7 +18,7 @@ LEAST_LENGTH = 1e-6  # what is divided by a length is divided by this at least: 
 
 
 def at(arrays: Arrays, name: str) -> Tensor:
-    """What `Required.names` calls so: (B, ...), at least float32."""
+    """The array of this name of `Required.names`: (B, ...), at least float32."""
     return widened(arrays[name])
 
 
@@ -35,8 +35,8 @@ def of_positives(student: Arrays, teacher: Arrays, labels: Tensor) -> tuple[Tens
     """
     instances, classes = labels.nonzero(as_tuple=True)
     both = (each["label_embeddings"] for each in (student, teacher))
-    own, wanted = (widened(each[instances, classes]) for each in both)
-    return own, wanted, instances, classes
+    student_embeddings, teacher_embeddings = (widened(each[instances, classes]) for each in both)
+    return student_embeddings, teacher_embeddings, instances, classes
 
 
 def widened(values: Tensor) -> Tensor:
@@ -97,14 +97,14 @@ def products(left: Tensor, right: Tensor) -> Tensor:
 def bernoulli_divergence(student: Tensor, teacher: Tensor) -> Tensor:
     """KL(p_T || p_S) of each logit, p = sigmoid(logit); same shape. The gradient is p_S - p_T."""
     present, absent = functional.logsigmoid(teacher), functional.logsigmoid(-teacher)
-    own_present, own_absent = functional.logsigmoid(student), functional.logsigmoid(-student)
-    return present.exp() * (present - own_present) + absent.exp() * (absent - own_absent)
+    student_present, student_absent = functional.logsigmoid(student), functional.logsigmoid(-student)
+    return present.exp() * (present - student_present) + absent.exp() * (absent - student_absent)
 
 
 def logits_divergence(student: Arrays, teacher: Arrays, temperature: float) -> Tensor:
     """MLD: `bernoulli_divergence` of (B, classes) logits / T, summed over labels, mean over the batch, times T^2."""
-    own, wanted = at(student, "logits") / temperature, at(teacher, "logits") / temperature
-    return bernoulli_divergence(own, wanted).sum(dim=1).mean() * temperature**2
+    student_logits, teacher_logits = at(student, "logits") / temperature, at(teacher, "logits") / temperature
+    return bernoulli_divergence(student_logits, teacher_logits).sum(dim=1).mean() * temperature**2
 
 
 def against_negatives(logits: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
@@ -151,8 +151,12 @@ def structural_distance(student: Tensor, teacher: Tensor, sets: Tensor) -> Tenso
     together = (sets.unsqueeze(1) == sets) & (sizes > 2)[sets]
     first, second = together.triu(1).nonzero(as_tuple=True)  # each pair stands for two entries of the matrix
     of_pair = sets[first]
-    own, wanted = (relative_distances(points, first, second, of_pair, len(sizes)) for points in (student, teacher))
-    return (2 * functional.smooth_l1_loss(own, wanted, reduction="none") / sizes[of_pair]).sum()
+    student_distances, teacher_distances = (
+        relative_distances(points, first, second, of_pair, len(sizes)) for points in (student, teacher)
+    )
+    return (
+        2 * functional.smooth_l1_loss(student_distances, teacher_distances, reduction="none") / sizes[of_pair]
+    ).sum()
 
 
 def relative_distances(points: Tensor, first: Tensor, second: Tensor, sets: Tensor, count: int) -> Tensor:

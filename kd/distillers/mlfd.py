@@ -58,10 +58,14 @@ class Method(Distiller):
         from torch import nn
 
         def projector(level: str) -> nn.Module:
-            own, wanted = student[level][0], teacher[level][0]
-            if own == wanted:
+            student_channels, teacher_channels = student[level][0], teacher[level][0]
+            if student_channels == teacher_channels:
                 return nn.Identity()
-            return nn.Linear(own, wanted) if level == "L1" else nn.Conv2d(own, wanted, kernel_size=1)
+            return (
+                nn.Linear(student_channels, teacher_channels)
+                if level == "L1"
+                else nn.Conv2d(student_channels, teacher_channels, kernel_size=1)
+            )
 
         return nn.ModuleDict({level: projector(level) for level in teacher if level != "logits"})
 
@@ -79,10 +83,10 @@ class Method(Distiller):
         hard = label_loss(student, batch.labels)
         features = []
         for level in (name for name in teacher if name != "logits"):
-            own, wanted = widened(auxiliary[level](at(student, level))), at(teacher, level)
+            student_features, teacher_features = widened(auxiliary[level](at(student, level))), at(teacher, level)
             if level != "L1":
-                own = resample(own, (wanted.shape[2], wanted.shape[3]))
-            features.append(functional.mse_loss(own, wanted))
+                student_features = resample(student_features, (teacher_features.shape[2], teacher_features.shape[3]))
+            features.append(functional.mse_loss(student_features, teacher_features))
         feature = sum(features, hard.new_zeros(())) / max(1, len(features))
         label_weight = self.label_weight if any(name in MAP_LEVELS for name in teacher) else 1 - self.soft_weight
         return self.soft_weight * soft + self.feature_weight * feature + label_weight * hard

@@ -54,6 +54,11 @@ class Method(Distiller):
             similarities = (products(unit, unit).clamp(-1, 1) + 1) / 2
             return similarities / similarities.sum(dim=1, keepdim=True)
 
-        own, wanted = probabilities(at(student, "L1")), probabilities(at(teacher, "L1"))
-        divergence = (wanted * ((wanted + EPSILON) / (own + EPSILON)).log()).mean()
+        student_probabilities, teacher_probabilities = (
+            probabilities(at(student, "L1")),
+            probabilities(at(teacher, "L1")),
+        )
+        divergence = (
+            teacher_probabilities * ((teacher_probabilities + EPSILON) / (student_probabilities + EPSILON)).log()
+        ).mean()
         return self.label_weight * label_loss(student, batch.labels) + self.weight * divergence

@@ -56,10 +56,10 @@ class Method(Distiller):
         )
 
         positives = batch.labels > 0
-        own, own_shares = against_negatives(at(student, "logits"), positives)
-        wanted, wanted_shares = against_negatives(at(teacher, "logits"), positives)
-        among_negatives = shares_divergence(own_shares, wanted_shares).unsqueeze(1)
-        each = bernoulli_divergence(own, wanted) + (-wanted).sigmoid() * among_negatives
+        student_odds, student_shares = against_negatives(at(student, "logits"), positives)
+        teacher_odds, teacher_shares = against_negatives(at(teacher, "logits"), positives)
+        among_negatives = shares_divergence(student_shares, teacher_shares).unsqueeze(1)
+        each = bernoulli_divergence(student_odds, teacher_odds) + (-teacher_odds).sigmoid() * among_negatives
         divergence = self.weight * each[positives].sum() / len(positives)
         label = self.label_weight * label_loss(student, batch.labels)
         return combined(label, batch, self.reduction, means=divergence)

@@ -56,7 +56,7 @@ class Method(Distiller):
         return Required(self.levels)
 
     def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:  # noqa: ARG002
-        """What fuses: for each level `<level>_in`, `<level>_attention` (not the deepest) and `<level>_out`."""
+        """The fusing modules: for each level `<level>_in`, `<level>_attention` (not the deepest) and `<level>_out`."""
         from torch import nn
 
         deepest, *shallower = self._deep_to_shallow()
@@ -89,27 +89,27 @@ class Method(Distiller):
         error = torch.zeros((), device=batch.labels.device)
         fused: Tensor | None = None
         for level in self._deep_to_shallow():
-            own = auxiliary[f"{level}_in"](at(student, level))
+            student_maps = auxiliary[f"{level}_in"](at(student, level))
             if fused is not None:
-                above = functional.interpolate(fused, size=own.shape[2:])
-                shares = auxiliary[f"{level}_attention"](torch.cat([own, above], dim=1))
-                own = own * shares[:, :1] + above * shares[:, 1:]
-            fused = own
-            wanted = at(teacher, level)
-            compared = auxiliary[f"{level}_out"](resample(own, (wanted.shape[2], wanted.shape[3])))
-            error = error + _hierarchical_error(widened(compared), wanted)
+                above = functional.interpolate(fused, size=student_maps.shape[2:])
+                shares = auxiliary[f"{level}_attention"](torch.cat([student_maps, above], dim=1))
+                student_maps = student_maps * shares[:, :1] + above * shares[:, 1:]
+            fused = student_maps
+            teacher_maps = at(teacher, level)
+            compared = auxiliary[f"{level}_out"](resample(student_maps, (teacher_maps.shape[2], teacher_maps.shape[3])))
+            error = error + _hierarchical_error(widened(compared), teacher_maps)
         weight = self.weight * warm_up(batch.epoch, self.warmup)
         return self.label_weight * label_loss(student, batch.labels) + weight * error
 
 
-def _hierarchical_error(own: Tensor, wanted: Tensor) -> Tensor:
+def _hierarchical_error(student_maps: Tensor, teacher_maps: Tensor) -> Tensor:
     from torch.nn import functional
 
-    error, weight, total = functional.mse_loss(own, wanted), 1.0, 1.0
+    error, weight, total = functional.mse_loss(student_maps, teacher_maps), 1.0, 1.0
     for size in POOLED:
-        if size < min(own.shape[2:]):
+        if size < min(student_maps.shape[2:]):
             weight /= 2
             total += weight
-            pooled, target = (functional.adaptive_avg_pool2d(maps, size) for maps in (own, wanted))
+            pooled, target = (functional.adaptive_avg_pool2d(maps, size) for maps in (student_maps, teacher_maps))
             error = error + weight * functional.mse_loss(pooled, target)
     return error / total

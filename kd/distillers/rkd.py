@@ -50,27 +50,29 @@ class Method(Distiller):
 
         from kd.distillers.losses import at, label_loss
 
-        own, wanted = at(student, "L1"), at(teacher, "L1")
+        student_vectors, teacher_vectors = at(student, "L1"), at(teacher, "L1")
         loss = self.label_weight * label_loss(student, batch.labels)
         if self.distance_weight > 0:
-            loss = loss + self.distance_weight * _distance_term(own, wanted)
+            loss = loss + self.distance_weight * _distance_term(student_vectors, teacher_vectors)
         if self.angle_weight > 0:
-            loss = loss + self.angle_weight * functional.smooth_l1_loss(_cosines(own), _cosines(wanted))
+            loss = loss + self.angle_weight * functional.smooth_l1_loss(
+                _cosines(student_vectors), _cosines(teacher_vectors)
+            )
         return loss
 
 
-def _distance_term(own: Tensor, wanted: Tensor) -> Tensor:
+def _distance_term(student: Tensor, teacher: Tensor) -> Tensor:
     import torch
     from torch.nn import functional
 
     from kd.distillers.losses import relative_distances
 
-    first, second = torch.triu_indices(len(own), len(own), 1, device=own.device)
+    first, second = torch.triu_indices(len(student), len(student), 1, device=student.device)
     pairs = (first, second, torch.zeros_like(first), 1)
     total = functional.smooth_l1_loss(
-        relative_distances(own, *pairs), relative_distances(wanted, *pairs), reduction="sum"
+        relative_distances(student, *pairs), relative_distances(teacher, *pairs), reduction="sum"
     )
-    return 2 * total / len(own) ** 2  # the diagonal is 0
+    return 2 * total / len(student) ** 2  # the diagonal is 0
 
 
 def _cosines(vectors: Tensor) -> Tensor:

@@ -49,8 +49,12 @@ class Method(Distiller):
 
         from kd.distillers.losses import at, label_loss
 
-        own, wanted = (_similarities(at(each, self.level)) for each in (student, teacher))
-        return self.label_weight * label_loss(student, batch.labels) + self.weight * functional.mse_loss(own, wanted)
+        student_similarities, teacher_similarities = (
+            _similarities(at(each, self.level)) for each in (student, teacher)
+        )
+        return self.label_weight * label_loss(student, batch.labels) + self.weight * functional.mse_loss(
+            student_similarities, teacher_similarities
+        )
 
 
 def _similarities(values: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def compute_embeddings(
     seed: int,
     fabric: Fabric,
 ) -> Iterator[ComputedSplit]:
-    """What one frozen teacher sees in every view of the train split, and in val and test as they are.
+    """Embeddings by one frozen teacher of every view of the train split, and of val and test without augmentation.
 
     Args:
         teacher: directory of the individual teacher.
@@ -87,7 +87,7 @@ def compute_targets(
     cache: CacheOptions,
     fabric: Fabric,
 ) -> Iterator[ComputedSplit]:
-    """What a joint teacher makes of every view of the train split; students need no other.
+    """Targets by a joint teacher for every view of the train split; students need no other.
 
     Args:
         joint_teacher: its directory.

@@ -59,7 +59,7 @@ class CacheOptions(BaseOptions):
         return (channels, *grid)
 
     def stored_name(self, name: str) -> str:
-        """What an array is called in a store."""
+        """The name of an array in a store."""
         return POSITIVES if name == "label_embeddings" and self.label_embeddings == "positives" else name
 
     def stored(

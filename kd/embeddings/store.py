@@ -46,7 +46,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class ComputedSplit:
-    """What a store holds of one split, and how it is computed.
+    """The arrays of one split of a store, and how they are computed.
 
     Attributes:
         split: of the dataset.

@@ -25,17 +25,17 @@ STALE_AFTER_SECONDS = 90 * 24 * 3600.0  # longer than any run
 
 
 def job_file(job: Job) -> Path:
-    """Where a job is told what to build."""
+    """The file that tells a job what to build."""
     return told_file(job.directory.parents[2], f"{job.stage}-{job.name}", job.model_dump_json())
 
 
 def config_file(results: Path, config: str) -> Path:
-    """Where tables, figures and report find the config of their run, given as JSON."""
+    """The file in which tables, figures and the report find the config of their run, given as JSON."""
     return told_file(results, "config", config)
 
 
 def told_file(results: Path, name: str, text: str) -> Path:
-    """Where a text is handed over."""
+    """The file in which a text is handed over."""
     return results / FOLDER / f"{name}-{_digest(text)}.json"
 
 
@@ -80,7 +80,7 @@ def handed_over(option: str, path: Path) -> str:
 
 
 def stale(results: Path) -> Iterator[Path]:
-    """Those that no run has handed over for so long that none still needs them."""
+    """Files handed over so long ago that no run can still need them."""
     for path in sorted((results / FOLDER).glob("[!.]*.json")):
         if time.time() - path.lstat().st_mtime > STALE_AFTER_SECONDS:
             yield path

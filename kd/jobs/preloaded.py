@@ -77,7 +77,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 class Request(NamedTuple):
-    """What a job is to run, and in which surroundings."""
+    """A job's command and the surroundings that it runs in."""
 
     module: str
     arguments: list[str]
@@ -232,7 +232,7 @@ def _say(connection: socket.socket, text: bytes) -> None:
 
 
 def given(environment: dict[str, str]) -> dict[str, str]:
-    """What packages may read while they are imported. Another value of it takes a process of its own."""
+    """Settings that packages may read while they are imported; a job with others needs a process of its own."""
     return {
         name: value
         for name, value in environment.items()
@@ -261,7 +261,7 @@ def _take_over(request: Request, streams: list[int]) -> None:
 
 
 def _use_threads() -> None:
-    """As libraries do that find OMP_NUM_THREADS and its like when they are loaded; Snakemake sets all to one number."""
+    """Apply OMP_NUM_THREADS and its like, which libraries read when loaded; Snakemake sets them all to one number."""
     wanted = os.environ.get(THREADS, "")
     if wanted.isdecimal() and int(wanted):
         threads = min(int(wanted), len(os.sched_getaffinity(0)))

@@ -53,7 +53,7 @@ log = logging.getLogger("kd")
 
 @dataclass(frozen=True)
 class Context(Generic[SpecT]):
-    """What a stage works with.
+    """Everything that a stage works with.
 
     Attributes:
         spec: the typed spec of the artefact.
@@ -70,7 +70,7 @@ class Context(Generic[SpecT]):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage reports: results for the tables, and the device that the work ran on."""
+    """The report of a stage: results for the tables, and the device that the work ran on."""
 
     result: dict[str, Any]
     device: str = "cpu"

@@ -67,7 +67,7 @@ def send(fabric: Fabric, tensor: Tensor) -> Tensor:
 
 
 def gathering(fabric: Fabric, rows: int) -> Callable[[Tensor], Tensor]:
-    """Of all processes: a function from (rows, ...) to the rows of all of them, in their order.
+    """A function from (rows, ...) of this process to the rows of all processes, in their order.
 
     Each process has `rows` of its own number. Gradients flow back to where the rows come from.
     """

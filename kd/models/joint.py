@@ -25,11 +25,11 @@ from torch import Tensor, nn
 
 from kd.artefacts.files import write_text
 from kd.common.options import BaseOptions
-from kd.models.checkpoints import load_stored
 from kd.models.label_encoder import LabelClassifier
 from kd.models.network import Heads, resample
 from kd.models.outputs import Outputs
 from kd.models.spec import HeadSizes, LabelEncoderOptions, Level, map_levels
+from kd.models.user_checkpoints import load_stored
 from kd.models.weights import save_tensors
 
 CONFIG, WEIGHTS = "joint.json", "joint.safetensors"

@@ -15,7 +15,7 @@ labels that a sample does not have."""
 
 @dataclass
 class Outputs:
-    """What a network says of a batch.
+    """The outputs of a network for a batch.
 
     Attributes:
         vector: (B, D), pooled features behind the latent layer; level L1. Classifiers see it, but for those of a
@@ -31,7 +31,7 @@ class Outputs:
     label_embeddings: dict[str, Tensor] = field(default_factory=dict)
 
     def arrays(self, dataset: str, names: Iterable[str] | None = None) -> dict[str, Tensor]:
-        """What it says of one dataset, by name; all of it, or some."""
+        """Arrays of one dataset by name; all of them, or some."""
         found = {"logits": self.logits.get(dataset), "L1": self.vector} | self.maps
         found["label_embeddings"] = self.label_embeddings.get(dataset)
         there = {name: value for name, value in found.items() if value is not None}
@@ -39,5 +39,5 @@ class Outputs:
 
 
 def flipped(arrays: Arrays) -> dict[str, Tensor]:
-    """In reversed order: those of each sample's partner, where samples are mixed."""
+    """The arrays in reversed order: where samples are mixed, the arrays of each sample's partner."""
     return {name: value.flip(0) for name, value in arrays.items()}

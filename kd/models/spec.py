@@ -17,7 +17,7 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 MapLevel = Literal["L2", "L3", "L4"]
 MAP_LEVELS: tuple[MapLevel, ...] = get_args(MapLevel)
 ARRAYS = ("logits", *LEVELS, "label_embeddings")
-"""What networks say of an image, in the order that lists of it have."""
+"""Names of what a network computes for a sample, in the order in which they are listed."""
 
 
 def map_levels(level: Level) -> tuple[Level, ...]:
@@ -29,13 +29,13 @@ class LabelEncoderOptions(BaseOptions):
     """The label-wise embedding encoder of multi-label networks (L2D): an embedding for each label."""
 
     width: Annotated[int, Gt(0)] = 768
-    """Of an embedding."""
+    """Length of an embedding."""
     heads: Annotated[int, Gt(0)] = 8
-    """Of the attention; divides `width`."""
+    """Heads of the attention; divides `width`."""
     hidden: Annotated[int, Gt(0)] = 2048
     """Width of the feed-forward layer."""
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
-    """After each step."""
+    """Dropout after each step of the layer."""
 
     @model_validator(mode="after")
     def _divides(self) -> Self:
@@ -52,7 +52,7 @@ class Checkpoint(BaseOptions):
     match: Literal["name", "order"] = "name"
     """Match tensors by name, or by order and shape (a torch file of another code base)."""
     digest: str | None = None
-    """Of path, size and modification time; the plan fills it in, so that another file is another network."""
+    """Digest of path, size and modification time, filled in by the plan: another file is another network."""
 
 
 # What `timm.create_model` takes but an architecture does not: it decides what is loaded, from where and onto what, or
@@ -66,7 +66,7 @@ NOT_OF_THE_ARCHITECTURE = (
 
 
 def _plain_architecture(name: str) -> str:
-    """Not of the names by which timm loads what lies elsewhere, such as `hf-hub:OWNER/NAME` or `local-dir:FOLDER`."""
+    """Refuse names by which timm loads what lies elsewhere, such as `hf-hub:OWNER/NAME` or `local-dir:FOLDER`."""
     if not re.fullmatch(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_-]+)?", name):
         raise ValueError("expected the name of a timm model, such as resnet18 or resnet18.a1_in1k")
     return name
@@ -108,13 +108,13 @@ class ModelSpec(BaseOptions):
     weights: Literal["scratch", "pretrained"] | Checkpoint = "scratch"
     """Where the backbone starts: scratch, timm's pretrained weights, or a checkpoint of your own."""
     registry: str | None = None
-    """Whose pretrained weights; the plan fills it in, as what timm has under a name belongs to its version."""
+    """Where pretrained weights are from, filled in by the plan: timm's weights of a name depend on its version."""
     input_size: tuple[Annotated[int, Ge(8)], Annotated[int, Ge(8)]] | None = None
     """Height and width that images are resized to; null: the size of the dataset."""
     mean: tuple[float, float, float] | None = None
-    """Per RGB channel in 0..1, what the input is normalised with; null: what the weights were trained with."""
+    """Normalisation of the input: mean of each RGB channel in 0..1; null: as the weights were trained."""
     std: tuple[float, float, float] | None = None
-    """As `mean`."""
+    """Standard deviation of each channel, as `mean`."""
 
     @model_validator(mode="after")
     def _one_kind_of_head(self) -> Self:

@@ -16,10 +16,10 @@ from kd.common.errors import UserError
 from kd.data.options import Task
 from kd.data.packed import DatasetInfo
 from kd.models.backbones.base import load_backbone
-from kd.models.checkpoints import CONFIG, load_stored
 from kd.models.finite import first_not_finite
 from kd.models.network import Network
 from kd.models.spec import ModelSpec, NetworkConfig
+from kd.models.user_checkpoints import CONFIG, load_stored
 
 WEIGHTS = "network.safetensors"
 EXPORT_CONFIG, EXPORT_WEIGHTS = "config.json", "model.safetensors"
@@ -114,7 +114,7 @@ class Exported(nn.Module):
 
 
 class ExportedStudent(BaseModel):
-    """What `predict` reads of config.json: how a file becomes a sample of the dataset, and what the logits mean."""
+    """The part of config.json that `predict` reads: how a file becomes a sample, and what the logits mean."""
 
     label_names: tuple[str, ...]
     task: Task

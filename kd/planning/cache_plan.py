@@ -15,7 +15,7 @@ from kd.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class ViewPolicy:
-    """What somebody sees of the training images.
+    """Which views of the training images a reader sees.
 
     Attributes:
         count: stored views; None: live, a new one in each epoch.
@@ -29,7 +29,7 @@ class ViewPolicy:
 
     @property
     def augmentation(self) -> Augmentation | None:
-        """What makes the views."""
+        """The augmentation that makes the views."""
         return self.recipe.augmentation
 
 
@@ -57,14 +57,14 @@ class TargetStore:
 
 @dataclass
 class StoreRequest:
-    """What all readers of a store want together."""
+    """The union of what all readers of a store want."""
 
     names: set[str] = field(default_factory=set)
     views: int = 1
 
 
 class CachePlan:
-    """All stores that a config needs, with what their readers want of them.
+    """All stores that a config needs, with the arrays and views that their readers want.
 
     Attributes:
         embeddings, targets: requests by store, in the order of the config.
@@ -104,11 +104,11 @@ class CachePlan:
             request.views = max(request.views, policy.count or 1)
 
     def of_joint(self, joint: JointTeacherConfig) -> ViewPolicy:
-        """What a joint teacher is trained on."""
+        """The views that a joint teacher is trained on."""
         return self._viewing(joint.views, joint.recipe, joint.cache, (joint.level,))
 
     def of_student(self, student: StudentConfig) -> ViewPolicy:
-        """What a student is trained on; by default views and precision are those of its joint teacher."""
+        """The views that a student is trained on; by default views and precision are those of its joint teacher."""
         joint, names = self.config.joint_teacher(student), self.required(student).names()
         views, cache = student.views, student.cache
         if joint is not None:
@@ -116,7 +116,7 @@ class CachePlan:
         return self._viewing(views or (1 if names else "live"), student.recipe, cache, names)
 
     def required(self, student: StudentConfig) -> Required:
-        """What of its teacher a student is compared with."""
+        """The arrays of its teacher that a student is compared with."""
         joint = self.config.joint_teacher(student)
         return parse_distiller(student.distiller).required(student.level if joint is None else joint.level)
 
@@ -135,7 +135,7 @@ class CachePlan:
     def joint_embeddings(
         self, joint: str, target: str, seed: int, policy: ViewPolicy | None = None
     ) -> list[EmbeddingStore]:
-        """What a joint teacher reads of a target, by the teachers in its order; of its own views unless given."""
+        """Embeddings of a target that a joint teacher reads, in its order of teachers; by default of its own views."""
         options = self.config.joint_teachers[joint]
         policy = policy or self.of_joint(options)
         cache = policy.cache.for_levels((options.level,))

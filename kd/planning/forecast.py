@@ -30,7 +30,7 @@ from kd.planning.plan import Plan
 from kd.stages.prepare_dataset import Spec, select
 
 if TYPE_CHECKING:
-    from kd.planning.measure import Measured
+    from kd.planning.network_sizes import Measured
 
 T = TypeVar("T")
 Shape = tuple[int, ...]
@@ -79,11 +79,11 @@ class Forecast:
         return self._once("dataset", job, self._dataset)
 
     def network(self, job: Job) -> Measured:
-        """What was measured of the network that a job trains."""
+        """The measured sizes of the network that a job trains."""
         return self._once("network", job, self._network)
 
     def joint(self, job: Job) -> Measured:
-        """What was measured of a joint teacher."""
+        """The measured sizes of a joint teacher."""
         return self._once("joint", job, self._joint)
 
     def _once(self, what: str, job: Job, make: Callable[[Job], T]) -> T:
@@ -93,7 +93,7 @@ class Forecast:
         return found
 
     def size(self, job: Job) -> Size:
-        """What an artefact takes once it is finished."""
+        """The size of an artefact once it is finished."""
         sizes: dict[str, Callable[[Job], Size]] = {
             "prepare_dataset": self._packed,
             "fetch_weights": self._weights,
@@ -151,7 +151,7 @@ class Forecast:
         )
 
     def _datasets(self, job: Job) -> list[DatasetInfo]:
-        """Those that a job reads, in the order of its spec."""
+        """The stores that a job reads, in the order of its spec."""
         names = job.spec.get("targets" if job.stage == "train_joint_teacher" else "datasets")
         roles = ["dataset"] if names is None else [f"dataset:{name}" for name in names]
         return [self.dataset(self._upstream(job, role)) for role in roles]
@@ -168,7 +168,7 @@ class Forecast:
     # Networks
 
     def _weights(self, job: Job) -> Size:
-        from kd.planning.measure import measure_pretrained
+        from kd.planning.network_sizes import measure_pretrained
 
         architecture = job.spec["architecture"]
         wanted = (architecture, "pretrained")
@@ -176,7 +176,7 @@ class Forecast:
         return Size(self._named(f"models.{name}.weights", lambda: measure_pretrained(architecture)).bytes)
 
     def _student(self, job: Job) -> Size:
-        from kd.planning.measure import check_export
+        from kd.planning.network_sizes import check_export
 
         name, method = job.name.split("-")[0], parse_distiller(job.spec["distiller"])
         own = f"students.{name}.{'level' if method.NEEDS_LEVEL else 'distiller'}"
@@ -191,7 +191,7 @@ class Forecast:
         return Size((2 if plain else 1) * self.network(job).bytes)
 
     def _network(self, job: Job) -> Measured:
-        from kd.planning.measure import measure_network
+        from kd.planning.network_sizes import measure_network
 
         model, datasets = ModelSpec.model_validate(job.spec["model"]), self._datasets(job)
         return self._named(self._model_key(job), lambda: measure_network(model, datasets))
@@ -225,7 +225,7 @@ class Forecast:
     # Joint teachers
 
     def _joint(self, job: Job) -> Measured:
-        from kd.planning.measure import measure_joint
+        from kd.planning.network_sizes import measure_joint
 
         spec, name = job.spec, job.name.split("-")[0]
         level, where = cast("Level", spec["level"]), f"joint_teachers.{name}"
@@ -233,7 +233,7 @@ class Forecast:
         datasets = self._datasets(job)
         student = None if spec["student"] is None else ModelSpec.model_validate(spec["student"])
         if student is not None:
-            from kd.planning.measure import measure_network
+            from kd.planning.network_sizes import measure_network
 
             own = f"models.{self.config.joint_teachers[name].student_model or self._individual_model(datasets[0].name)}"
             measured = self._named(own, lambda: measure_network(student, datasets))
@@ -291,7 +291,7 @@ class Forecast:
 
     def _modules(self, job: Job) -> int:
         """Bytes of what a method trains beside the student."""
-        from kd.planning.measure import measure_modules
+        from kd.planning.network_sizes import measure_modules
 
         method, (info,) = parse_distiller(job.spec["distiller"]), self._datasets(job)
         names, key = method.required(job.spec["level"]).names(), f"students.{job.name.split('-')[0]}"

@@ -78,7 +78,7 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        """Where tables, figures, index and report lie: each experiment has its own, since their names are the same."""
+        """The folder of this experiment's tables, figures, index and report."""
         return self.config.results / "experiments" / self.config.experiment
 
     def stage(self, stage: str) -> list[Job]:
@@ -324,7 +324,7 @@ class Plan:
         return self._named["train_joint_teacher", self._joint_name(joint, target, seed)]
 
     def _joint_name(self, name: str, target: str, seed: int) -> str:
-        """What a joint teacher is called that serves a target: scope shared has one for all."""
+        """The name of the joint teacher that serves a target: scope shared has one for all."""
         shared = self.config.joint_teachers[name].scope == "shared"
         return f"{name}-seed{seed}" if shared else f"{name}-for-{target}-seed{seed}"
 
@@ -351,7 +351,7 @@ class Plan:
             self._add(planned.name, planned.spec, planned.upstream, stage=planned.spec.kind, modules=(planned.module,))
 
     def run(self) -> Run:
-        """What tables and figures are of: all artefacts but these themselves."""
+        """All artefacts but tables and figures, for these to report on."""
         config, folder = self.config, STAGES.values()
         made = {stage.name for stage in folder if stage.follows}
         return Run(
@@ -368,7 +368,7 @@ class Plan:
 
 
 def _live(policy: ViewPolicy) -> CacheOptions | None:
-    """Of live teachers only the resolution of maps counts; there is nothing to store."""
+    """The cache options that count for live teachers: only the resolution of maps, since nothing is stored."""
     if policy.count is not None:
         return None
     return policy.cache.model_copy(update={"dtype": "float32", "label_embeddings": "all"})

@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Run:
-    """What a report is about: when planning, all of a run; when it is made, what of it the report reads.
+    """The artefacts that a report is about: when planning, all of a run; when it is made, those that it reads.
 
     Attributes:
         experiment: of the config.
@@ -70,7 +70,7 @@ class Run:
         return [job for job in self.jobs.values() if job.stage == stage]
 
     def upstream(self, job: Job) -> dict[str, Job]:
-        """What an artefact was made from, by role, as far as it is in the run.
+        """The upstream artefacts of an artefact by role, as far as they are in the run.
 
         Where it was made from a smaller store, which was enlarged since, the larger one stands for that.
         """
@@ -117,7 +117,7 @@ class Report(BaseOptions):
 
     @classmethod
     def name(cls) -> str:
-        """That of its file."""
+        """The name of the file that defines it."""
         return cls.__module__.rsplit(".", 1)[-1]
 
     def applies(self, run: Run) -> bool:  # noqa: ARG002

@@ -35,7 +35,7 @@ HANDLE_INCHES, CHARACTER_INCHES, LINE_INCHES = 0.5, 0.062, 0.14
 
 
 def colour(row: str) -> str:
-    """Of a row in all figures: a distillation method has one of its own, from a joint teacher it is darker."""
+    """The colour of a row in all figures: each distillation method has its own, darker with a joint teacher."""
     method = row.removeprefix("joint_")
     if row in COLOURS:
         return COLOURS[row]
@@ -46,7 +46,7 @@ def colour(row: str) -> str:
 
 
 def labels(table: pd.DataFrame) -> list[str]:
-    """Of each line of a table."""
+    """A label for each line of a table."""
     several = table["experiment"].nunique() > 1
     columns = ["experiment", "row", "level"] if several else ["row", "level"]
     return [label(*line) for line in table[columns].astype(str).to_numpy()]

@@ -29,7 +29,7 @@ class _Watched(nn.Module):
 
 
 def class_maps(network: nn.Module, dataset: str, images: Tensor, classes: Sequence[int]) -> Tensor:
-    """What speaks for each class, place by place: (B, len(classes), h, w) float32 in 0..1, on the CPU.
+    """Evidence for each class, place by place: (B, len(classes), h, w) float32 in 0..1, on the CPU.
 
         map = ReLU(sum_k ReLU(dY / dA_k) A_k)
 

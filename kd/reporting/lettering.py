@@ -18,7 +18,7 @@ FURTHER_FAMILIES = (
     *("Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "PingFang SC", "Hiragino Sans", "Apple SD Gothic Neo"),
     *("Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Thai", "Nirmala UI", "Arial Unicode MS"),
 )
-"""Where they are installed, they draw what matplotlib's own font has not."""
+"""Fonts that, where installed, draw the characters which matplotlib's own font lacks."""
 
 
 def write_literally() -> None:

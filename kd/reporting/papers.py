@@ -30,7 +30,7 @@ Where = Mapping[str, str | int | Sequence[str | int]]
 
 
 def printed_numbers(paper: str, where: Where) -> dict[tuple[str, str, str], float]:
-    """What a paper prints, in percent, by row (as we call it), level (empty: none is said) and metric.
+    """The numbers that a paper prints, in percent, by row (our name), level (empty: none is given) and metric.
 
     Args:
         paper: `l2d` or `mlfd`.

@@ -127,7 +127,7 @@ def paired_gain(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Gain:
 
 
 def _p_value(differences: pd.Series) -> float:
-    """Of a two-sided paired t-test."""
+    """The p-value of a two-sided paired t-test."""
     known = differences.dropna().to_numpy(float)
     if len(known) < 2:
         return np.nan
@@ -138,7 +138,7 @@ def _p_value(differences: pd.Series) -> float:
 
 
 def _references(measured: pd.DataFrame) -> pd.DataFrame:
-    """What each seed's gains are over, and its row: `reference`, `reference_row`."""
+    """The value that each seed's gains are over, and its row: `reference`, `reference_row`."""
     pair = ["experiment", "dataset", "seed", "metric", "selection"]
     candidates = measured[measured["row"].isin(REFERENCES) & (measured["variant"] == "")]
     first = candidates.iloc[candidates["row"].map(REFERENCES.index).argsort(kind="stable")].drop_duplicates(pair)

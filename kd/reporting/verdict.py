@@ -50,12 +50,12 @@ class Candidate:
 
     @property
     def mean_val(self) -> float:
-        """What candidates are chosen by."""
+        """The mean on val, by which candidates are chosen."""
         return sum(self.val.values()) / len(self.val)
 
     @property
     def cost(self) -> str:
-        """In words."""
+        """The verdict in words."""
         return f"{self.trainings:.1f} individual trainings" + (
             f" and {self.bytes / 1e6:.1f} MB of cache" if self.bytes else ""
         )
@@ -152,7 +152,7 @@ def _mean(values: Iterator[float]) -> float:
 
 
 def _sentences(candidates: list[Candidate], selection: str) -> Iterator[str]:
-    """What is to be said of one dataset; nothing if it has no students."""
+    """The sentences on one dataset; none if it has no students."""
     students = [each for each in candidates if each.row not in NOT_STUDENTS]
     reference = next((each for name in REFERENCES for each in candidates if each.row == name), None)
     if not students or reference is None:
@@ -205,7 +205,7 @@ def as_html(text: str) -> str:
     """A verdict as paragraphs of HTML."""
 
     def shown(found: re.Match[str]) -> str:
-        """What a backslash escapes: it begins no markup below."""
+        """The character that a backslash escapes, written so that it begins no markup below."""
         return found[1] if len(found[1]) > 1 else f"&#{ord(found[1])};"
 
     marked = re.sub(r"\\(&#?\w+;|.)", shown, html.escape(text))

@@ -22,7 +22,7 @@ UNREAD = ("arrays", "views")
 
 
 class Spec(BaseOptions):
-    """What a store depends on, beside its teacher and its dataset."""
+    """Options that a store depends on, beside its teacher and its dataset."""
 
     dataset: str
     arrays: list[str]
@@ -35,7 +35,7 @@ class Spec(BaseOptions):
 
 
 def computed(spec: Spec, upstream: Mapping[str, Path], fabric: Fabric) -> Iterator[ComputedSplit]:
-    """What the store holds, split by split."""
+    """The contents of the store, split by split."""
     from kd.embeddings.computing import compute_embeddings
 
     return compute_embeddings(

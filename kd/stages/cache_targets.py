@@ -23,11 +23,11 @@ UNREAD = ("arrays", "views")
 
 
 class Spec(BaseOptions):
-    """What the targets depend on, beside the joint teacher, the dataset and the embeddings of its views."""
+    """Options that the targets depend on, beside joint teacher, dataset and embeddings."""
 
     dataset: str
     level: Level
-    """Of the joint teacher: what it reads of the embeddings."""
+    """Cache options of the joint teacher: what it reads of the embeddings."""
     teachers: list[str]
     """Individual teachers, in the order that the joint teacher takes their embeddings in."""
     arrays: list[str]
@@ -40,7 +40,7 @@ class Spec(BaseOptions):
 
 
 def computed(spec: Spec, upstream: Mapping[str, Path], fabric: Fabric) -> Iterator[ComputedSplit]:
-    """What the store holds."""
+    """The contents of the store."""
     from kd.embeddings.computing import compute_targets
 
     return compute_targets(

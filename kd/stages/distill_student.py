@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Spec(BaseOptions):
-    """What a student depends on, beside its dataset and its targets."""
+    """Options that a student depends on, beside its dataset and its targets."""
 
     dataset: str
     level: Level | None

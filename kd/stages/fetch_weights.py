@@ -7,7 +7,7 @@ from kd.jobs.run import Context, Outcome, stage_main
 
 
 class Spec(BaseOptions):
-    """Which weights."""
+    """The weights to fetch."""
 
     architecture: str
     registry: str

@@ -21,7 +21,7 @@ log = logging.getLogger("kd")
 
 
 class Spec(BaseOptions):
-    """What a packed dataset depends on."""
+    """Options that a packed dataset depends on."""
 
     name: str
     source: dict[str, Any]
@@ -36,7 +36,7 @@ class Spec(BaseOptions):
 
 @dataclass(frozen=True)
 class Selection:
-    """Which samples a dataset has, and which split each belongs to.
+    """The samples of a dataset, and the split that each belongs to.
 
     Attributes:
         samples: in the order of their ids.

@@ -29,7 +29,7 @@ training any number of GPUs; inference one GPU; reporting nothing, and so it is 
 
 @dataclass(frozen=True)
 class Stage:
-    """One kind of artefact.
+    """One kind of artefact, and how it is planned and built.
 
     Attributes:
         name: of the rule, and of the folder in the results folder.

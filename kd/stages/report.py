@@ -31,7 +31,7 @@ class RowSpec(BaseOptions):
 
 
 class Spec(BaseOptions):
-    """What a table or figure depends on, beside what it reads."""
+    """Options that a table or figure depends on, beside the artefacts that it reads."""
 
     kind: Kind
     report: str

@@ -9,7 +9,7 @@ from kd.training.recipe import Recipe
 
 
 class Spec(BaseOptions):
-    """What the baseline depends on, beside its datasets."""
+    """Options that the baseline depends on, beside its datasets."""
 
     datasets: list[str]
     model: ModelSpec

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Spec(BaseOptions):
-    """What a joint teacher depends on, beside its datasets and embeddings."""
+    """Options that a joint teacher depends on, beside its datasets and embeddings."""
 
     level: Level
     teachers: list[str]
@@ -55,7 +55,7 @@ def build(context: Context[Spec]) -> Outcome:
 
 
 def _embeddings(context: Context[Spec]) -> MakeSamples:
-    """From stores or, if the teachers are live, from them."""
+    """Embeddings from stores or, if the teachers are live, from the teachers themselves."""
     from kd.training.fusion import cached_embeddings
     from kd.training.registry import load_live
 

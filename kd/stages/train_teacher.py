@@ -9,7 +9,7 @@ from kd.training.recipe import Recipe
 
 
 class Spec(BaseOptions):
-    """What an individual teacher depends on, beside its dataset."""
+    """Options that an individual teacher depends on, beside its dataset."""
 
     model: ModelSpec
     recipe: Recipe | None

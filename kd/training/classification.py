@@ -38,7 +38,7 @@ class LabelledBatch:
     mix: Mix | None = None
 
     def flip(self) -> LabelledBatch:
-        """With the labels of each sample's partner."""
+        """The same batch with the labels of each sample's partner."""
         return replace(self, labels={dataset: labels.flip(0) for dataset, labels in self.labels.items()})
 
 
@@ -77,8 +77,8 @@ class Classification:
             self.train, self.recipe.batch_size, seed=self.seed, epoch=epoch, start=start, partition=self.partition
         )
         for step, sub_batches in enumerate(shuffled, start):
-            for part, own in self.partition.of(sub_batches):
-                yield part, self._batch(own, epoch, step)
+            for part, held in self.partition.of(sub_batches):
+                yield part, self._batch(held, epoch, step)
 
     def _batch(self, sub_batches: list[SubBatch], epoch: int, step: int) -> LabelledBatch:
         present = [
@@ -117,7 +117,7 @@ class Classification:
 
     @property
     def metric(self) -> str:
-        """What `validate` measures."""
+        """Name of the metric that `validate` measures."""
         metrics = {PRIMARY[samples.task] for samples in self.val}
         return metrics.pop() if len(metrics) == 1 else "score"
 
@@ -147,8 +147,8 @@ def classification_loss(outputs: Outputs, batch: LabelledBatch, label_smoothing:
         if labels.ndim == 1:
             total = total + functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
         else:
-            wanted = labels * (1 - label_smoothing) + label_smoothing / 2
-            total = total + functional.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
+            smoothed = labels * (1 - label_smoothing) + label_smoothing / 2
+            total = total + functional.binary_cross_entropy_with_logits(logits, smoothed, reduction="sum")
     return total / sum(map(len, batch.labels.values()))
 
 
@@ -187,7 +187,7 @@ def measure_selections(
 
 
 def measure_test(module: nn.Module, test: Sequence[Samples], selection: str, batch_size: int) -> list[dict[str, Any]]:
-    """What is measured on the test split of every dataset, as rows for the tables."""
+    """Metrics on the test split of every dataset, as rows for the tables."""
     return [
         row
         for samples in test

@@ -93,13 +93,13 @@ class Distillation:
             [together], self.recipe.batch_size, seed=self.seed, epoch=epoch, start=start, partition=self.partition
         )
         for step, sub_batches in enumerate(shuffled, start):
-            for part, (own,) in self.partition.of(sub_batches):
-                yield part, self._batch(own, epoch, step, len(sub_batches[0].rows))
+            for part, (sub_batch,) in self.partition.of(sub_batches):
+                yield part, self._batch(sub_batch, epoch, step, len(sub_batches[0].rows))
 
     def _batch(self, sub_batch: SubBatch, epoch: int, step: int, whole: int) -> DistillationBatch:
-        own = len(self.images.groups)
-        seen = self.images.inputs(SubBatch(sub_batch.rows, sub_batch.values[:own]), epoch)
-        targets = self.source.targets(SubBatch(sub_batch.rows, sub_batch.values[own:]), seen)
+        n_image_groups = len(self.images.groups)
+        seen = self.images.inputs(SubBatch(sub_batch.rows, sub_batch.values[:n_image_groups]), epoch)
+        targets = self.source.targets(SubBatch(sub_batch.rows, sub_batch.values[n_image_groups:]), seen)
         labels = send(self.fabric, torch.from_numpy(self.images.labels[sub_batch.rows]))
         rows = send(self.fabric, torch.from_numpy(sub_batch.rows))
         mix = draw_mix(self.recipe.mixup, self.recipe.cutmix, (seen.shape[-2], seen.shape[-1]), self.seed, epoch, step)
@@ -114,22 +114,22 @@ class Distillation:
         return loss if batch.mix is None else mixed_loss(loss, self._compare(output, batch.flip()), batch.mix)
 
     def _compare(self, output: Arrays, batch: DistillationBatch) -> Tensor:
-        """Of what this process holds; where samples are compared with each other, of what all processes hold."""
+        """The loss of this process's samples, or of all processes' samples for a method that compares samples."""
         if self.fabric.world_size == 1 or not self.method.NEEDS_GLOBAL_BATCH:
             return self.method.loss(output, batch.targets, batch.samples, self.module.auxiliary)
-        own = batch.samples
-        gather = gathering(self.fabric, len(own.labels))
+        local = batch.samples
+        gather = gathering(self.fabric, len(local.labels))
         outputs, targets = (
             {name: gather(widened(each[name])) for name in ARRAYS if name in each} for each in (output, batch.targets)
         )
-        whole = replace(own, labels=gather(own.labels), rows=gather(own.rows))
+        whole = replace(local, labels=gather(local.labels), rows=gather(local.rows))
         loss = self.method.loss(outputs, targets, whole, self.module.auxiliary)
         # All processes have the same loss. The training weights it by the samples that each of them holds.
-        return loss * (len(whole.labels) / (len(own.labels) * self.fabric.world_size))
+        return loss * (len(whole.labels) / (len(local.labels) * self.fabric.world_size))
 
     @property
     def metric(self) -> str:
-        """What `validate` measures."""
+        """Name of the metric that `validate` measures."""
         return PRIMARY[self.val.task]
 
     def validate(self, module: nn.Module) -> float:

@@ -15,8 +15,8 @@ from kd.data.packed import DatasetInfo, Split, open_split
 from kd.models.devices import make_fabric
 from kd.models.joint import JointConfig, JointTeacher, save_joint_teacher
 from kd.models.spec import LabelEncoderOptions, Level, ModelSpec, map_levels
+from kd.training.cached_embeddings import CachedSamples, join_embeddings
 from kd.training.classification import Classification, measure_selections, measure_test, measure_val
-from kd.training.embedded import CachedSamples, join_embeddings
 from kd.training.loop import finish, fit
 from kd.training.recipe import Recipe
 from kd.training.samples import Samples, data_memory

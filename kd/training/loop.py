@@ -47,7 +47,7 @@ log = logging.getLogger("kd")
 
 
 class Objective(Protocol):
-    """What is trained on what.
+    """A module to train, its data and its loss.
 
     Attributes:
         steps: optimiser steps in an epoch.
@@ -57,14 +57,14 @@ class Objective(Protocol):
 
     @property
     def metric(self) -> str:
-        """What `validate` measures, such as `acc@1`."""
+        """Name of the metric that `validate` measures, such as `acc@1`."""
 
     @property
     def module(self) -> nn.Module:
         """Holds every parameter that trains."""
 
     def batches(self, epoch: int, start: int) -> Iterator[tuple[float, Any]]:
-        """What this process computes of an epoch, from step `start` on; a pure function of epoch and step.
+        """This process's batches of an epoch, from step `start` on; a pure function of epoch and step.
 
         Yields:
             For each step as many batches as the recipe has passes: the part of all samples of the step that it
@@ -128,7 +128,7 @@ def fit(fabric: Fabric, objective: Objective, recipe: Recipe, seed: int, directo
 
 
 def partition_of(fabric: Fabric, recipe: Recipe) -> Partition:
-    """What this process computes of every batch."""
+    """The parts of every batch that this process computes."""
     return Partition(recipe.accumulate, fabric.global_rank, fabric.world_size)
 
 

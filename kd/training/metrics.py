@@ -28,7 +28,7 @@ PRIMARY: dict[Task, str] = {"single_label": "acc@1", "multi_label": "mAP"}
 VAL = "val_"
 """Begins the name of a metric that was measured on val: choices are made by it."""
 MULTI_LABEL_METRICS = ("mAP", "OF1@k", "CF1@k", "OF1", "CF1")
-"""In the order of the L2D paper's tables, and then those that it does not have."""
+"""Metrics in the order of the L2D paper's tables, then those that it does not report."""
 
 
 def measure(task: Task, logits: Tensor, labels: Tensor, whose: str = "a network") -> dict[str, float]:
@@ -67,7 +67,7 @@ def _check_finite(logits: Tensor, whose: str) -> None:
 def metric_rows(
     task: Task, dataset: str, selection: str, classes: Sequence[str], logits: Tensor, labels: Tensor
 ) -> list[dict[str, Any]]:
-    """All that a manifest says of predictions: a row for each metric and, multi-label, one for each class.
+    """Rows of a manifest for predictions: one for each metric and, multi-label, one for each class.
 
     Rows are {"dataset", "selection", "metric", "value"}; those of classes have the metric AP and a "class" besides,
     and the value None for a class without positives.
@@ -131,7 +131,7 @@ def average_precisions(logits: Tensor, labels: Tensor) -> np.ndarray:
 
 
 def _average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
-    """Of one class."""
+    """Average precision of one class."""
     if not positive.any():
         return np.nan
     order = np.argsort(-scores)

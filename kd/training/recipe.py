@@ -21,9 +21,9 @@ class RecipeOptions(BaseOptions):
     lr: Positive
     """Learning rate: the peak one, where there is a schedule."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
-    """On matrices and kernels; never on biases, norms, and what the timm model names in `no_weight_decay`."""
+    """Weight decay of matrices and kernels; biases, norms and the timm model's `no_weight_decay` have none."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
-    """For SGD; not used by the others."""
+    """Momentum of SGD; the other optimisers do not use it."""
     schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
     """Learning rate over the steps of the run: constant, half a cosine to 0, or torch's OneCycleLR (momentum stays)."""
     warmup: Annotated[float, Ge(0), Lt(1)] = 0.05
@@ -37,7 +37,7 @@ class RecipeOptions(BaseOptions):
     accumulate: Annotated[int, Gt(0)] = 1
     """Passes in which a step computes its batch, part by part, where it does not fit into memory as a whole."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Of the cross-entropy with labels; not used in distillation."""
+    """Label smoothing of the cross-entropy; not used in distillation."""
     mixup: Annotated[float, Ge(0)] = 0.0
     """Blend every image with another of the batch: alpha of the weight's distribution Beta(alpha, alpha); 0: off."""
     cutmix: Annotated[float, Ge(0)] = 0.0
@@ -47,7 +47,7 @@ class RecipeOptions(BaseOptions):
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Decay of a moving average of the weights, which is then what is measured and kept; 0: none."""
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
-    """Of the forward and backward pass."""
+    """Precision of the forward and backward pass."""
     compile: bool = False
     """Let torch.compile make the network faster; it takes a minute at the start."""
     selection: Literal["best_val", "last"] = "best_val"

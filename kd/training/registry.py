@@ -5,15 +5,15 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-LIVE = "kd.training.live"
-STORED = "kd.training.stored"
+LIVE = "kd.training.live_teachers"
+STORED = "kd.training.cached_targets"
 
 
 def load_live() -> Any:
-    """`kd.training.live`."""
+    """`kd.training.live_teachers`."""
     return importlib.import_module(LIVE)
 
 
 def load_stored() -> Any:
-    """`kd.training.stored`."""
+    """`kd.training.cached_targets`."""
     return importlib.import_module(STORED)

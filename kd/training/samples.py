@@ -1,4 +1,4 @@
-"""What is trained and measured on: images, seen through views. `kd.training.embedded` has embeddings."""
+"""What is trained and measured on: images, seen through views. `kd.training.cached_embeddings` has embeddings."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Samples(LoadedDataset, Protocol):
 
 
 class OfSplit:
-    """What all samples of a split know of it."""
+    """What all samples of one split have in common."""
 
     def __init__(self, split: Split, groups: Sequence[ColumnGroup], fabric: Fabric) -> None:
         self.split, self.groups, self.fabric = split, groups, fabric

@@ -1,4 +1,4 @@
-"""Where a student's targets come from: see `kd.training.stored` and `kd.training.live`; or from nowhere."""
+"""Where a student's targets come from: `cached_targets`, `live_teachers`, or, for labels alone, nowhere."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class TargetSource(Protocol):
 
     @property
     def groups(self) -> Sequence[ColumnGroup]:
-        """What is read from disk; none, where teachers look at the images themselves."""
+        """Arrays read from disk; none where teachers look at the images themselves."""
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of one sample's targets by name."""
+        """Shapes of one sample's targets by name."""
 
     def targets(self, sub_batch: SubBatch, images: Tensor) -> dict[str, Tensor]:
         """Targets of a batch; `sub_batch` is what was read, `images` the view of it as the student sees it."""
 
 
 class NoTargets:
-    """For a method that learns from labels alone."""
+    """No targets: for a method that learns from labels alone."""
 
     groups: Sequence[ColumnGroup] = ()
 

@@ -16,7 +16,7 @@ from kd.models.finite import first_not_finite, peaks
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """What is no longer finite, and since which step of the epoch; the earliest of several is the cause."""
+    """A value that is no longer finite, and since which step of the epoch; of several the earliest is the cause."""
 
     step: int
     order: int
@@ -106,7 +106,7 @@ class Watch:
         return None
 
     def _state(self) -> Iterator[tuple[str, Mapping[str, Tensor]]]:
-        """All that is stored, in results or in checkpoints."""
+        """All tensors that results or checkpoints store."""
         yield "weight", self.module.state_dict()
         if self.ema is not None:
             yield "moving average (recipe ema) of weight", self.ema.module.state_dict()

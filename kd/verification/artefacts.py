@@ -50,7 +50,7 @@ def find_problems(job: Job, rows: int) -> Iterator[str]:
 
 
 def _manifest_problems(manifest: dict[str, Any], job: Job) -> Iterator[str]:
-    """What a manifest says that is not so of its job, or not of itself."""
+    """Statements of a manifest that are not true of its job or its files."""
     where = job.manifest
     for field in ("stage", "name", "key"):
         if manifest[field] != getattr(job, field):
@@ -85,7 +85,7 @@ def _file_problems(manifest: dict[str, Any], directory: Path) -> Iterator[str]:
 
 
 def _missing_chunks(group: zarr.Group, folder: Path, listed: set[Path]) -> Iterator[Path]:
-    """Where chunks of arrays must be, and are not, although nobody says that they were there.
+    """Paths of chunks that an array must have and that are missing, though no manifest lists them.
 
     Raises:
         UserError: the description of an array cannot be read.

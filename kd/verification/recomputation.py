@@ -33,7 +33,7 @@ class _Tally:
 def store_differences(
     directory: Path, splits: Iterable[ComputedSplit], rows: int, *, device: str, fabric: Fabric
 ) -> Iterator[str]:
-    """Where a store does not hold what is computed now.
+    """Differences between a store and what is computed now.
 
     Args:
         directory: of the store.
@@ -50,7 +50,7 @@ def store_differences(
 
 
 def noise(device: str, fabric: Fabric) -> float:
-    """How far two computations of the same may be apart, relative to the largest value."""
+    """The tolerance between two computations of the same, relative to the largest value."""
     return NOISE_CPU if device == fabric.device.type == "cpu" else NOISE_GPU
 
 

@@ -18,7 +18,7 @@ from kd.config.load import load_config
 from kd.data.modalities.image import Samples
 from kd.data.packed import DatasetInfo
 from kd.data.storage import chunk_rows
-from kd.planning import measure
+from kd.planning import network_sizes
 from kd.planning.forecast import Size
 from kd.planning.plan import Plan
 from kd.stages import cache_embeddings
@@ -185,8 +185,8 @@ def test_measuring__falls_back_to_the_cpu(tiny: Config, monkeypatch: pytest.Monk
     model = load_config(tiny).models["resnet"]
     half = (0.5,) * 3
     dataset = DatasetInfo("digits", ("0", "1"), Samples(image_size=(32, 32)), half, half, {})
-    measured = measure.measure_network(model, [dataset])
-    build = measure._build
+    measured = network_sizes.measure_network(model, [dataset])
+    build = network_sizes._build
     devices = []
 
     def looking(*arguments: Any) -> Any:
@@ -194,6 +194,6 @@ def test_measuring__falls_back_to_the_cpu(tiny: Config, monkeypatch: pytest.Monk
         torch.zeros(1).item()
         return build(*arguments)
 
-    monkeypatch.setattr(measure, "_build", looking)
-    assert measure.measure_network(model, [dataset]) == measured
+    monkeypatch.setattr(network_sizes, "_build", looking)
+    assert network_sizes.measure_network(model, [dataset]) == measured
     assert devices == ["meta", "cpu"]

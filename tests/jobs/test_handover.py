@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kd.artefacts import signature
-from kd.artefacts.signature import SIGNATURE, other_owner, sign, user_name
+from kd.artefacts import owner
+from kd.artefacts.owner import SIGNATURE, other_owner, sign, user_name
 from kd.common.errors import UserError
 from kd.jobs.failures import last_error
 from kd.jobs.handover import config_file, hand_over, handed_over, job_file, stale, told_file
@@ -87,7 +87,7 @@ def test_other_owner__is_told_by_user_or_config_file(tmp_path: Path, monkeypatch
     assert said is not None
     assert said.startswith(f"{user_name()}, 2")
     assert said.endswith(", from /a.yaml")
-    monkeypatch.setattr(signature, "user_name", lambda: "somebody")
+    monkeypatch.setattr(owner, "user_name", lambda: "somebody")
     assert other_owner(tmp_path, "/a.yaml") is not None
     (tmp_path / SIGNATURE).write_text("{}")
     assert other_owner(tmp_path, "/a.yaml") is None

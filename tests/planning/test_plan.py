@@ -132,8 +132,8 @@ def test_plan__live_views_need_no_cache(tiny: Tiny) -> None:
     assert set(student.upstream) == {"dataset", "joint_teacher", "teacher:digits_resnet", "teacher:mnist5k_byobnet"}
     assert student.upstream["joint_teacher"].key == joint.key
     assert student.spec["views"] is joint.spec["views"] is None
-    assert "kd.training.live" in student.code
-    assert "kd.training.live" not in by_name["digits_resnet-seed0"].code
+    assert "kd.training.live_teachers" in student.code
+    assert "kd.training.live_teachers" not in by_name["digits_resnet-seed0"].code
 
 
 def test_plan__a_student_may_have_views_and_precision_of_its_own(tiny: Tiny) -> None:

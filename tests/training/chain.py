@@ -19,9 +19,9 @@ from kd.jobs.run import Context
 from kd.models.spec import LEVELS, Level, ModelSpec
 from kd.stages import cache_embeddings, cache_targets
 from kd.training import loop
+from kd.training.cached_targets import StoredTargets
 from kd.training.fusion import cached_embeddings, train_joint_teacher
 from kd.training.recipe import Recipe
-from kd.training.stored import StoredTargets
 from kd.training.students import distill_student
 
 SHAKE = Augmentation(rotation=10, translate=0.1)

@@ -24,7 +24,7 @@ from kd.models.spec import Level
 from kd.models.student import Student
 from kd.models.weights import load_network, new_network
 from kd.stages import cache_embeddings
-from kd.training import live
+from kd.training import live_teachers
 from kd.training.classification import Classification, classification_loss
 from kd.training.distillation import Distillation
 from kd.training.samples import ViewedSamples, data_memory
@@ -110,7 +110,7 @@ def test_distillation__gradients_reach_only_the_student(
     own = [stores["digits", "digits"], stores["other", "digits"]]
     fused = joint(tmp_path / "joint", [dataset], [own], "L2")
     task = make_distillation(dataset, *live_targets(teachers, fused, "L2"))
-    assert isinstance(task.source, live.LiveTargets)
+    assert isinstance(task.source, live_teachers.LiveTargets)
     assert task.source.joint is not None
     frozen = torch.nn.ModuleList([*task.source.teachers.networks, task.source.joint])
     before = {name: value.clone() for name, value in frozen.state_dict().items()}
@@ -129,9 +129,9 @@ def test_distillation__gradients_reach_only_the_student(
 def live_targets(teachers: dict[str, Path], fused: Path, level: Level) -> Any:
     names = MLFD.required(level).names()
 
-    def make(split: Any, fabric: Any, _: Any) -> live.LiveTargets:
+    def make(split: Any, fabric: Any, _: Any) -> live_teachers.LiveTargets:
         networks = FrozenTeachers(list(teachers.values()), (level,), split.info.name, CacheOptions(), fabric)
-        return live.LiveTargets(networks, names, fused, fabric)
+        return live_teachers.LiveTargets(networks, names, fused, fabric)
 
     return make, names
 
@@ -190,7 +190,7 @@ def test_mixing__partners_are_of_the_same_dataset(dataset: Path, other_dataset: 
 
 
 def test_chain__live_from_end_to_end(tmp_path: Path, dataset: Path, teachers: dict[str, Path]) -> None:
-    embeddings = live.live_embeddings(list(teachers.values()), "L2", CacheOptions(), SHAKE, 0)
+    embeddings = live_teachers.live_embeddings(list(teachers.values()), "L2", CacheOptions(), SHAKE, 0)
     fused = joint(tmp_path / "joint", [dataset], [], "L2", embeddings=embeddings)
     assert losses(fused)[-1] < losses(fused)[0]
     taught = student(tmp_path / "student", dataset, *live_targets(teachers, fused, "L2"), views=None)

@@ -17,7 +17,7 @@ from kd.embeddings.options import CacheOptions
 from kd.embeddings.teachers import FrozenTeachers
 from kd.jobs.run import Context
 from kd.stages import cache_embeddings
-from kd.training import live
+from kd.training import live_teachers
 from kd.training.supervised import train_network
 from kd.training.targets import NoTargets
 from tests.training.chain import MODEL, RECIPE, SHAKE, embedding_spec, folder, joint, student
@@ -63,13 +63,13 @@ def test_views__that_are_cached_are_those_that_students_see(
 def test_views__of_live_teachers_are_those_that_students_see(
     tmp_path: Path, dataset: Path, teachers: dict[str, Path], drawn: Drawn
 ) -> None:
-    embeddings = live.live_embeddings([teachers["digits"]], "L1", CacheOptions(), SHAKE, SEED)
+    embeddings = live_teachers.live_embeddings([teachers["digits"]], "L1", CacheOptions(), SHAKE, SEED)
     fused = joint(tmp_path / "joint", [dataset], [], "L1", embeddings=embeddings, recipe=ONCE, seed=SEED)
     names = mlfd.Method().required("L1").names()
 
-    def make(_split: Any, fabric: Any, _memory: Any) -> live.LiveTargets:
+    def make(_split: Any, fabric: Any, _memory: Any) -> live_teachers.LiveTargets:
         networks = FrozenTeachers([teachers["digits"]], ("L1",), "digits", CacheOptions(), fabric)
-        return live.LiveTargets(networks, names, fused, fabric)
+        return live_teachers.LiveTargets(networks, names, fused, fabric)
 
     student(tmp_path / "student", dataset, make, names, views=None, recipe=ONCE, seed=SEED)
     assert drawn() == {("shared", SEED, "digits", 0)}
@@ -78,13 +78,24 @@ def test_views__of_live_teachers_are_those_that_students_see(
 @pytest.mark.parametrize(
     ("modules", "strangers"),
     [
-        (["train_teacher"], ["kd.embeddings", "kd.distillers", "kd.training.distillation", "kd.training.embedded"]),
-        (["train_baseline"], ["kd.embeddings", "kd.distillers", "kd.training.distillation", "kd.training.embedded"]),
+        (
+            ["train_teacher"],
+            ["kd.embeddings", "kd.distillers", "kd.training.distillation", "kd.training.cached_embeddings"],
+        ),
+        (
+            ["train_baseline"],
+            ["kd.embeddings", "kd.distillers", "kd.training.distillation", "kd.training.cached_embeddings"],
+        ),
         (["cache_embeddings"], ["kd.training.loop", "kd.training.recipe", "kd.data.order", "kd.data.loader"]),
-        (["train_joint_teacher"], ["kd.distillers", "kd.training.distillation", "kd.training.live"]),
+        (["train_joint_teacher"], ["kd.distillers", "kd.training.distillation", "kd.training.live_teachers"]),
         (
             ["distill_student"],
-            ["kd.embeddings.encoding", "kd.embeddings.store", "kd.training.stored", "kd.training.live"],
+            [
+                "kd.embeddings.encoding",
+                "kd.embeddings.store",
+                "kd.training.cached_targets",
+                "kd.training.live_teachers",
+            ],
         ),
     ],
 )

@@ -10,7 +10,7 @@ from kd.cli.records import record_run
 from kd.jobs.handover import hand_over
 from kd.jobs.preloaded import preload
 from kd.artefacts.sharing import share
-from kd.artefacts.signature import other_owner
+from kd.artefacts.owner import other_owner
 
 
 def to_be_made():

@@ -34,7 +34,7 @@ class Modality(BaseOptions):
 
     @classmethod
     def name(cls) -> str:
-        """That of its file; of a module of somebody else's, the full one."""
+        """The name of its file; for a module of somebody else's, its full name."""
         package, _, own = cls.__module__.rpartition(".")
         return own if package == MODALITIES.package else cls.__module__
 

@@ -23,7 +23,7 @@ Edges = tuple[Edge, Edge]
 
 
 class Samples(Modality):
-    """How images are stored and seen."""
+    """Options of images: how they are stored and seen."""
 
     image_size: Edge | Edges
     """Pixels that views have: one number for squares, or [height, width]."""
@@ -58,7 +58,7 @@ class Samples(Modality):
 
     @property
     def colour(self) -> Colour:
-        """What shows where images are transparent."""
+        """The colour that shows where images are transparent."""
         return ground_colour(self.ground)
 
     def shape(self, channels: int) -> Shape:
@@ -85,7 +85,7 @@ def plain(samples: Samples, stored: Tensor) -> Tensor:
 
 
 def views(samples: Samples, stream: Audience, dataset: str, seed: int, augmentation: Augmentation | None) -> View:
-    """As `kd.data.views` computes them."""
+    """Views of a batch, as `kd.data.views` computes them."""
     from kd.data.views import Views
 
     return Views(stream, dataset, seed, augmentation, samples.size)

@@ -55,7 +55,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source holds.
+    """All samples of a source, and its notes.
 
     Attributes:
         samples: in any order; their ids are unique.
@@ -78,7 +78,7 @@ class Source(Protocol):
     """1 if every image is grey, else 3."""
 
     def fingerprint(self, options: Any) -> dict[str, Any]:
-        """What identifies the content: listing digest or package version. Asked in every planning, so it is quick.
+        """An identifier of the content: listing digest or package version. Every plan asks for it, so it is quick.
 
         Raises:
             UserError: the source is missing; and its shape is wrong, where a quick look finds that.

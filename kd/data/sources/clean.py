@@ -25,7 +25,7 @@ _SURROUNDING = re.compile(rf"\A[\s{ZERO_WIDTH}]+|[\s{ZERO_WIDTH}]+\Z")
 
 
 class ListOptions(BaseOptions):
-    """What is done about faults of a list. Whatever is no error is counted, and said in the log."""
+    """Options for faults of a list. Faults that are no error are counted and logged."""
 
     missing_images: Literal["error", "skip"] = "error"
     """Images that are listed but not there."""
@@ -39,7 +39,7 @@ class ListOptions(BaseOptions):
 
 @dataclass(frozen=True)
 class ListEntry:
-    """An image as a list has it.
+    """An image as a list names it.
 
     Attributes:
         id: names it within its source.
@@ -58,7 +58,7 @@ class ListEntry:
 
 @dataclass(frozen=True)
 class CleanList:
-    """What is left of a list: each image once, its labels sorted and known, its file there.
+    """A checked list: each image once, its labels sorted and known, its file present.
 
     Attributes:
         root: folder that most files are below.
@@ -212,7 +212,7 @@ def _is_wanted(each: ListEntry, options: ListOptions, counts: Counter[str]) -> b
 
 
 def _present(listed: list[ListEntry], options: ListOptions, counts: Counter[str]) -> list[ListEntry]:
-    """Those whose file is there, by one look into each folder."""
+    """Entries whose file exists, found by listing each folder once."""
     folders = {each.path.parent for each in listed}
     there = {folder: _names(folder) for folder in folders}
     missing = [each for each in listed if each.path.name not in there[each.path.parent]]
@@ -228,7 +228,7 @@ def _present(listed: list[ListEntry], options: ListOptions, counts: Counter[str]
 
 
 def _names(folder: Path) -> set[str]:
-    """Of the files in a folder; links to nothing, or to folders, are none."""
+    """Names of the files in a folder; broken links and links to folders do not count."""
     try:
         with os.scandir(folder) as entries:
             return {entry.name for entry in entries if _is_file(entry)}

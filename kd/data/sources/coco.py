@@ -38,7 +38,7 @@ READ = {"images", "annotations", "categories", "id", "name", "file_name", "image
 
 
 class Options(ListOptions):
-    """Where it is."""
+    """Paths of the dataset."""
 
     root: Path
     """The folder with train2014, val2014 and annotations."""
@@ -97,7 +97,7 @@ def _read(file: Path) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def _read_fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """What is read of an object. Outlines of things, most of the file, are dropped while it is parsed."""
+    """The fields of an object that are read. Outlines, most of the file, are dropped while it is parsed."""
     found = [pair for pair in pairs if pair[0] in READ]
     fields = dict(found)
     if len(fields) < len(found):

@@ -48,7 +48,7 @@ Row = list[str]
 
 
 class Options(ListOptions):
-    """Which file, and which of its columns."""
+    """The CSV file, and which of its columns are read."""
 
     csv: Path
     """The CSV file, with a header line."""
@@ -90,7 +90,7 @@ def fingerprint(options: Options) -> dict[str, Any]:
 
 
 def classes(options: Options) -> list[str] | None:
-    """Those of the option, or the columns with 0 and 1."""
+    """The classes named by the option, or the columns that hold 0 and 1."""
     return _classes(options, next(_records(options))[1])
 
 
@@ -267,7 +267,7 @@ def _question(options: Options, separator: str) -> str:
 
 
 def _joins(label: str, known: set[str], options: Options) -> str | None:
-    """What seems to join several names in a label."""
+    """A character that seems to join several names in a label."""
     assert options.label_separator is not None
     if options.label_separator != SEPARATOR:  # the user has said what joins names
         return options.label_separator if options.label_separator in label else None

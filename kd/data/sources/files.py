@@ -56,7 +56,7 @@ def readable(path: Path | str) -> str:
 
 @dataclass
 class Found:
-    """What lies below a folder.
+    """The files below a folder, and what was left out.
 
     Attributes:
         files: by path relative to the folder, with `/`, sorted.
@@ -120,7 +120,7 @@ def _walk(folder: Path | str, prefix: str, above: set[str], found: Found) -> Non
 
 
 def find_images(folder: Path) -> Found:
-    """As `find_files`, but what is no image by its name is left out, too, with a note of the endings."""
+    """As `find_files`, but only images by name; the endings of other files are noted."""
     found = find_files(folder)
     others = [name for name in found.files if not is_image(name)]
     if others:

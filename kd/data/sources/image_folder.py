@@ -21,7 +21,7 @@ SHOWN = 3
 
 
 class Options(BaseOptions):
-    """Where the images are."""
+    """Paths of the images."""
 
     root: Path
     """Either ROOT/class/image.jpg, or ROOT/train/class/image.jpg with folders for val and test beside train."""

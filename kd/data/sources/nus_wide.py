@@ -27,7 +27,7 @@ PARTS = {"train": "Train", "test": "Test"}
 
 
 class Options(ListOptions):
-    """Where it is. An unknown label is a number other than 0 and 1; ignored, it counts as 0."""
+    """Paths of the dataset. An unknown label is a number other than 0 and 1; ignored, it counts as 0."""
 
     root: Path
     """The folder with ImageList, TrainTestLabels, Concepts81.txt and Flickr."""

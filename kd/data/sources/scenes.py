@@ -41,7 +41,7 @@ Count = Annotated[int, Gt(0)]
 
 
 class Options(BaseOptions):
-    """What the canvases show, and how many there are."""
+    """Options of the canvases: what they show and how many there are."""
 
     objects: Literal["digits", "letters"] = "digits"
     """What is shown."""
@@ -195,7 +195,7 @@ def _place(
     """Draw objects and places for them, so that none hides much of another one."""
 
     def whole(low: int, high: int) -> int:
-        """Of low .. high, both included."""
+        """A whole number from low to high, both included."""
         return low + int(stream.random() * (high - low + 1))
 
     style, labels = STYLES[options.objects], list(objects)

@@ -41,7 +41,7 @@ SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030"}
 
 
 class Options(ListOptions):
-    """Where it is, and what counts."""
+    """Paths of the dataset, and which objects count."""
 
     root: Path
     """The folder VOC2007, with JPEGImages, Annotations and ImageSets."""
@@ -102,7 +102,7 @@ def _labels(annotation: Path, options: Options, place: str) -> tuple[str, ...]:
 
 
 def _is_difficult(thing: ET.Element, place: str) -> bool:
-    """What its flag says; without one it is not."""
+    """Whether the object is flagged difficult; without a flag it is not."""
     flag = stripped(thing.findtext("difficult", "0"))
     if flag.lower() not in FLAGS:
         raise UserError(f"{place}: difficult is {flag!r}, expected 0 or 1")

@@ -32,7 +32,7 @@ class Backbone:
 
     @classmethod
     def problems(cls, model: ModelSpec) -> Iterator[str]:  # noqa: ARG003
-        """What of the config cannot be, each beginning with the key that is wrong; without building anything."""
+        """Errors of the config, each beginning with the wrong key, found without building anything."""
         return iter(())
 
     @classmethod
@@ -96,7 +96,7 @@ class Backbone:
 
     @classmethod
     def describe(cls, network: Network, plain: nn.Module | None, dataset: DatasetInfo) -> dict[str, Any]:  # noqa: ARG003
-        """What config.json of an exported student says besides classes and samples."""
+        """Entries of an exported student's config.json besides classes and samples."""
         return {"architecture": network.config.architecture, "backbone": network.config.backbone}
 
 

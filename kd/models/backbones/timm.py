@@ -52,7 +52,7 @@ class Kind(Backbone):
 
     @classmethod
     def create(cls, config: NetworkConfig) -> nn.Module:
-        """As `create_backbone`."""
+        """The module of `create_backbone`."""
         import torch
 
         from kd.models.backbones.timm_weights import create_backbone
@@ -68,7 +68,7 @@ class Kind(Backbone):
 
     @classmethod
     def forward(cls, module: Any, inputs: Tensor, levels: Sequence[Level]) -> tuple[Tensor, dict[str, Tensor]]:
-        """By timm's `forward_intermediates`, if there are levels."""
+        """Pooled vector and maps, by timm's `forward_intermediates` if maps are asked for."""
         if not levels:
             return module(inputs), {}
         indices = {tap_index(module, level): level for level in levels}
@@ -95,7 +95,7 @@ class Kind(Backbone):
 
     @classmethod
     def start(cls, network: Network, model: ModelSpec, pretrained: Path | None) -> bool:
-        """From timm's weights, or a checkpoint."""
+        """Load timm's pretrained weights, or a checkpoint."""
         from kd.models.backbones.timm_weights import load_checkpoint, take_pretrained
 
         if model.weights == "pretrained":
@@ -115,7 +115,7 @@ class Kind(Backbone):
 
     @classmethod
     def describe(cls, network: Network, plain: Any, dataset: DatasetInfo) -> dict[str, Any]:
-        """As timm reads it."""
+        """The exported config as timm reads it."""
         from kd.models.backbones.timm_weights import timm_config
 
         return timm_config(network.config, plain or network.backbone, dataset)

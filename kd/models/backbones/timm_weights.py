@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from kd.common.errors import UserError
 from kd.data.modalities.image import as_images
-from kd.models.checkpoints import (
+from kd.models.spec import Checkpoint, ModelSpec, NetworkConfig
+from kd.models.user_checkpoints import (
     CONFIG,
     check_finite,
     find_by_name,
@@ -21,7 +22,6 @@ from kd.models.checkpoints import (
     read_options,
     read_tensors,
 )
-from kd.models.spec import Checkpoint, ModelSpec, NetworkConfig
 
 if TYPE_CHECKING:
     from kd.data.packed import DatasetInfo
@@ -46,7 +46,7 @@ def create_backbone(config: NetworkConfig, classes: int = 0) -> Any:
 
 
 def pretrained_cfg_of(architecture: str) -> Any:
-    """What timm records of an architecture with its pretraining tag, or None."""
+    """The record that timm has of an architecture with its pretraining tag, or None."""
     try:
         return timm.get_pretrained_cfg(architecture)
     except RuntimeError as error:
@@ -54,7 +54,7 @@ def pretrained_cfg_of(architecture: str) -> Any:
 
 
 def check_pretrained(architecture: str) -> Any:
-    """What timm records of an architecture that it has pretrained weights of.
+    """The record that timm has of an architecture, which must have pretrained weights.
 
     Raises:
         UserError: it has none.
@@ -80,7 +80,7 @@ def input_statistics(model: ModelSpec, statistics: DatasetInfo) -> tuple[tuple[f
 
 
 def _stored_config(path: Path) -> NetworkConfig | None:
-    """What stands beside the weights of a network that this project stored."""
+    """The config beside the weights of a network that this project stored."""
     config = path.parent / CONFIG
     return read_options(config, NetworkConfig) if config.is_file() else None
 
@@ -223,7 +223,7 @@ def fold(network: Network, head: str) -> nn.Module:
 
 
 def timm_config(config: NetworkConfig, plain: Any, dataset: DatasetInfo) -> dict[str, Any]:
-    """What timm's config.json has of a folded network."""
+    """Entries of timm's config.json for a folded network."""
     pretrained_cfg: dict[str, Any] = {
         "input_size": [3, *config.input_size],
         "fixed_input_size": "img_size" in config.kwargs,

@@ -47,7 +47,7 @@ it. Of each map the minimum is blue, the maximum red, so that maps of one column
         return [*datasets, *{job.directory: job for job in self.networks(run).values()}.values()]
 
     def networks(self, run: Run) -> dict[str, Job]:
-        """What made the networks whose attention is shown: of the first seed, by the names in `rows`.
+        """Jobs of the networks whose attention is shown: of the first seed, by the names in `rows`.
 
         Raises:
             UserError: there is no such row, it has several levels, or its network sees no images. The text begins

@@ -24,7 +24,7 @@ seeds. Dashed lines: the students' network trained with labels alone, in the sam
 """
 
     def applies(self, run: Run) -> bool:
-        """Where an option is swept."""
+        """Whether an option is swept: only then is there a figure."""
         return any(row.variant for row in run.rows)
 
     def draw(self, run: Run) -> Drawn:

@@ -63,7 +63,7 @@ def curves_figure(rows: Sequence[Row], title: str) -> Drawn:
 
 
 def _curve(history: Path) -> pd.Series:
-    """By epoch, counted from 1; its name is that of the metric."""
+    """The metric on val by epoch, counted from 1; the series is named after the metric."""
     import pandas as pd
 
     table = pd.read_csv(history)

@@ -17,7 +17,7 @@ CACHED = ("prepare_dataset", "cache_embeddings", "cache_targets")
 
 
 def students_and_stores(run: Run) -> list[Job]:
-    """What the table is computed from."""
+    """Students and stores from which the table is computed."""
     students = {row.job.directory for row in run.rows if row.job.stage == "distill_student"}
     return [job for job in run.jobs.values() if job.stage in CACHED or job.directory in students]
 

@@ -32,7 +32,7 @@ Wall-clock of all jobs of a stage, in seconds and in units of one individual tra
 
 
 def cost(run: Run) -> pd.DataFrame:
-    """What the run cost: wall-clock by stage, bytes by level.
+    """Costs of the run: wall-clock by stage, bytes by level.
 
     Lines of kind `stage`: jobs, their seconds in all, and the same in units of one individual training (the
     mean wall-clock of the teachers that were trained here). Lines of kind `level`: bytes of all stores, and

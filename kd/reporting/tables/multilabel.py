@@ -27,7 +27,7 @@ class.
 """
 
     def applies(self, run: Run) -> bool:
-        """Where a dataset is multi-label."""
+        """Whether a dataset is multi-label: only then is there a table."""
         return run.is_multi_label()
 
     def texts(self, run: Run) -> dict[str, str]:

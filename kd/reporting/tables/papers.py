@@ -49,7 +49,7 @@ What the papers print beside what this run measured, and what differs in the set
         return {"comparisons": given} if isinstance(given, list) else given
 
     def check(self, run: Run) -> None:
-        """Each has rows of ours and numbers of the paper."""
+        """Check that each experiment has rows of ours and numbers of the paper."""
         for number, each in enumerate(self.comparisons):
             try:
                 run.rows_of(each.dataset, each.experiment)
@@ -58,7 +58,7 @@ What the papers print beside what this run measured, and what differs in the set
                 raise UserError(f"{number}.{error}") from error
 
     def texts(self, run: Run) -> dict[str, str]:
-        """What papers print beside ours, experiment by experiment."""
+        """Numbers of papers beside ours, experiment by experiment."""
         import pandas as pd
 
         from kd.reporting.layout import STYLE, html_table, literal, markdown

@@ -81,12 +81,12 @@ class LiveTargets:
             fabric.to_device(self.joint)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """As one image shows them."""
+        """Shapes found by passing one image through the teachers."""
         targets = self._make(self.fabric.to_device(self.teachers.networks[0].example()))
         return {name: tuple(targets[name].shape[1:]) for name in self.names}
 
     def targets(self, sub_batch: SubBatch, images: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
-        """What the teachers make of the images."""
+        """The targets that the teachers compute for the images."""
         return self._make(images)
 
     @torch.no_grad()

@@ -17,7 +17,7 @@ from kd.training.samples import OfSplit
 
 
 class CachedSamples(OfSplit):
-    """What each of several teachers saw of the views of one split.
+    """Cached embeddings by several teachers of the views of one split.
 
     Args:
         split: its samples; rows are paired with embeddings by sample id.

@@ -19,7 +19,7 @@ SIGNATURE = "run.json"
 
 
 def user_name() -> str:
-    """Who works here; where the system does not know the user, as in a container, the number."""
+    """The user's name, or number where the system does not know the user, as in a container."""
     with suppress(KeyError):
         return pwd.getpwuid(os.getuid()).pw_name
     return str(os.getuid())

@@ -143,7 +143,7 @@ def find_by_order(groups: dict[str, dict[str, Tensor]], path: Path) -> Found:
 
 
 def _preferred(counts: Counter[str], path: Path) -> tuple[str, dict[str, int]]:
-    """Where most tensors are; of several such places the one of a moving average, and a note of that."""
+    """The place with most tensors; of several such places the moving average, and a note of that."""
     most = max(counts.values())
     best = [place for place, count in counts.items() if count == most]
     averaged = [place for place in best if "ema" in re.split(r"[._]", place.lower())]

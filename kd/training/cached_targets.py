@@ -18,7 +18,7 @@ from kd.embeddings.options import POSITIVES
 from kd.embeddings.positives import unpack_positives
 from kd.embeddings.store import StoreReader
 from kd.models.devices import send
-from kd.training.embedded import CachedSamples
+from kd.training.cached_embeddings import CachedSamples
 
 
 class StoredTargets:
@@ -42,14 +42,14 @@ class StoredTargets:
         self.groups, self._stored, self._labels, self._fabric = self._samples.groups, stored, split.labels, fabric
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the arrays, whole."""
+        """Bytes of the whole arrays in memory."""
         shapes = {name: self._samples.shapes(name)[0] for name in self._stored}
         if POSITIVES in shapes:
             shapes["label_embeddings"] = (self._labels.shape[1], shapes.pop(POSITIVES)[1])
         return shapes
 
     def targets(self, sub_batch: SubBatch, images: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
-        """As they were stored."""
+        """The targets as they were stored."""
         (values,) = self._samples.inputs(sub_batch, None)
         if POSITIVES in values:
             labels = send(self._fabric, torch.from_numpy(self._labels[sub_batch.rows]))
