@@ -34,6 +34,8 @@ controllers: list[subprocess.Popen[str]] = []
 @pytest.fixture(autouse=True)
 def _stop_controllers() -> Iterator[None]:
     """A test that fails leaves nothing that goes on submitting jobs."""
+    # What shells start in the background ignores Ctrl-C, and so would the controllers.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for run in controllers:
         if run.poll() is None:
@@ -121,7 +123,7 @@ def test_slurm__from_start_to_end(tmp_path: Path, tiny_slurm: dict[str, Any]) ->
     run = controller(tmp_path, tiny_slurm, "all", "report")
     assert run.wait(timeout=900) == 0, said(tmp_path)
     assert (tmp_path / "results/experiments/tiny/report.html").is_file()
-    jobs = plan_of(tmp_path, tiny_slurm).jobs.values()
+    jobs = plan_of(tmp_path, tiny_slurm).run().jobs.values()
     assert len({job.stage for job in jobs}) == 6
     for job in jobs:
         if job.stage == "train_joint_teacher":  # one training by two processes that srun started
