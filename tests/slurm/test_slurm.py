@@ -27,6 +27,9 @@ from tests.workflow.running import wait_until
 pytestmark = [pytest.mark.slurm, pytest.mark.usefixtures("slurm")]
 
 START_SECONDS = 240  # until a job that was submitted trains
+STOP_SECONDS = (
+    240  # until a controller ends after Ctrl-C: only then does it look at the queue, every 3 minutes at worst
+)
 
 controllers: list[subprocess.Popen[str]] = []
 
@@ -40,7 +43,7 @@ def _stop_controllers() -> Iterator[None]:
     for run in controllers:
         if run.poll() is None:
             run.send_signal(signal.SIGINT)
-            run.wait(timeout=60)
+            run.wait(timeout=STOP_SECONDS)
     controllers.clear()
 
 
@@ -162,7 +165,7 @@ def test_slurm__jobs_that_are_cancelled_requeued_and_out_of_time_go_on(
         wait_until(lambda: log_of(job).count("continuing in epoch") >= times, 600, log_of(job))  # noqa: B023
         assert log_of(job).count("stopped by SIGTERM") >= times
     run.send_signal(signal.SIGINT)
-    assert run.wait(timeout=60) != 0
+    assert run.wait(timeout=STOP_SECONDS) != 0
     wait_until(lambda: not current_writer(stopped.directory), 60, "the job is still there")
 
 
@@ -175,7 +178,7 @@ def test_slurm__a_controller_that_ended_is_started_again(tmp_path: Path, tiny_sl
         wait_until(lambda: attempts(job) > times, START_SECONDS, "no attempt")  # noqa: B023
         submitted = slurm_job(job)
         os.kill(run.pid, number)
-        assert run.wait(timeout=60) != 0
+        assert run.wait(timeout=STOP_SECONDS) != 0
         if number == signal.SIGINT:
             wait_until(lambda: submitted not in queued(), 60, "the job is still there")  # noqa: B023
             assert "stopped by SIGTERM" in log_of(job)
