@@ -108,7 +108,7 @@ def examples() -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for all, in which each network is measured once."""
+    """One folder for all."""
     return tmp_path_factory.mktemp("documents") / "results"
 
 

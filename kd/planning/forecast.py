@@ -72,24 +72,25 @@ class Forecast:
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.config = plan, plan.config
-        self._known: dict[tuple[str, str], Any] = {}
+        self._known: dict[tuple[str, ...], Any] = {}
 
     def dataset(self, job: Job) -> DatasetInfo:
         """A packed dataset; one that is not packed yet has made-up statistics."""
-        return self._once("dataset", job, self._dataset)
+        return self._once(("dataset", job.key), lambda: self._dataset(job))
 
     def network(self, job: Job) -> Measured:
         """The measured sizes of the network that a job trains."""
-        return self._once("network", job, self._network)
+        model, datasets = ModelSpec.model_validate(job.spec["model"]), self._datasets(job)
+        return self._network(self._model_key(job), model, datasets)
 
     def joint(self, job: Job) -> Measured:
         """The measured sizes of a joint teacher."""
-        return self._once("joint", job, self._joint)
+        return self._once(("joint", job.key), lambda: self._joint(job))
 
-    def _once(self, what: str, job: Job, make: Callable[[Job], T]) -> T:
-        if (what, job.key) not in self._known:
-            self._known[what, job.key] = make(job)
-        found: T = self._known[what, job.key]
+    def _once(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
+        if key not in self._known:
+            self._known[key] = make()
+        found: T = self._known[key]
         return found
 
     def size(self, job: Job) -> Size:
@@ -186,15 +187,17 @@ class Forecast:
             for level in levels:
                 self._tap(network, level, key)
         model, (info,) = ModelSpec.model_validate(job.spec["model"]), self._datasets(job)
-        self._named(self._model_key(job), lambda: check_export(model, info))
+        exported = ("export", repr(model), repr(info))
+        self._named(self._model_key(job), lambda: self._once(exported, lambda: check_export(model, info)))
         plain = model.label_encoder is None  # then it is stored as a plain timm model, too
         return Size((2 if plain else 1) * self.network(job).bytes)
 
-    def _network(self, job: Job) -> Measured:
+    def _network(self, key: str, model: ModelSpec, datasets: list[DatasetInfo]) -> Measured:
+        """Measured once for all seeds, methods and teachers that have the model for the same datasets."""
         from kd.planning.network_sizes import measure_network
 
-        model, datasets = ModelSpec.model_validate(job.spec["model"]), self._datasets(job)
-        return self._named(self._model_key(job), lambda: measure_network(model, datasets))
+        known = ("network", repr(model), repr(datasets))
+        return self._named(key, lambda: self._once(known, lambda: measure_network(model, datasets)))
 
     def _tap(self, job: Job, level: str, key: str) -> Shape:
         """Shape of one sample's output by the network that a job trains."""
@@ -233,10 +236,8 @@ class Forecast:
         datasets = self._datasets(job)
         student = None if spec["student"] is None else ModelSpec.model_validate(spec["student"])
         if student is not None:
-            from kd.planning.network_sizes import measure_network
-
             own = f"models.{self.config.joint_teachers[name].student_model or self._individual_model(datasets[0].name)}"
-            measured = self._named(own, lambda: measure_network(student, datasets))
+            measured = self._network(own, student, datasets)
             for each in map_levels(level):
                 if each in measured.problems:
                     raise UserError(f"{where}.level: {own}: {measured.problems[each]}")

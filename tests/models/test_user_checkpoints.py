@@ -18,22 +18,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kd.common.errors import UserError
-from kd.data.modalities.image import Samples
-from kd.data.packed import DatasetInfo
 from kd.models.joint import JointConfig, JointTeacher, load_joint_teacher, save_joint_teacher
 from kd.models.network import Network
 from kd.models.prediction import predict_images
 from kd.models.spec import ModelSpec
 from kd.models.weights import export_student, load_network, new_network, save_network
+from tests.models.test_weights import INFO
 
-INFO = DatasetInfo(
-    "toy",
-    ("x", "y", "z"),
-    Samples(image_size=(32, 32)),
-    (0.1, 0.2, 0.3),
-    (0.4, 0.5, 0.6),
-    {"train": 3},
-)
 State = dict[str, Tensor]
 
 
