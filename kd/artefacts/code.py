@@ -61,22 +61,21 @@ def reachable(modules: tuple[str, ...]) -> dict[str, frozenset[str]]:
         waiting.append((module, name or WHOLE))
     while waiting:
         module, name = waiting.pop()
-        if module.startswith(NEUTRAL) or name in found[module]:
+        if module.startswith(NEUTRAL) or name in found.get(module, ()):
             continue
-        found[module].add(name)
         parsed = _parse(module, packages)
+        if module not in found:
+            waiting += _references(module, None, packages)
+        found[module].add(name)
         names = [*parsed.definitions, *parsed.imports] if name == WHOLE else [name]
-        if name not in (*names, WHOLE):
-            names = [WHOLE]
         for each in names:
             if each in parsed.imports:
-                waiting.append(parsed.imports[each])
+                waiting += parsed.imports[each]
             elif each in parsed.definitions:
                 found[module].add(each)
                 waiting += _references(module, each, packages)
             else:  # made in a way that is not understood
                 waiting.append((module, WHOLE))
-        waiting += _references(module, None, packages)
     return {module: frozenset(names) for module, names in found.items()}
 
 
@@ -87,12 +86,13 @@ class _Module:
     Attributes:
         definitions: statements by the name that they define.
         effects: statements that define nothing, such as calls; they run whatever of the module is used.
-        imports: what a name stands for that comes from another module of this package; `WHOLE` for a module.
+        imports: what a name stands for that comes from a module of one of the packages; `WHOLE` for a module. `import
+            a.b` and `import a.c` are of one name, so there may be several.
     """
 
     definitions: dict[str, list[ast.stmt]] = field(default_factory=lambda: defaultdict(list))
     effects: list[ast.stmt] = field(default_factory=list)
-    imports: dict[str, Place] = field(default_factory=dict)
+    imports: dict[str, set[Place]] = field(default_factory=lambda: defaultdict(set))
 
 
 @cache
@@ -102,10 +102,11 @@ def _parse(module: str, packages: Packages) -> _Module:
         raise UserError(f"{module}: no such module, or not one that is a file of Python")
     parsed = _Module()
     for node in ast.parse(path.read_text(), filename=str(path)).body:
-        if _only_for_types(node) or _is_docstring(node):
+        if _only_for_types(node):
             continue
         if isinstance(node, ast.Import | ast.ImportFrom):
-            parsed.imports |= dict(_imported(node, packages))
+            for bound, place in _imported(node, module, packages):
+                parsed.imports[bound].add(place)
             continue
         defined = list(_defined(node))
         for name in defined:
@@ -127,17 +128,28 @@ def _defined(node: ast.stmt) -> Iterator[str]:
             yield each.name
 
 
-def _imported(node: ast.AST, packages: Packages) -> Iterator[tuple[str, Place]]:
-    """Each name that an import binds, and what it stands for, if that is in one of the packages."""
+def _imported(node: ast.AST, module: str, packages: Packages) -> Iterator[tuple[str, Place]]:
+    """Each name that an import in a module binds, and what it stands for, if that is in one of the packages."""
     if isinstance(node, ast.Import):
         for alias in node.names:
             if _path(alias.name, packages) is not None:
                 yield alias.asname or alias.name.split(".")[0], (alias.name, WHOLE)
-    elif isinstance(node, ast.ImportFrom) and node.module and _path(node.module, packages) is not None:
-        for alias in node.names:
-            inner = f"{node.module}.{alias.name}"
-            place = (inner, WHOLE) if _path(inner, packages) is not None else (node.module, alias.name)
-            yield alias.asname or alias.name, place
+    elif isinstance(node, ast.ImportFrom):
+        source = _source(node, module, packages)
+        if _path(source, packages) is not None:
+            for alias in node.names:
+                inner = f"{source}.{alias.name}"
+                place = (inner, WHOLE) if _path(inner, packages) is not None else (source, alias.name)
+                yield alias.asname or alias.name, place
+
+
+def _source(node: ast.ImportFrom, module: str, packages: Packages) -> str:
+    """Full name of the module that `from ... import` names, which may begin with dots."""
+    if not node.level:
+        return node.module or ""
+    path = _path(module, packages)
+    package = module if path is not None and path.stem == "__init__" else module.rpartition(".")[0]
+    return importlib.util.resolve_name("." * node.level + (node.module or ""), package)
 
 
 @cache
@@ -146,20 +158,25 @@ def _references(module: str, name: str | None, packages: Packages) -> tuple[Plac
     parsed = _parse(module, packages)
     found: set[Place] = set()
     for node in parsed.effects if name is None else parsed.definitions[name]:
-        inner = [each for each in _running_nodes(node) if isinstance(each, ast.Import | ast.ImportFrom)]
-        known = parsed.imports | {bound: place for each in inner for bound, place in _imported(each, packages)}
+        nodes = list(_running_nodes(node))
+        inner: dict[str, set[Place]] = defaultdict(set)
+        for each in nodes:
+            if isinstance(each, ast.Import | ast.ImportFrom):
+                for bound, place in _imported(each, module, packages):
+                    inner[bound].add(place)
+        known = parsed.imports | inner
         attributes = {
             id(each.value): each.attr
-            for each in _running_nodes(node)
+            for each in nodes
             if isinstance(each, ast.Attribute) and isinstance(each.value, ast.Name)
         }
-        for each in _running_nodes(node):
+        for each in nodes:
             if not isinstance(each, ast.Name):
                 continue
             if each.id in known:
-                source, what = known[each.id]
-                # Of a module that is named with an attribute, that alone is used.
-                found.add((source, attributes.get(id(each), WHOLE) if what == WHOLE else what))
+                for source, what in known[each.id]:
+                    # Of a module that is named with an attribute, that alone is used.
+                    found.add((source, attributes.get(id(each), WHOLE) if what == WHOLE else what))
             elif each.id in parsed.definitions and each.id != name:
                 found.add((module, each.id))
     return tuple(sorted(found))

@@ -33,15 +33,15 @@ def code_differences(found: Mapping[str, str], wanted: Mapping[str, str]) -> Ite
     for module in sorted({*found, *wanted}):
         file = shown(source_file(module))
         if module not in found:
-            yield f"{file}: newly imported"
+            yield f"{file}: newly used"
         elif module not in wanted:
-            yield f"{file}: no longer imported"
+            yield f"{file}: no longer used"
         elif found[module] != wanted[module]:
             yield f"{file}: changed"
 
 
 def source_file(module: str) -> str:
-    """Path of a module within the checkout."""
+    """Path of a module within the checkout; that of somebody else's, by its name."""
     path = module.replace(".", "/")
     return f"{path}/__init__.py" if (ROOT / path).is_dir() else f"{path}.py"
 

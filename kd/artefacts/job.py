@@ -149,7 +149,7 @@ class Job(BaseModel):
 
 
 def read_job(directory: Path) -> Job | None:
-    """The job that an unfinished directory says it is built by; None: it does not say.
+    """The job that a directory says it is built by; None: it does not say.
 
     Raises:
         UserError: what it says is no description of a job.

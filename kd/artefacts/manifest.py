@@ -105,7 +105,7 @@ def _adoption(record: dict[str, Any]) -> dict[str, Any]:
 
 
 class Manifest(TypedDict):
-    """The fields of a manifest; `load_manifest` accepts nothing else, whoever wrote it."""
+    """The fields that a manifest must have, whoever wrote it; `load_manifest` lets others through."""
 
     __pydantic_config__ = STRICT  # type: ignore[misc]
     stage: PathName
@@ -231,16 +231,25 @@ def load_manifest(directory: Path) -> dict[str, Any] | None:
         raise UserError(f"{path}: {where}: {what}; delete {directory} and run again") from error
 
 
-def job_at(directory: Path) -> Job:
+def finished_manifest(directory: Path) -> dict[str, Any]:
+    """The manifest of an artefact.
+
+    Raises:
+        UserError: there is none, or none that can be read.
+    """
+    manifest = load_manifest(directory)
+    if manifest is None:
+        raise UserError(f"{directory}: not a finished artefact, {MANIFEST} is missing")
+    return manifest
+
+
+def job_of(manifest: dict[str, Any], directory: Path) -> Job:
     """The job of a finished artefact, as its manifest tells it and its place names it.
 
     Raises:
-        UserError: there is no manifest that can be read, or this is no place of an artefact.
+        UserError: this is no place of an artefact.
     """
     directory = directory.absolute()
-    manifest = load_manifest(directory)
-    if manifest is None:
-        raise UserError(f"{directory}: not a finished artefact, manifest.json is missing")
     told = {field: manifest[field] for field in ("config_key", "code", "spec")}
     *_, stage, name, key = ("", "", "", *directory.parts)
     upstream = {
@@ -260,10 +269,9 @@ def read_manifest(artefact: Upstream | Job, *, files: bool = True) -> dict[str, 
     Raises:
         UserError: the artefact is missing, is of another key, or its files are not those recorded.
     """
-    manifest = load_manifest(artefact.directory)
-    if manifest is None:
-        raise UserError(f"{artefact.directory}: not a finished artefact, {MANIFEST} is missing")
-    check_plain(artefact.directory)
+    manifest = finished_manifest(artefact.directory)
+    if files:
+        check_plain(artefact.directory)
     check_manifest(manifest, artefact, files=files)
     return manifest
 
@@ -297,19 +305,24 @@ def check_manifest(
 
 
 def made_from_now(job: Job) -> dict[str, str]:
-    """16 hex digits by role that tell a making of each upstream from another one of the same key."""
+    """16 hex digits by role that tell a making of each upstream from another one of the same key.
+
+    Raises:
+        UserError: an upstream is missing, or of another key.
+    """
     found = {}
     for role, up in job.upstream.items():
-        manifest = load_manifest(up.directory) or {}
+        manifest = read_manifest(up, files=False)
         made = [manifest.get(field) for field in ("seconds", "device", "result", "files")]
         found[role] = hashlib.sha256(canonical_json(made).encode()).hexdigest()[:16]
     return found
 
 
-def is_outdated(job: Job) -> bool:
-    """Whether what an artefact was made from has been made again since."""
+def made_from_then(job: Job) -> dict[str, str] | None:
+    """What `made_from_now` was when an artefact was made; None: it was not noted."""
     manifest = load_manifest(job.directory) or {}
-    return bool(manifest.get("result", {}).get(MADE_FROM) != made_from_now(job))
+    found: dict[str, str] | None = manifest.get("result", {}).get(MADE_FROM)
+    return found
 
 
 def whole_manifest(directory: Path) -> dict[str, Any] | None:

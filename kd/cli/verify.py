@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kd.artefacts.job import Job
-from kd.artefacts.manifest import job_at, manifest_path
+from kd.artefacts.manifest import finished_manifest, job_of, manifest_path
 from kd.cli.planned import find_job
 from kd.common.errors import UserError
 from kd.planning.plan import Plan
@@ -45,4 +45,4 @@ def _named(plan: Plan, name: str) -> Job:
         return find_job(plan, name)
     directory = directory.resolve()
     wanted = {job.directory.resolve(): job for job in plan.jobs.values()}
-    return wanted.get(directory) or job_at(directory)
+    return wanted.get(directory) or job_of(finished_manifest(directory), directory)

@@ -99,7 +99,7 @@ class DatasetConfig(BaseOptions):
         """Gather the keys that the modality of the source knows, and validate them."""
         source = given.get("source") if isinstance(given, dict) else None
         name = source.get("type") if isinstance(source, dict) else None
-        if not SOURCES.knows(name) or isinstance(given.get("samples"), Modality):
+        if not SOURCES.knows(name) or not isinstance(given.get("samples", {}), dict):
             return given
         modality = load_modality(getattr(load_source(str(name)), "MODALITY", "image"))
         own = {key: value for key, value in given.items() if key not in cls.model_fields}

@@ -30,7 +30,7 @@ def job_file(job: Job) -> Path:
 
 
 def config_file(results: Path, config: str) -> Path:
-    """The file in which tables, figures and the report find the config of their run, given as JSON."""
+    """The file in which publishing and the report find the config of their run, as JSON."""
     return told_file(results, "config", config)
 
 

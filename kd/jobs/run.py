@@ -27,8 +27,8 @@ from kd.artefacts.job import JOB, Job
 from kd.artefacts.lock import writing
 from kd.artefacts.manifest import (
     MADE_FROM,
-    is_outdated,
     made_from_now,
+    made_from_then,
     read_manifest,
     restore_manifest,
     whole_manifest,
@@ -57,7 +57,7 @@ class Context(Generic[SpecT]):
 
     Attributes:
         spec: the typed spec of the artefact.
-        upstream: directory of each upstream artefact, by role; all checked and complete.
+        upstream: directory of each upstream artefact, by role; all complete and, unless the stage follows, checked.
         directory: where the stage writes. Hidden files are its scratch space and not part of the artefact.
         kin: finished artefacts that differ from this one only in what their readers do not depend on.
     """
@@ -89,8 +89,8 @@ def stage_main(
         spec_type: of the stage.
         build: makes the artefact.
         unread: fields of the spec that readers of the artefact do not depend on.
-        follows: it reads no more than the manifests of its upstreams, and is made again when one of these was, even
-            if that has the same key.
+        follows: it is made again when one of its upstreams was, even if that has the same key. Of their files it reads
+            the manifests, and checks itself what else it reads.
     """
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
     parser.add_argument("--job", required=True, type=Path, help="what to build, as JSON in a file")
@@ -137,7 +137,8 @@ def run_job(
     share(where.parents[2])
     # A failing disk is told in words before the log keeps it; the log and the lock may meet one, too.
     with disk_errors(where), writing(where), _logged_in(where), disk_errors(where), _memory_errors():
-        whole = restore_manifest(job) and not (follows and is_outdated(job))
+        made_from = made_from_now(job) if follows else None
+        whole = restore_manifest(job) and (not follows or made_from_then(job) == made_from)
         for partial in where.glob(f".*{PARTIAL}"):  # of an attempt that was killed
             remove(partial)
         if started_by_srun():
@@ -146,15 +147,15 @@ def run_job(
             log.info("%s %s: already built, %s", job.stage, job.name, where)
             return
         write_text(where / JOB, job.model_dump_json())
-        for upstream in job.upstream.values():
-            read_manifest(upstream, files=not follows)
-        made_from = {MADE_FROM: made_from_now(job)} if follows else {}
+        for upstream in job.upstream.values() if not follows else ():
+            read_manifest(upstream)
         log.info("%s %s: building %s", job.stage, job.name, where)
         started = time.monotonic()
         kin = tuple(directory for directory in job.kin(unread) if whole_manifest(directory) is not None)
         outcome = build(Context(spec, directories, where, kin))
         seconds = time.monotonic() - started
-        write_manifest(job, result=outcome.result | made_from, seconds=seconds, device=outcome.device)
+        result = outcome.result | ({MADE_FROM: made_from} if follows else {})
+        write_manifest(job, result=result, seconds=seconds, device=outcome.device)
         log.info("%s %s: done in %.1f s", job.stage, job.name, seconds)
 
 

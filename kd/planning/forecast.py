@@ -177,7 +177,7 @@ class Forecast:
         return Size(self._named(f"models.{name}.weights", lambda: measure_pretrained(architecture)).bytes)
 
     def _student(self, job: Job) -> Size:
-        from kd.planning.network_sizes import check_export
+        from kd.planning.network_sizes import measure_export
 
         name, method = job.name.split("-")[0], parse_distiller(job.spec["distiller"])
         own = f"students.{name}.{'level' if method.NEEDS_LEVEL else 'distiller'}"
@@ -188,9 +188,8 @@ class Forecast:
                 self._tap(network, level, key)
         model, (info,) = ModelSpec.model_validate(job.spec["model"]), self._datasets(job)
         exported = ("export", repr(model), repr(info))
-        self._named(self._model_key(job), lambda: self._once(exported, lambda: check_export(model, info)))
-        plain = model.label_encoder is None  # then it is stored as a plain timm model, too
-        return Size((2 if plain else 1) * self.network(job).bytes)
+        plain = self._named(self._model_key(job), lambda: self._once(exported, lambda: measure_export(model, info)))
+        return Size(self.network(job).bytes + plain.bytes)
 
     def _network(self, key: str, model: ModelSpec, datasets: list[DatasetInfo]) -> Measured:
         """Measured once for all seeds, methods and teachers that have the model for the same datasets."""

@@ -74,9 +74,13 @@ def measure_pretrained(architecture: str) -> Measured:
         raise UserError(f"models: {error}") from error
 
 
-def check_export(model: ModelSpec, dataset: DatasetInfo) -> None:
-    """Raise a UserError if a student cannot be exported."""
-    _without_storage(lambda: Exported(_build(model, [dataset]), dataset.name))
+def measure_export(model: ModelSpec, dataset: DatasetInfo) -> Measured:
+    """The plain module that a student is exported as, beside the network; nothing where there is none.
+
+    Raises:
+        UserError: it cannot be exported.
+    """
+    return _without_storage(lambda: _measured(Exported(_build(model, [dataset]), dataset.name).plain or nn.Identity()))
 
 
 def measure_joint(

@@ -107,11 +107,13 @@ class Run:
 class Report(BaseOptions):
     """A table or a figure; its fields are its options in the config, under `reports.NAME`.
 
-    Each file defines one subclass, of `Table` or of `Figure`, that is called `Report`. One without fields that must be
-    given is made for every run that it `applies` to; others when the config has options for them.
+    Each file defines one subclass, of `Table` or of `Figure`, that is called `Report`. One without fields is made
+    for every run that it `applies` to; others when the config has options for them.
     """
 
     KIND: ClassVar[Kind]
+    READS_FILES: ClassVar[bool] = False
+    """Whether it opens files of the artefacts that it reads, beside their manifests: then these are checked first."""
     CAPTION: ClassVar[str]
     """Below it in the report: plain text, in which `*name*` is a column."""
 

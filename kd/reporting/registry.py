@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from functools import cache
 
-from kd.reporting import figures, tables
+from kd.common.registry import Registry
 from kd.reporting.base import Report
+
+FOLDERS = (Registry("kd.reporting.tables"), Registry("kd.reporting.figures"))
 
 
 @cache
 def reports() -> tuple[type[Report], ...]:
     """All tables, then all figures, by name."""
-    return tuple(
-        importlib.import_module(f"{package.__name__}.{module.name}").Report
-        for package in (tables, figures)
-        for module in sorted(pkgutil.iter_modules(package.__path__), key=lambda each: each.name)
-    )
+    return tuple(folder.load(name).Report for folder in FOLDERS for name in folder.names())
 
 
 def load_report(kind: str, name: str) -> type[Report]:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-from kd.artefacts.job import Job
-from kd.artefacts.manifest import job_at, load_manifest
+from kd.artefacts.manifest import finished_manifest, job_of, read_manifest
 from kd.common.options import BaseOptions
 from kd.jobs.run import Context, Outcome, stage_main
 from kd.reporting.base import Kind, Row, Run
@@ -50,15 +47,11 @@ class Spec(BaseOptions):
 def build(context: Context[Spec]) -> Outcome:
     """Read the manifests of what it reads, compute, and write its files."""
     spec = context.spec
-    jobs = {role: job_at(directory) for role, directory in context.upstream.items()}
-
-    @cache
-    def manifest(directory: Path) -> dict[str, Any]:
-        return load_manifest(directory) or {}
-
-    def read(job: Job) -> dict[str, Any]:
-        return manifest(job.directory)
-
+    report = load_report(spec.kind, spec.report).model_validate(spec.options)
+    manifests = {directory.absolute(): finished_manifest(directory) for directory in context.upstream.values()}
+    jobs = {role: job_of(manifests[each.absolute()], each) for role, each in context.upstream.items()}
+    for job in jobs.values() if report.READS_FILES else ():
+        read_manifest(job)
     run = Run(
         experiment=spec.experiment,
         datasets=spec.datasets,
@@ -68,9 +61,9 @@ def build(context: Context[Spec]) -> Outcome:
         format=spec.format,
         jobs={job.directory: job for job in jobs.values()},
         rows=[Row(job=jobs[row.role], **row.model_dump(exclude={"role"})) for row in spec.rows],
-        read=read,
+        read=lambda job: manifests[job.directory],
     )
-    load_report(spec.kind, spec.report).model_validate(spec.options).write(run, context.directory)
+    report.write(run, context.directory)
     return Outcome({})
 
 

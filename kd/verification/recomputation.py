@@ -11,11 +11,11 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from kd.data.storage import spans
 from kd.embeddings.computing import read_rows
 from kd.embeddings.encoding import EncodedArray
 from kd.embeddings.store import ComputedSplit, StoreReader
 
-BATCH = 256
 # Rounding, relative to each value; int8 has half a step of its scale besides.
 ROUNDING = {"float32": 0.0, "float16": 2.0**-10, "bfloat16": 2.0**-7, "int8": 2.0**-9}
 # Relative to the largest value: sums in another order, and on a GPU in TF32.
@@ -64,8 +64,8 @@ def _differences(directory: Path, computed: ComputedSplit, noise: float, rows: i
         return
     tallies = {(name, view): _Tally() for name in names for view in range(views)}
     picked = sample_rows(len(split.ids), rows, min(column.chunk for column in columns.values()))
-    for start in range(0, len(picked), BATCH):
-        part = picked[start : start + BATCH]
+    for each in spans(len(picked), computed.batch_size):
+        part = picked[each]
         for view in range(views):
             values = computed.compute(part, view)
             for name, column in columns.items():

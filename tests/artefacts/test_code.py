@@ -112,3 +112,28 @@ def test_digest__only_definitions_that_are_used_count(package: Path) -> None:
     assert {name for name in called if called[name] != before[name]} == {"kd.distillers.mlfd", "kd.distillers.losses"}
     edit(losses, "ADDED = 1", "ADDED = 2")
     assert fresh(*STUDENT)["kd.distillers.losses"] != called["kd.distillers.losses"]
+
+
+def test_digest__of_somebody_elses_package_by_any_form_of_import(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "somebodys"
+    folder.mkdir()
+    helpers = ("near", "beside", "first", "second")
+    texts = dict.fromkeys(helpers, "def helper():\n    return 1\n") | {
+        "__init__": "",
+        "method": (
+            "import somebodys.first\nimport somebodys.second\n\nfrom . import beside\nfrom .near import helper\n\n\n"
+            "def loss():\n"
+            "    return helper() + beside.helper() + somebodys.first.helper() + somebodys.second.helper()\n"
+        ),
+    }
+    for name, text in texts.items():
+        (folder / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    before = fresh("somebodys.method")
+    for name in helpers:
+        edit(folder / f"{name}.py", "return 1", "return 2")
+        after = fresh("somebodys.method")
+        assert {each for each in after if after[each] != before[each]} == {f"somebodys.{name}"}
+        before = after

@@ -51,6 +51,8 @@ MISTAKES: list[tuple[str, Any, str]] = [
         "datasets.digits.source: type is 'digit', expected one of .*'digits'",
     ),
     ("datasets.digits.source", {"type": "image_folder"}, "datasets.digits.source.root: missing, must be given"),
+    ("datasets.digits.samples", None, r"datasets.digits.samples: .*"),
+    ("datasets.digits.samples", [1], r"datasets.digits.samples: .*"),
     ("datasets.digits.source", {"type": "digits", "size": 3}, "datasets.digits.source: unknown key 'size'"),
     ("datasets.digits.image_size", 4, "datasets.digits.image_size"),
     (

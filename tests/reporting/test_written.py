@@ -13,6 +13,7 @@ import yaml
 from kd.artefacts.job import Job
 from kd.artefacts.manifest import write_manifest
 from kd.cli.publish import publish
+from kd.common.errors import UserError
 from kd.config.load import load_config
 from kd.planning.plan import Plan
 from kd.reporting.statistics import PLACE
@@ -115,6 +116,19 @@ def test_report__is_made_again_when_what_it_reads_was(tmp_path: Path, tiny: dict
         make(job)
     publish(plan, "tables")
     assert "12.5" in (folder / "tables/summary.csv").read_text()
+
+
+def test_report__checks_the_files_that_it_opens(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    written(tmp_path, tiny)
+    plan = Plan(load_config(tiny | {"results": str(tmp_path)}))
+    student = plan.stage("distill_student")[0]
+    history = student.directory / "history.csv"
+    history.write_text("epoch,val_acc@1\n0,1.0\n")
+    write_manifest(student, result={"metrics": [], "sizes": {}, "notes": {}}, seconds=2.0, device="cpu")
+    history.write_text("epoch,val_acc")
+    (curves,) = (job for job in plan.stage("figure") if job.name.startswith("training_curves"))
+    with pytest.raises(UserError, match=r"history\.csv.*run again"):
+        make(curves)
 
 
 def test_publish__experiments_of_one_results_folder_keep_their_own(tmp_path: Path, tiny: dict[str, Any]) -> None:

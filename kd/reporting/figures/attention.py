@@ -24,6 +24,7 @@ class Report(Figure):
     """A row for each class, a column for each student."""
 
     KIND: ClassVar[Kind] = "analysis"
+    READS_FILES: ClassVar[bool] = True
     CAPTION: ClassVar[str] = """\
 Where students look for each class: LayerCAM of the last map, for the class of each row, over an image of test that has
 it. Of each map the minimum is blue, the maximum red, so that maps of one column cannot be compared by strength.
@@ -50,12 +51,16 @@ it. Of each map the minimum is blue, the maximum red, so that maps of one column
         """Jobs of the networks whose attention is shown: of the first seed, by the names in `rows`.
 
         Raises:
-            UserError: there is no such row, it has several levels, or its network sees no images. The text begins
-                with the option that is wrong.
+            UserError: the dataset is not of images, there is no such row, it has several levels, or its network sees
+                no images. The text begins with the option that is wrong.
         """
+        rows = run.rows_of(self.dataset, self.experiment)
+        modality = next(job.spec["modality"] for job in run.stage("prepare_dataset") if job.name == self.dataset)
+        if modality != "image":
+            raise UserError(f"dataset: {self.dataset!r} has samples of modality {modality}, expected image")
         networks = {
             (row.row, row.level): row.job
-            for row in run.rows_of(self.dataset, self.experiment)
+            for row in rows
             if row.seed == run.seeds[0] and not row.variant and row.row != "joint_teacher"
         }
         found = {}
@@ -79,6 +84,7 @@ it. Of each map the minimum is blue, the maximum red, so that maps of one column
         import numpy as np
         import torch
 
+        from kd.data.modalities.base import plain
         from kd.data.packed import open_split
         from kd.models.weights import load_network
         from kd.reporting.layer_cam import class_maps
@@ -90,7 +96,7 @@ it. Of each map the minimum is blue, the maximum red, so that maps of one column
         # Most labels first, up to three: with more, an image is crowded.
         shown = [max(np.flatnonzero(labels[:, number]), key=lambda row: min(labels[row].sum(), 3)) for number in chosen]
         pixels = np.concatenate([split.images.read(slice(row, row + 1)) for row in shown])
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).expand(-1, 3, -1, -1).float() / 255
+        images = plain(split.info.samples, torch.from_numpy(pixels))
         maps = {}
         for row, student in self.networks(run).items():
             found = class_maps(load_network(student.directory), self.dataset, images, chosen)

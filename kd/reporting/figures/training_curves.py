@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from kd.reporting.base import Figure, Row, Run
-from kd.training.metrics import PRIMARY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 class Report(Figure):
     """A panel per dataset."""
 
+    READS_FILES: ClassVar[bool] = True
     CAPTION: ClassVar[str] = """\
 acc@1 (multi-label: mAP) on val after each epoch, mean over seeds, without sweeps. Networks for several datasets, joint
 baselines and shared joint teachers, are not shown: they have one curve for all of them.
@@ -65,6 +65,8 @@ def curves_figure(rows: Sequence[Row], title: str) -> Drawn:
 def _curve(history: Path) -> pd.Series:
     """The metric on val by epoch, counted from 1; the series is named after the metric."""
     import pandas as pd
+
+    from kd.training.metrics import PRIMARY
 
     table = pd.read_csv(history)
     metric = next(each for each in PRIMARY.values() if f"val_{each}" in table)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from kd.reporting.base import Read, Row, Run, Table
-from kd.training.metrics import MULTI_LABEL_METRICS, PRIMARY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +61,7 @@ def metrics_side_by_side(table: pd.DataFrame, selection: str) -> pd.DataFrame:
     import pandas as pd
 
     from kd.reporting.statistics import primary_metrics
+    from kd.training.metrics import MULTI_LABEL_METRICS, PRIMARY
 
     primary = primary_metrics(table)
     is_meant = table["dataset"].map(primary) == PRIMARY["multi_label"]
@@ -80,6 +80,7 @@ def metrics_side_by_side(table: pd.DataFrame, selection: str) -> pd.DataFrame:
 def readable_side_by_side(wide: pd.DataFrame) -> pd.DataFrame:
     """For people: `metrics_side_by_side` with mean ± std in each cell."""
     from kd.reporting.layout import mean_and_std
+    from kd.training.metrics import MULTI_LABEL_METRICS
 
     texts = {
         metric: [mean_and_std(*pair, digits=2) for pair in zip(wide[metric], wide[f"{metric}_std"], strict=True)]
