@@ -23,7 +23,8 @@ from benchmarks.rows import Row, UnavailableError, main
 from kd.data.loader import ColumnGroup, shuffled_batches
 from kd.data.packed import Split
 from kd.data.storage import spans
-from kd.embeddings.store import ComputedSplit, Layout, Rows, StoreReader, create_store, write_split
+from kd.embeddings.options import Layout
+from kd.embeddings.store import ComputedSplit, Rows, StoreReader, create_store, write_split
 
 SHAPE = (512, 7, 7)
 ROW_BYTES = 2 * 512 * 7 * 7

@@ -50,15 +50,20 @@ class Free:
     block: int
 
 
-def expect(plan: Plan) -> list[Expected]:
-    """All artefacts of a plan but tables and figures, which are small; upstream first.
+def expect(plan: Plan, *, finished: bool = True) -> list[Expected]:
+    """Artefacts of a plan but tables and figures, which are small; upstream first.
+
+    Args:
+        plan: of everything.
+        finished: also those that are finished, whose networks are measured, too.
 
     Raises:
         UserError: the plan asks for what cannot be, such as a level that an architecture does not have.
     """
     forecast = Forecast(plan)
     # Joint teachers and students first: their levels are mistakes of theirs, not of the stores they read.
-    return [_expected(forecast, job) for job in reversed(list(plan.run().jobs.values()))][::-1]
+    jobs = [job for job in plan.run().jobs.values() if finished or manifest_path(job.directory) is None]
+    return [_expected(forecast, job) for job in reversed(jobs)][::-1]
 
 
 def _expected(forecast: Forecast, job: Job) -> Expected:
@@ -85,7 +90,7 @@ def _taken(job: Job) -> Size:
 
 
 def _written(directory: Path) -> Size:
-    """Bytes that an unfinished directory holds already."""
+    """Bytes and files that an unfinished directory holds already."""
     size = Size()
     for folder, folders, files in os.walk(directory):
         held = sum((Path(folder) / name).lstat().st_size for name in files)
@@ -223,7 +228,7 @@ def check_fit(plan: Plan, directories: Collection[Path]) -> Iterator[str]:
     Raises:
         UserError: that does not fit, or cannot be made at all.
     """
-    expected = [each for each in expect(plan) if each.job.directory in directories]
+    expected = [each for each in expect(plan, finished=False) if each.job.directory in directories]
     free = free_space(plan.config.results)
     lines, lacking = list(demand_lines(expected, free)), shortage(expected, free)
     if lacking is not None:

@@ -1,171 +1,24 @@
-"""Run by the workflow at the end: lay the tables, or the figures, of a run under plain names into its folder.
-
-`results/experiments/EXPERIMENT/tables` and `figures` are what people read; what made each of their files lies in the
-results folder as any other artefact.
-"""
+"""Run by the workflow at the end: lay the tables, or the figures, of a run under plain names into its folder."""
 
 from __future__ import annotations
 
 import argparse
-import csv
-import html
-import io
 import json
 import logging
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
-
-from kd.artefacts.code import code_digests
-from kd.artefacts.files import replacing, write_text
-from kd.artefacts.job import Job, artefact_key
-from kd.artefacts.lock import writing
-from kd.artefacts.manifest import git_commit, library_versions, read_manifest
-from kd.artefacts.notes import notes_of
-from kd.artefacts.owner import sign
-from kd.artefacts.reading import read_json
+from kd.cli.published import KINDS, publish
 from kd.config.load import load_config
 from kd.jobs.handover import handed_over
 from kd.jobs.run import user_errors
 from kd.planning.plan import Plan
-from kd.reporting.registry import load_report
 
 log = logging.getLogger("kd")
-
-KINDS = {"tables": ("table",), "figures": ("figure", "analysis")}
-"""Stages by the folder that their files are laid into."""
-MODULE = "kd.cli.publish"  # its name, also where it is run as a program
-PUBLISHED = ".published.json"
-
-
-def reports_of(plan: Plan, what: str) -> list[Job]:
-    """All tables, or all figures, of a plan."""
-    return [job for job in plan.jobs.values() if job.stage in KINDS[what]]
-
-
-def shown_file(plan: Plan, job: Job) -> Path:
-    """The file of a table or figure that the report shows, under its plain name."""
-    ending = "html" if job.stage == "table" else job.spec["format"]
-    folder = next(folder for folder, kinds in KINDS.items() if job.stage in kinds)
-    return plan.folder / folder / f"{job.spec['report']}.{ending}"
-
-
-def caption_file(plan: Plan, job: Job) -> Path:
-    """The file with the text that the report shows below it."""
-    return plan.folder / "captions" / f"{job.stage}-{job.spec['report']}.rst"
-
-
-def key_file(plan: Plan, what: str) -> Path:
-    """Says by its name what the plainly named files of a folder were made by.
-
-    For tables that is the whole config and all artefacts, since the index and the config lie beside them.
-    """
-    jobs = reports_of(plan, what) if what == "figures" else plan.jobs.values()
-    made_from = [config_json(plan) if what == "tables" else "", [job.key for job in jobs]]
-    return plan.folder / what / f"{artefact_key('publish', made_from, {}, code_digests(MODULE))}.key"
-
-
-def config_json(plan: Plan) -> str:
-    """The whole config, in its own order: where nobody names a teacher, it is the first one of the dataset."""
-    return json.dumps(plan.config.model_dump(mode="json"))
-
-
-def publish(plan: Plan, what: str, configfile: str = "") -> None:
-    """Copy the files of all tables, or of all figures; with tables, write index, config, provenance and whose they are.
-
-    Args:
-        plan: of the run; everything in it is finished.
-        what: `tables` or `figures`.
-        configfile: that the run was started with.
-
-    Raises:
-        UserError: a table or figure is not there, or damaged.
-    """
-    folder = plan.folder / what
-    with plainly_named(folder, key_file(plan, what)):
-        before, now = set(_published(folder)), []
-        for job in reports_of(plan, what):
-            for record in read_manifest(job)["files"]:
-                now.append(record["path"])
-                with replacing(folder / record["path"]) as partial:
-                    shutil.copyfile(job.directory / record["path"], partial)
-            caption = load_report(job.stage, job.spec["report"]).CAPTION
-            caption_file(plan, job).parent.mkdir(parents=True, exist_ok=True)
-            write_text(caption_file(plan, job), caption)
-        if what == "tables":
-            now.append("run.html")
-            write_text(folder / "run.html", _run_page(plan))
-            write_text(plan.folder / "index.csv", _index(plan))
-            write_text(plan.folder / "config.yaml", _config_text(plan))
-            sign(plan.folder, plan.config.experiment, configfile)
-        for name in before.difference(now):  # of a run that had other tables or figures
-            (folder / name).unlink(missing_ok=True)
-        write_text(folder / PUBLISHED, json.dumps(now))
-
-
-def _published(folder: Path) -> Iterator[str]:
-    """Names of files that an earlier run laid into a folder."""
-    try:
-        names = read_json(folder / PUBLISHED)
-    except FileNotFoundError:
-        return
-    yield from (name for name in names if isinstance(name, str) and Path(name).name == name)
-
-
-@contextmanager
-def plainly_named(folder: Path, key: Path) -> Iterator[None]:
-    """Hold a folder whose files have plain names, the same for every run, while they are replaced.
-
-    Args:
-        folder: to be held; other controllers on the same results folder wait.
-        key: written at last: it says which run the files are of. Those of other runs are removed first.
-    """
-    with writing(folder):
-        for path in folder.glob("*.key"):
-            if path.name != key.name:
-                path.unlink()
-        yield
-        key.touch()
-
-
-def _index(plan: Plan) -> str:
-    """The index as CSV: which directory holds which artefact."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["stage", "name", "directory"])
-    writer.writerows([job.stage, job.name, str(job.directory)] for job in plan.jobs.values())
-    return text.getvalue()
-
-
-def _config_text(plan: Plan) -> str:
-    """The whole config, with defaults filled in."""
-    text: str = yaml.safe_dump(plan.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    return text
-
-
-def _run_page(plan: Plan) -> str:
-    """For the report: versions, what stages left out or changed, and the config."""
-    from kd.reporting.layout import STYLE  # with pandas, which the Snakefile does without
-
-    versions = {"git commit": git_commit() or "not a git checkout"} | library_versions()
-    notes = list(notes_of(plan.jobs.values()))
-    page = f"{STYLE}<h3>Versions</h3>{_html_table(versions.items())}"
-    if notes:
-        page += f"<h3>Notes: what was left out or changed, and how often</h3>{_html_table(notes)}"
-    return f"{page}<h3>Config</h3><pre>{html.escape(_config_text(plan))}</pre>"
-
-
-def _html_table(rows: Iterable[Iterable[object]]) -> str:
-    lines = ("".join(f"<td>{html.escape(str(cell))}</td>" for cell in row) for row in rows)
-    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=KINDS)
     parser.add_argument("--config", required=True, type=Path, help="the config, as JSON in a file")
     parser.add_argument("--configfile", default="", help="that the run was started with")

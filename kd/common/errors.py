@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +26,12 @@ def shown(text: object, limit: int = SHOWN) -> str:
     line = " ".join(whole[: 4 * limit].split())
     safe = "".join(each if each.isprintable() else f"\\x{ord(each):02x}" for each in line)
     return safe if len(safe) <= limit and len(whole) <= 4 * limit else f"{safe[:limit]}... ({len(whole)} characters)"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`did you mean NAME? ` with the known name that is most like another one; empty where none is."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {close[0]}? " if close else ""
 
 
 def first_mistake(error: ValidationError) -> tuple[str, str]:

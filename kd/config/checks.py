@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
+from kd.common.errors import did_you_mean
 from kd.config.schema import Config, JointTeacherConfig, StudentConfig
 from kd.distillers.registry import METHODS, load_distiller, parse_distiller
 from kd.models.backbones.base import BACKBONES, load_backbone
@@ -51,9 +51,7 @@ def _memory(config: Config) -> Iterator[str]:
 
 def _known(key: str, name: str | None, known: Collection[str], kind: str) -> Iterator[str]:
     if name is not None and name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        yield f"{key}: {name!r} is not the name of a known {kind}; {hint}{_list(known)}"
+        yield f"{key}: {name!r} is not the name of a known {kind}; {did_you_mean(name, known)}{_list(known)}"
 
 
 def _list(known: Collection[str]) -> str:
@@ -268,7 +266,7 @@ def _method(config: Config, key: str, student: StudentConfig, joint: JointTeache
 
 def _has_label_encoder(config: Config, key: str, student: StudentConfig, target: str) -> Iterator[str]:
     teacher = config.student_teacher(student, target)
-    models = {"student": student.model or config.teachers[config.individual(target)].model}
+    models = {"student": config.model_or_individual(student.model, target)}
     if teacher in config.teachers:
         models["teacher"] = config.teachers[teacher].model
     elif teacher in config.joint_teachers and config.joint_teachers[teacher].label_encoder is None:

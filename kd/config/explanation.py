@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import re
 import reprlib
 from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
+
+from kd.common.errors import did_you_mean
 
 MOST_SHOWN = 300  # characters of what was given
 BOOLEANS = "YAML reads yes, no, on and off as true and false: put them in quotes if text is meant"
@@ -22,9 +23,7 @@ def explain(model: type[BaseModel], detail: dict[str, Any]) -> str:
     given = detail["input"]
     if detail["type"] == "extra_forbidden":
         allowed = _fields_at(model, location[:-1])
-        close = difflib.get_close_matches(location[-1], allowed, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        return f"{key}: unknown key; {hint}allowed here: {', '.join(allowed)}"
+        return f"{key}: unknown key; {did_you_mean(location[-1], allowed)}allowed here: {', '.join(allowed)}"
     if detail["type"] == "missing":
         return f"{key}: missing, must be given"
     message = detail["msg"].removeprefix("Value error, ")

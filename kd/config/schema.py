@@ -335,6 +335,10 @@ class Config(BaseOptions):
         """The teacher of a dataset where nobody names one: the first one trained on it."""
         return next(name for name, teacher in self.teachers.items() if teacher.dataset == dataset)
 
+    def model_or_individual(self, model: str | None, dataset: str) -> str:
+        """The name of a model; where none is given, that of the dataset's individual teacher."""
+        return model or self.teachers[self.individual(dataset)].model
+
     def joint_targets(self, joint: JointTeacherConfig) -> list[str]:
         """Datasets that a joint teacher is trained for."""
         return joint.targets or list(self.datasets)

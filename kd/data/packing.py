@@ -81,7 +81,7 @@ def pack(
     labels = encode_labels(samples, classes, task)
     if begun_origin(directory) is None:  # then nothing says of what images the chunks there are
         shutil.rmtree(directory / STORE, ignore_errors=True)
-    root = create_group(directory / STORE, {})
+    root = create_group(directory / STORE)
     members = [_shuffled(np.flatnonzero(codes == code), code) for code in range(len(SPLITS))]
     chosen = [[samples[index] for index in rows] for rows in members]
     starts = np.cumsum([0, *map(len, members)])

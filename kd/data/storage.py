@@ -249,7 +249,7 @@ def write_column(group: zarr.Group, name: str, values: np.ndarray) -> None:
 
 
 def fill_value(dtype: np.dtype[Any]) -> float | int:
-    """The value that Zarr gives for missing chunks; no stored value equals it."""
+    """The value that Zarr gives for missing chunks: NaN, or one end of the range of integers."""
     if dtype.kind == "f":
         return math.nan
     return np.iinfo(dtype).max if dtype.kind == "u" else np.iinfo(dtype).min
@@ -281,7 +281,7 @@ def zarr_errors(store: object) -> Iterator[None]:
         ) from error
 
 
-def create_group(path: Path, attributes: dict[str, Any]) -> zarr.Group:
+def create_group(path: Path) -> zarr.Group:
     """The store at a path, made if it is not there.
 
     Removed is what a killed writer left half written, and a store that is another artefact's.
@@ -292,7 +292,7 @@ def create_group(path: Path, attributes: dict[str, Any]) -> zarr.Group:
     for partial in path.rglob(f"*{PARTIAL}"):
         remove(partial)
     root = zarr.open_group(path, mode="a")
-    root.attrs.update({"format": FORMAT} | attributes | ({} if origin is None else {MADE_FROM: origin}))
+    root.attrs.update({"format": FORMAT} | ({} if origin is None else {MADE_FROM: origin}))
     return root
 
 

@@ -57,6 +57,6 @@ class Method(Distiller):
         total = self.label_weight * label_loss(student, batch.labels)
         for level in self.levels:
             teacher_maps = at(teacher, level)
-            student_maps = resample(at(student, level), (teacher_maps.shape[2], teacher_maps.shape[3]))
+            student_maps = resample(at(student, level), teacher_maps.shape[2:])
             total = total + self.weight * functional.mse_loss(attention(student_maps), attention(teacher_maps))
         return total

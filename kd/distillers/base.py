@@ -37,7 +37,7 @@ Reduction = Literal["paper", "batch_mean"]
 
 @dataclass(frozen=True)
 class Required:
-    """The arrays that a method compares; those of the teacher are cached for it.
+    """The arrays that a method compares; those of the teacher are cached, or computed live, for it.
 
     Attributes:
         levels: L1: vectors of pooled features; L2, L3, L4: maps of the last three stages.

@@ -56,9 +56,7 @@ class Method(Distiller):
 
         assert auxiliary is not None
         teacher_maps = at(teacher, self.level)
-        student_maps = resample(
-            widened(auxiliary(at(student, self.level))), (teacher_maps.shape[2], teacher_maps.shape[3])
-        )
+        student_maps = resample(widened(auxiliary(at(student, self.level))), teacher_maps.shape[2:])
         return self.label_weight * label_loss(student, batch.labels) + self.weight * functional.mse_loss(
             student_maps, teacher_maps
         )

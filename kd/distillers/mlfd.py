@@ -85,7 +85,7 @@ class Method(Distiller):
         for level in (name for name in teacher if name != "logits"):
             student_features, teacher_features = widened(auxiliary[level](at(student, level))), at(teacher, level)
             if level != "L1":
-                student_features = resample(student_features, (teacher_features.shape[2], teacher_features.shape[3]))
+                student_features = resample(student_features, teacher_features.shape[2:])
             features.append(functional.mse_loss(student_features, teacher_features))
         feature = sum(features, hard.new_zeros(())) / max(1, len(features))
         label_weight = self.label_weight if any(name in MAP_LEVELS for name in teacher) else 1 - self.soft_weight

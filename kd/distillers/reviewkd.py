@@ -96,7 +96,7 @@ class Method(Distiller):
                 student_maps = student_maps * shares[:, :1] + above * shares[:, 1:]
             fused = student_maps
             teacher_maps = at(teacher, level)
-            compared = auxiliary[f"{level}_out"](resample(student_maps, (teacher_maps.shape[2], teacher_maps.shape[3])))
+            compared = auxiliary[f"{level}_out"](resample(student_maps, teacher_maps.shape[2:]))
             error = error + _hierarchical_error(widened(compared), teacher_maps)
         weight = self.weight * warm_up(batch.epoch, self.warmup)
         return self.label_weight * label_loss(student, batch.labels) + weight * error

@@ -17,7 +17,7 @@ from kd.data.sources.base import SPLITS
 from kd.data.storage import RowArray
 from kd.embeddings.encoding import EncodedArray
 from kd.embeddings.options import CacheOptions
-from kd.embeddings.store import ComputedSplit, Rows, StoreReader, stored_arrays, stored_layouts
+from kd.embeddings.store import ComputedSplit, Rows, StoreReader, stored_arrays
 from kd.embeddings.teachers import FrozenTeachers
 from kd.models.devices import send
 from kd.models.joint import JointConfig, load_joint_teacher
@@ -54,13 +54,12 @@ def compute_embeddings(
     Raises:
         UserError: the teacher or the dataset cannot be read.
     """
-    frozen: FrozenTeachers | None = None
-    for name in SPLITS:
-        split = open_split(dataset, name)
-        frozen = frozen or FrozenTeachers([teacher], arrays, split.info.name, cache, fabric)
-        yield _embeddings_of(
-            split, frozen, views, views_of(split.info.samples, "shared", split.info.name, seed, augmentation), fabric
-        )
+    splits = [open_split(dataset, name) for name in SPLITS]
+    info = splits[0].info
+    frozen = FrozenTeachers([teacher], arrays, info.name, cache, fabric)
+    seen = views_of(info.samples, "shared", info.name, seed, augmentation)
+    for split in splits:
+        yield _embeddings_of(split, frozen, views, seen, fabric)
 
 
 def _embeddings_of(split: Split, teacher: FrozenTeachers, count: int, views: View, fabric: Fabric) -> ComputedSplit:
@@ -72,7 +71,7 @@ def _embeddings_of(split: Split, teacher: FrozenTeachers, count: int, views: Vie
         return stored_arrays(teacher.embed(seen)[0], teacher.options, split, rows)
 
     shapes = {name: teacher.shapes(name)[0] for name in teacher.names}
-    layouts = stored_layouts(shapes, teacher.options, split.info)
+    layouts = teacher.options.stored(shapes, split.info.most_labels)
     return ComputedSplit(split, layouts, count if train else 1, BATCH, compute)
 
 
@@ -112,11 +111,10 @@ def compute_targets(
             {level: send(fabric, read_rows(store, rows, view)).float()} for store in stores
         ]
         with torch.inference_mode():
-            made = joint.make_targets(seen, split.info.name)
-        return {name: made[name] for name in arrays}
+            return joint.make_targets(seen, split.info.name, arrays)
 
     shapes = {name: tuple(value.shape[1:]) for name, value in make(slice(0, 1), 0).items()}
-    layouts = stored_layouts(shapes, cache, split.info)
+    layouts = cache.stored(shapes, split.info.most_labels)
     yield ComputedSplit(
         split,
         layouts,

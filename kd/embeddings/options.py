@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, NamedTuple, cast
 
 from annotated_types import Gt
 
@@ -18,6 +18,13 @@ STORED_DTYPES: dict[Dtype, str] = {"float32": "float32", "float16": "float16", "
 
 POSITIVES = "positive_embeddings"
 """Name of the array of a store that holds label-wise embeddings of positives alone; see `kd.embeddings.positives`."""
+
+
+class Layout(NamedTuple):
+    """How one sample is stored: shape of a row, and precision."""
+
+    shape: tuple[int, ...]
+    dtype: Dtype
 
 
 def stored_dtype(name: str, dtype: Dtype) -> Dtype:
@@ -62,19 +69,19 @@ class CacheOptions(BaseOptions):
         """The name of an array in a store."""
         return POSITIVES if name == "label_embeddings" and self.label_embeddings == "positives" else name
 
-    def stored(
-        self, shapes: Mapping[str, tuple[int, ...]], most_labels: int
-    ) -> dict[str, tuple[tuple[int, ...], Dtype]]:
+    def stored(self, shapes: Mapping[str, tuple[int, ...]], most_labels: int) -> dict[str, Layout]:
         """How arrays of these shapes of a row are stored: shape and precision, by the names that they have in a store.
 
         Args:
             shapes: as `shape` gives them.
             most_labels: of one sample of the dataset.
         """
-        found = {self.stored_name(name): (shape, stored_dtype(name, self.dtype)) for name, shape in shapes.items()}
+        found = {
+            self.stored_name(name): Layout(shape, stored_dtype(name, self.dtype)) for name, shape in shapes.items()
+        }
         if POSITIVES in found:
             (_, width), dtype = found[POSITIVES]
-            found[POSITIVES] = ((most_labels, width), dtype)
+            found[POSITIVES] = Layout((most_labels, width), dtype)
         return found
 
     def cells(self, name: str) -> tuple[int, int]:

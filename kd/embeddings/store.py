@@ -9,7 +9,7 @@ val and test have one, the image itself. The attributes of an array say its prec
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
@@ -21,10 +21,10 @@ import zarr
 from torch import Tensor
 
 from kd.common.errors import UserError
-from kd.data.packed import DatasetInfo, Split
+from kd.data.packed import Split
 from kd.data.storage import create_group, open_group, open_rows, spans, write_column
 from kd.embeddings.encoding import EncodedArray
-from kd.embeddings.options import POSITIVES, CacheOptions, Dtype
+from kd.embeddings.options import POSITIVES, CacheOptions, Layout
 from kd.embeddings.positives import pack_positives
 from kd.jobs.progress import Progress
 
@@ -34,14 +34,6 @@ log = logging.getLogger("kd")
 
 Rows = slice | np.ndarray
 """Consecutive rows of a split, or sorted numbers of rows."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How one sample is stored: shape of a row, and precision."""
-
-    shape: tuple[int, ...]
-    dtype: Dtype
 
 
 @dataclass(frozen=True)
@@ -63,13 +55,6 @@ class ComputedSplit:
     compute: Callable[[Rows, int], dict[str, Tensor]]
 
 
-def stored_layouts(
-    shapes: Mapping[str, tuple[int, ...]], options: CacheOptions, info: DatasetInfo
-) -> dict[str, Layout]:
-    """How arrays of these shapes of a row are stored, by the names that they have in the store."""
-    return {name: Layout(*how) for name, how in options.stored(shapes, info.most_labels).items()}
-
-
 def stored_arrays(values: dict[str, Tensor], options: CacheOptions, split: Split, rows: Rows) -> dict[str, Tensor]:
     """Values for some rows of a split under the names, and in the form, that they are stored with."""
     if options.label_embeddings == "all" or "label_embeddings" not in values:
@@ -82,14 +67,24 @@ def stored_arrays(values: dict[str, Tensor], options: CacheOptions, split: Split
 
 def create_store(directory: Path) -> zarr.Group:
     """The store of a directory, new or as an interrupted attempt left it."""
-    return create_group(directory / STORE, {})
+    return create_group(directory / STORE)
 
 
 def write_store(directory: Path, splits: Iterable[ComputedSplit], kin: Sequence[Path] = ()) -> None:
     """Fill the store of a directory; for `kin` and errors see `write_split`."""
     root = create_store(directory)
+    sound = [each for each in kin if _can_be_read(each)]
     for each in splits:
-        write_split(root, each, kin)
+        write_split(root, each, sound)
+
+
+def _can_be_read(directory: Path) -> bool:
+    try:
+        open_group(directory / STORE)
+    except UserError as error:  # it is not what its manifest says
+        log.warning("nothing is taken from %s: %s", directory, error)
+        return False
+    return True
 
 
 def write_split(root: zarr.Group, computed: ComputedSplit, kin: Sequence[Path] = ()) -> None:
@@ -114,14 +109,8 @@ def write_split(root: zarr.Group, computed: ComputedSplit, kin: Sequence[Path] =
         EncodedArray.create(group, name, layout.dtype, views, rows, layout.shape)
         for name, layout in computed.layouts.items()
     ]
-    for directory in kin:
-        try:
-            open_group(directory / STORE)
-        except UserError as error:  # it is not what its manifest says
-            log.warning("nothing is taken from %s: %s", directory, error)
-            continue
-        for array in arrays:
-            array.take_chunks(directory / STORE / split.name / array.name)
+    for directory, array in product(kin, arrays):
+        array.take_chunks(directory / STORE / split.name / array.name)
     # Whole batches, so that what is computed together is the same whatever the chunks of the other arrays.
     block = max(computed.batch_size, *(array.chunk for array in arrays))
     progress = Progress(views * rows, "image")

@@ -14,7 +14,7 @@ embedding for each label, too. The individual teachers are no part of it: it is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -114,10 +114,12 @@ class JointTeacher(nn.Module):
     def _classify(self, vector: Tensor, maps: dict[str, Tensor]) -> Outputs:
         return Outputs(vector, maps, self.heads(self.dropout(vector)))
 
-    def make_targets(self, embeddings: Embeddings, dataset: str) -> dict[str, Tensor]:
-        """Targets for a student of `dataset`, by name; label embeddings are among them if there is an encoder."""
+    def make_targets(
+        self, embeddings: Embeddings, dataset: str, names: Iterable[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Targets for a student of `dataset` by name: some, or all, with label embeddings if there is an encoder."""
         outputs: Outputs = self(embeddings)
-        return outputs.arrays(dataset)
+        return outputs.arrays(dataset, names)
 
 
 def _adaptor(channels: int, width: int) -> nn.Module:

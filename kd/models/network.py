@@ -99,13 +99,14 @@ class Heads(nn.Module):
         return {name: self[name](vector) for name in self.datasets()}
 
 
-def resample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def resample(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Bring (B, C, h, w) to another grid: averaged where it shrinks, interpolated where it grows."""
-    if tuple(maps.shape[-2:]) == tuple(size):
+    height, width = size
+    if maps.shape[-2:] == (height, width):
         return maps
-    if maps.shape[-2] >= size[0] and maps.shape[-1] >= size[1]:
-        return functional.adaptive_avg_pool2d(maps, size)
-    return functional.interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    if maps.shape[-2] >= height and maps.shape[-1] >= width:
+        return functional.adaptive_avg_pool2d(maps, (height, width))
+    return functional.interpolate(maps, size=(height, width), mode="bilinear", align_corners=False)
 
 
 def tap_shapes(network: Network, names: Sequence[str], dataset: str = "") -> dict[str, tuple[int, ...]]:

@@ -112,7 +112,7 @@ class ModelSpec(BaseOptions):
     input_size: tuple[Annotated[int, Ge(8)], Annotated[int, Ge(8)]] | None = None
     """Height and width that images are resized to; null: the size of the dataset."""
     mean: tuple[float, float, float] | None = None
-    """Normalisation of the input: mean of each RGB channel in 0..1; null: as the weights were trained."""
+    """Normalisation of the input: mean of each RGB channel in 0..1; null: of given weights or the dataset."""
     std: tuple[float, float, float] | None = None
     """Standard deviation of each channel, as `mean`."""
 

@@ -91,12 +91,13 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 class Exported(nn.Module):
-    """A student as it leaves, on (B, 3, H, W) images in 0..1: (B, classes) logits of one head.
+    """A student as it leaves, on a batch of samples as backbones take them: (B, classes) logits of one head.
 
-    A plain timm model; with a label-wise encoder, which timm does not have, the network itself.
+    The plain module that the backbone folds the network into; where there is none, as with a label-wise encoder, the
+    network itself.
 
     Raises:
-        UserError: the timm model has no single linear classifier.
+        UserError: it cannot be folded, such as a timm model without a single linear classifier.
     """
 
     def __init__(self, network: Network, dataset: str) -> None:

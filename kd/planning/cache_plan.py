@@ -34,21 +34,10 @@ class ViewPolicy:
 
 
 @dataclass(frozen=True)
-class EmbeddingStore:
-    """Embeddings by one teacher of one dataset's views, whatever arrays and however many views."""
+class Store:
+    """What one individual or joint teacher makes of one dataset's views, whatever arrays and however many views."""
 
     teacher: str
-    dataset: str
-    seed: int
-    augmentation: Augmentation | None
-    cache: CacheOptions
-
-
-@dataclass(frozen=True)
-class TargetStore:
-    """Targets by one joint teacher for one dataset's views."""
-
-    joint: str
     dataset: str
     seed: int
     augmentation: Augmentation | None
@@ -67,17 +56,19 @@ class CachePlan:
     """All stores that a config needs, with the arrays and views that their readers want.
 
     Attributes:
-        embeddings, targets: requests by store, in the order of the config.
+        embeddings: requests by store of an individual teacher, in the order of the config.
+        targets: the same of joint teachers.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.embeddings: dict[EmbeddingStore, StoreRequest] = {}
-        self.targets: dict[TargetStore, StoreRequest] = {}
+        self.embeddings: dict[Store, StoreRequest] = {}
+        self.targets: dict[Store, StoreRequest] = {}
         for seed in config.seeds:
             for name, joint in config.joint_teachers.items():
                 for target in config.joint_targets(joint):
-                    self._embeddings(self.joint_embeddings(name, target, seed), (joint.level,), self.of_joint(joint))
+                    stores, policy = self.joint_embeddings(name, target, seed), self.of_joint(joint)
+                    _request(self.embeddings, stores, (joint.level,), policy)
             for student in config.students.values():
                 for distiller in student.variants().values():
                     for target in config.student_targets(student):
@@ -89,19 +80,10 @@ class CachePlan:
             return
         teacher = self.config.student_teacher(student, target)
         joint = self.config.joint_teacher(student)
-        if joint is None:
-            self._embeddings([self.embedding_store(teacher, target, seed, policy)], names, policy)
-        else:
-            request = self.targets.setdefault(self.target_store(teacher, target, seed, policy), StoreRequest())
-            request.names.update(names)
-            request.views = max(request.views, policy.count)
-            self._embeddings(self.joint_embeddings(teacher, target, seed, policy), (joint.level,), policy)
-
-    def _embeddings(self, stores: list[EmbeddingStore], names: Sequence[str], policy: ViewPolicy) -> None:
-        for store in stores if policy.count is not None else ():
-            request = self.embeddings.setdefault(store, StoreRequest())
-            request.names.update(names)
-            request.views = max(request.views, policy.count or 1)
+        read = self.embeddings if joint is None else self.targets
+        _request(read, [self.store(teacher, target, seed, policy)], names, policy)
+        if joint is not None:
+            _request(self.embeddings, self.joint_embeddings(teacher, target, seed, policy), (joint.level,), policy)
 
     def of_joint(self, joint: JointTeacherConfig) -> ViewPolicy:
         """The views that a joint teacher is trained on."""
@@ -132,20 +114,23 @@ class CachePlan:
         # Without augmentation all views are the same, and one is enough.
         return ViewPolicy(1 if views == "none" or recipe.augmentation is None else views, recipe, options)
 
-    def joint_embeddings(
-        self, joint: str, target: str, seed: int, policy: ViewPolicy | None = None
-    ) -> list[EmbeddingStore]:
+    def joint_embeddings(self, joint: str, target: str, seed: int, policy: ViewPolicy | None = None) -> list[Store]:
         """Embeddings of a target that a joint teacher reads, in its order of teachers; by default of its own views."""
         options = self.config.joint_teachers[joint]
         policy = policy or self.of_joint(options)
         cache = policy.cache.for_levels((options.level,))
         members = self.config.joint_members(options)
-        return [EmbeddingStore(teacher, target, seed, policy.augmentation, cache) for teacher in members]
+        return [Store(teacher, target, seed, policy.augmentation, cache) for teacher in members]
 
-    def embedding_store(self, teacher: str, dataset: str, seed: int, policy: ViewPolicy) -> EmbeddingStore:
-        """Embeddings for somebody's views."""
-        return EmbeddingStore(teacher, dataset, seed, policy.augmentation, policy.cache)
+    def store(self, teacher: str, dataset: str, seed: int, policy: ViewPolicy) -> Store:
+        """The store of an individual or joint teacher that a reader with this policy reads."""
+        return Store(teacher, dataset, seed, policy.augmentation, policy.cache)
 
-    def target_store(self, joint: str, dataset: str, seed: int, policy: ViewPolicy) -> TargetStore:
-        """Targets for somebody's views."""
-        return TargetStore(joint, dataset, seed, policy.augmentation, policy.cache)
+
+def _request(
+    requests: dict[Store, StoreRequest], stores: list[Store], names: Sequence[str], policy: ViewPolicy
+) -> None:
+    for store in stores if policy.count is not None else ():
+        request = requests.setdefault(store, StoreRequest())
+        request.names.update(names)
+        request.views = max(request.views, policy.count or 1)

@@ -219,10 +219,7 @@ class Forecast:
         sections = {"train_teacher": self.config.teachers, "train_baseline": self.config.baselines}
         if job.stage in sections:
             return f"models.{sections[job.stage][name].model}"  # type: ignore[index]
-        return f"models.{self.config.students[name].model or self._individual_model(job.spec['dataset'])}"
-
-    def _individual_model(self, dataset: str) -> str:
-        return self.config.teachers[self.config.individual(dataset)].model
+        return f"models.{self.config.model_or_individual(self.config.students[name].model, job.spec['dataset'])}"
 
     # Joint teachers
 
@@ -235,7 +232,8 @@ class Forecast:
         datasets = self._datasets(job)
         student = None if spec["student"] is None else ModelSpec.model_validate(spec["student"])
         if student is not None:
-            own = f"models.{self.config.joint_teachers[name].student_model or self._individual_model(datasets[0].name)}"
+            given = self.config.joint_teachers[name].student_model
+            own = f"models.{self.config.model_or_individual(given, datasets[0].name)}"
             measured = self._network(own, student, datasets)
             for each in map_levels(level):
                 if each in measured.problems:

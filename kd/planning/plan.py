@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from kd.distillers.registry import METHODS
 from kd.embeddings.options import CacheOptions
 from kd.models.backbones.base import BACKBONES
 from kd.models.spec import ARRAYS, Checkpoint, ModelSpec
-from kd.planning.cache_plan import CachePlan, EmbeddingStore, TargetStore, ViewPolicy
+from kd.planning.cache_plan import CachePlan, Store, ViewPolicy
 from kd.planning.report_plan import plan_reports
 from kd.planning.rows import VANILLA, check_rows, individual_rows, student_row
 from kd.reporting.base import Row, Run
@@ -55,8 +56,8 @@ class Plan:
         self._named: dict[tuple[str, str], Job] = {}
         self._opened_by: dict[Path, tuple[str, ...]] = {}
         self._caches = CachePlan(config)
-        self._embeddings: dict[EmbeddingStore, Job] = {}
-        self._targets: dict[TargetStore, Job] = {}
+        self._embeddings: dict[Store, Job] = {}
+        self._targets: dict[Store, Job] = {}
         for name in config.datasets:
             self._dataset(name)
         for seed in config.seeds:
@@ -66,8 +67,8 @@ class Plan:
                 self._cache_embeddings(store)
             for name in config.joint_teachers:
                 self._joint_teacher(name, seed)
-            for target_store in [store for store in self._caches.targets if store.seed == seed]:
-                self._cache_targets(target_store)
+            for store in [store for store in self._caches.targets if store.seed == seed]:
+                self._cache_targets(store)
             for name in config.students:
                 self._student(name, seed)
             for name in config.baselines:
@@ -105,7 +106,7 @@ class Plan:
             modules: that its spec names, beside the stage.
             opened_by: modules by which whoever opens the artefact works with it: that of its modality or backbone.
         """
-        if STAGES[stage].work != "reporting":  # which reads manifests alone
+        if STAGES[stage].work != "reporting":  # what it makes of them is for its own module to say
             own = () if STAGES[stage].work == "decoding" else opened_by  # which packs, and views nothing
             inherited = (self._opened_by[up.directory] for up in upstream.values())
             modules = (*modules, *own, *(each for found in inherited for each in found))
@@ -170,15 +171,13 @@ class Plan:
         upstream = {f"dataset:{each}": self._named["prepare_dataset", each] for each in datasets}
         upstream |= self._weights(spec.model)
         backbone = (BACKBONES.module(spec.model.backbone),)
-        job = self._add(
-            f"{name}-seed{seed}", spec, upstream, stage="train_baseline", modules=backbone, opened_by=backbone
-        )
+        job = self._add(f"{name}-seed{seed}", spec, upstream, stage="train_baseline", opened_by=backbone)
         experiment = baseline.experiment or self.config.experiment
         self.rows += [Row(experiment, each, "joint_baseline", "", seed, job) for each in datasets]
 
     # Stores: one per teacher, dataset, seed, augmentation and precision, for all who read it.
 
-    def _cache_embeddings(self, store: EmbeddingStore) -> None:
+    def _cache_embeddings(self, store: Store) -> None:
         request = self._caches.embeddings[store]
         spec = cache_embeddings.Spec(
             dataset=store.dataset,
@@ -195,9 +194,9 @@ class Plan:
         name = f"{store.teacher}-on-{store.dataset}-seed{store.seed}"
         self._embeddings[store] = self._add(name, spec, upstream, stage="cache_embeddings")
 
-    def _cache_targets(self, store: TargetStore) -> None:
+    def _cache_targets(self, store: Store) -> None:
         request = self._caches.targets[store]
-        joint = self.config.joint_teachers[store.joint]
+        joint = self.config.joint_teachers[store.teacher]
         spec = cache_targets.Spec(
             dataset=store.dataset,
             level=joint.level,
@@ -210,13 +209,12 @@ class Plan:
         )
         upstream = {
             "dataset": self._named["prepare_dataset", store.dataset],
-            "joint_teacher": self._joint_job(store.joint, store.dataset, store.seed),
+            "joint_teacher": self._joint_job(store.teacher, store.dataset, store.seed),
         }
         cache = store.cache.for_levels((joint.level,))
         for teacher in spec.teachers:
-            embeddings = EmbeddingStore(teacher, store.dataset, store.seed, store.augmentation, cache)
-            upstream[f"embeddings:{teacher}"] = self._embeddings[embeddings]
-        name = f"{store.joint}-on-{store.dataset}-seed{store.seed}"
+            upstream[f"embeddings:{teacher}"] = self._embeddings[replace(store, teacher=teacher, cache=cache)]
+        name = f"{store.teacher}-on-{store.dataset}-seed{store.seed}"
         self._targets[store] = self._add(name, spec, upstream, stage="cache_targets")
 
     def _joint_teacher(self, name: str, seed: int) -> None:
@@ -299,18 +297,15 @@ class Plan:
             upstream |= self._live_teachers(behind, seed)
             if joint is not None:
                 upstream["joint_teacher"] = self._joint_job(teacher, target, seed)
-        elif taught and joint is None:
-            upstream["targets"] = self._embeddings[self._caches.embedding_store(teacher, target, seed, policy)]
         elif taught:
-            upstream["targets"] = self._targets[self._caches.target_store(teacher, target, seed, policy)]
+            stores = self._targets if joint else self._embeddings
+            upstream["targets"] = stores[self._caches.store(teacher, target, seed, policy)]
         sources = (LIVE,) if live else (STORED,) if taught else ()
         modules = (METHODS.module(student.distiller["name"]), *sources)
         swept = re.sub("[^A-Za-z0-9_]", "_", variant)
         label = "-".join(filter(None, [name, "for", target, swept, f"seed{seed}"]))
         backbone = (BACKBONES.module(spec.model.backbone),)
-        return self._add(
-            label, spec, upstream, stage="distill_student", modules=(*modules, *backbone), opened_by=backbone
-        )
+        return self._add(label, spec, upstream, stage="distill_student", modules=modules, opened_by=backbone)
 
     def _student_row(self, student: StudentConfig, target: str, variant: str, seed: int, job: Job) -> None:
         joint = self.config.joint_teacher(student)
@@ -330,7 +325,7 @@ class Plan:
 
     def _student_model(self, name: str | None, target: str) -> ModelSpec:
         """A model by name, or that of the target's individual teacher."""
-        return self._model(name or self.config.teachers[self.config.individual(target)].model)
+        return self._model(self.config.model_or_individual(name, target))
 
     def _model(self, name: str) -> ModelSpec:
         """A model, with what identifies the weights that it brings."""
@@ -352,8 +347,7 @@ class Plan:
 
     def run(self) -> Run:
         """All artefacts but tables and figures, for these to report on."""
-        config, folder = self.config, STAGES.values()
-        made = {stage.name for stage in folder if stage.follows}
+        config = self.config
         return Run(
             experiment=config.experiment,
             datasets=list(config.datasets),
@@ -361,7 +355,7 @@ class Plan:
             selection=config.reports.selection,
             title=config.reports.title,
             format=config.reports.format,
-            jobs={directory: job for directory, job in self.jobs.items() if job.stage not in made},
+            jobs={directory: job for directory, job in self.jobs.items() if not STAGES[job.stage].follows},
             rows=self.rows,
             read=read_manifest,
         )

@@ -33,7 +33,7 @@ class PlannedReport:
 
 
 def plan_reports(run: Run, options: ReportOptions) -> Iterator[PlannedReport]:
-    """All tables and figures of a run: those that need no options, and those that the config has options for.
+    """All tables and figures of a run: those without options, and those that the config has options for.
 
     Args:
         run: all of it.

@@ -55,7 +55,7 @@ class Candidate:
 
     @property
     def cost(self) -> str:
-        """The verdict in words."""
+        """The cost in words."""
         return f"{self.trainings:.1f} individual trainings" + (
             f" and {self.bytes / 1e6:.1f} MB of cache" if self.bytes else ""
         )

@@ -27,7 +27,7 @@ class Spec(BaseOptions):
 
     dataset: str
     level: Level
-    """Cache options of the joint teacher: what it reads of the embeddings."""
+    """Level that the joint teacher reads of the embeddings."""
     teachers: list[str]
     """Individual teachers, in the order that the joint teacher takes their embeddings in."""
     arrays: list[str]

@@ -1,4 +1,4 @@
-"""All stages: what makes each, what it reads, and what its jobs need. Plan, forecast, resources and rules follow this.
+"""All stages: what makes each, and what its jobs need. Plan, forecast, resources and rules follow this.
 
 To add a stage: its module, an entry here, its rule in `workflow/rules`, and whoever plans its artefacts.
 """
@@ -35,13 +35,11 @@ class Stage:
         name: of the rule, and of the folder in the results folder.
         module: makes it: `Spec` and `build`.
         work: what its jobs do.
-        upstream: roles of what it reads; `embeddings:` stands for several, with a name behind each.
     """
 
     name: str
     module: ModuleType
     work: Work
-    upstream: tuple[str, ...] = ()
 
     @property
     def spec(self) -> type[BaseOptions]:
@@ -69,20 +67,15 @@ STAGES = {
     for stage in (
         Stage("prepare_dataset", prepare_dataset, "decoding"),
         Stage("fetch_weights", fetch_weights, "network"),
-        Stage("train_teacher", train_teacher, "training", ("dataset", "weights")),
-        Stage("cache_embeddings", cache_embeddings, "inference", ("teacher", "dataset")),
-        Stage("train_joint_teacher", train_joint_teacher, "training", ("dataset:", "embeddings:", "teacher:")),
-        Stage("cache_targets", cache_targets, "inference", ("dataset", "joint_teacher", "embeddings:")),
-        Stage(
-            "distill_student",
-            distill_student,
-            "training",
-            ("dataset", "weights", "targets", "teacher:", "joint_teacher"),
-        ),
-        Stage("train_baseline", train_baseline, "training", ("dataset:", "weights")),
-        Stage("table", report, "reporting", ("artefact:",)),
-        Stage("figure", report, "reporting", ("artefact:",)),
-        Stage("analysis", report, "inference", ("artefact:",)),
+        Stage("train_teacher", train_teacher, "training"),
+        Stage("cache_embeddings", cache_embeddings, "inference"),
+        Stage("train_joint_teacher", train_joint_teacher, "training"),
+        Stage("cache_targets", cache_targets, "inference"),
+        Stage("distill_student", distill_student, "training"),
+        Stage("train_baseline", train_baseline, "training"),
+        Stage("table", report, "reporting"),
+        Stage("figure", report, "reporting"),
+        Stage("analysis", report, "inference"),
     )
 }
 

@@ -42,7 +42,7 @@ class StoredTargets:
         self.groups, self._stored, self._labels, self._fabric = self._samples.groups, stored, split.labels, fabric
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Bytes of the whole arrays in memory."""
+        """Shapes of one sample's targets, label embeddings of positives unpacked."""
         shapes = {name: self._samples.shapes(name)[0] for name in self._stored}
         if POSITIVES in shapes:
             shapes["label_embeddings"] = (self._labels.shape[1], shapes.pop(POSITIVES)[1])

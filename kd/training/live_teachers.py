@@ -94,8 +94,7 @@ class LiveTargets:
         embeddings = self.teachers.embed(images)
         if self.joint is None:
             return embeddings[0]
-        made = self.joint.make_targets(embeddings, self.teachers.dataset)
-        return {name: made[name] for name in self.names}
+        return self.joint.make_targets(embeddings, self.teachers.dataset, self.names)
 
 
 def live_targets(

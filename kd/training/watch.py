@@ -61,7 +61,7 @@ class Watch:
             self._gradients.append(torch.stack([next(measured) if _has_values(each) else none for each in gradients]))
 
     def agree(self, first: int, *flags: bool) -> tuple[list[float], list[bool]]:
-        """Partition what was noted with the other processes; all of them call this at the same steps.
+        """Share what was noted with the other processes; all of them call this at the same steps.
 
         Args:
             first: number of the first noted step in its epoch.

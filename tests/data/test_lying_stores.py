@@ -20,7 +20,7 @@ Document = dict[str, Any]
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     """10 rows of 3 float32 in chunks of 4."""
-    root = create_group(tmp_path / "a.zarr", {})
+    root = create_group(tmp_path / "a.zarr")
     create_rows(root, "rows", 10, (3,), "float32", chunk=4).write(slice(0, 10), np.ones((10, 3), np.float32))
     return tmp_path / "a.zarr"
 
@@ -69,7 +69,7 @@ def test_open_group__refuses_what_is_no_description(store: Path, text: str) -> N
 
 
 def test_create_rows__takes_no_array_of_another_layout_for_its_own(store: Path) -> None:
-    root = create_group(store, {})
+    root = create_group(store)
     with pytest.raises(UserError, match="is laid out otherwise than wanted"):
         create_rows(root, "rows", 12, (3,), "float32", chunk=4)
     with pytest.raises(UserError, match="is laid out otherwise than wanted"):
@@ -79,7 +79,7 @@ def test_create_rows__takes_no_array_of_another_layout_for_its_own(store: Path) 
 
 @pytest.mark.parametrize("attributes", [{}, {"classes": 5}, {"mean": "x"}, {"sizes": [1]}])
 def test_read_info__of_a_store_that_describes_no_dataset(dataset: Path, tmp_path: Path, attributes: Any) -> None:
-    root = create_group(tmp_path / "images.zarr", {})
+    root = create_group(tmp_path / "images.zarr")
     described = open_group(dataset / "images.zarr").attrs.asdict()
     root.attrs.update(described | attributes if attributes else {})
     with pytest.raises(UserError, match="describe no packed dataset"):
@@ -87,6 +87,6 @@ def test_read_info__of_a_store_that_describes_no_dataset(dataset: Path, tmp_path
 
 
 def test_open_split__of_a_store_that_lacks_it(tmp_path: Path) -> None:
-    create_group(tmp_path / "images.zarr", {})
+    create_group(tmp_path / "images.zarr")
     with pytest.raises(UserError, match="holds no array train/labels"):
         open_split(tmp_path, "train")

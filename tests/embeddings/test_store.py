@@ -16,8 +16,8 @@ from kd.data.packed import open_split, read_info
 from kd.data.views import Views, to_float
 from kd.embeddings.computing import batch_rows
 from kd.embeddings.encoding import reduce_map
-from kd.embeddings.options import CacheOptions
-from kd.embeddings.store import STORE, ComputedSplit, Layout, Rows, StoreReader, create_store, write_split
+from kd.embeddings.options import CacheOptions, Layout
+from kd.embeddings.store import STORE, ComputedSplit, Rows, StoreReader, create_store, write_split
 from kd.jobs.run import Context
 from kd.models.joint import JointConfig
 from kd.models.network import freeze

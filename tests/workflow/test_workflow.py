@@ -199,6 +199,12 @@ def test_predict__prints_class_names(run: Path, tmp_path: Path) -> None:
     assert failed.stderr == f"error: {tmp_path}/nothing.png: no such file or folder\n"
 
 
+def test_plan__imports_no_numpy() -> None:
+    """Every command of `python -m kd` plans first."""
+    check = "import sys; import kd.planning.plan; assert 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True)
+
+
 def test_dry_run__imports_no_torch(tmp_path: Path) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "-n"]
     done = subprocess.run(

@@ -68,8 +68,6 @@ use rule publish_tables as publish_figures with:
         page_log("publish_figures"),
     params:
         what="figures",
-        config=str(CONFIG_FILE),
-        configfile=CONFIGFILE,
 
 
 rule tables:

@@ -267,7 +267,7 @@ def _question(options: Options, separator: str) -> str:
 
 
 def _joins(label: str, known: set[str], options: Options) -> str | None:
-    """A character that seems to join several names in a label."""
+    """A separator that seems to join several names in a label."""
     assert options.label_separator is not None
     if options.label_separator != SEPARATOR:  # the user has said what joins names
         return options.label_separator if options.label_separator in label else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import re
 from collections.abc import Iterator, Sequence
@@ -10,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kd.common.errors import UserError
+from kd.common.errors import UserError, did_you_mean
 from kd.data.modalities.image import as_images
 from kd.models.backbones.base import Backbone
 from kd.models.spec import LEVELS, Checkpoint, Level, ModelSpec, NetworkConfig
@@ -32,9 +31,8 @@ class Kind(Backbone):
         """The architecture is one of timm's."""
         name = model.architecture.split(".")[0]
         if name not in architectures():
-            close = difflib.get_close_matches(name, architectures(), n=1)
-            hint = f"did you mean {close[0]}? " if close else ""
             what = "is not the name of a known timm model"
+            hint = did_you_mean(name, architectures())
             yield f"architecture: {name!r} {what}; {hint}{len(architectures())} are known"
 
     @classmethod
