@@ -217,11 +217,10 @@ def _path(module: str, packages: Packages) -> Path | None:
 @cache
 def _digest(module: str, names: frozenset[str], packages: Packages) -> str:
     """The digest of some definitions of a module, of its effects, and of the data files beside it."""
-    parsed = _parse(module, packages)
     digest = hashlib.sha256()
-    for name in sorted(names & parsed.definitions.keys()):
-        digest.update("".join([name, *_dump(parsed.definitions[name])]).encode())
-    digest.update("".join(_dump(parsed.effects)).encode())
+    for name in sorted(names & _parse(module, packages).definitions.keys()):
+        digest.update((name + _text(module, name, packages)).encode())
+    digest.update(_text(module, None, packages).encode())
     for path in _data(module, packages):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:16]
@@ -234,24 +233,24 @@ def _data(module: str, packages: Packages) -> list[Path]:
     return [] if path.stem == "__init__" else sorted(path.with_suffix("").glob("*.csv"))
 
 
-def _dump(node: Any) -> Iterator[str]:
-    """A text of a syntax tree without positions and docstrings, equal under all Python versions.
+@cache
+def _text(module: str, name: str | None, packages: Packages) -> str:
+    """The syntax trees of a definition or, without a name, of the effects of a module."""
+    parsed = _parse(module, packages)
+    return _dump(parsed.effects if name is None else parsed.definitions[name])
+
+
+def _dump(node: Any) -> str:
+    """A syntax tree without positions and docstrings, as text that is equal under all Python versions.
 
     Empty fields are left out, since new versions of Python add some.
     """
     if isinstance(node, ast.AST):
-        yield f"({type(node).__name__}"
-        for name, value in ast.iter_fields(node):
-            if value not in (None, []):
-                yield f" {name}="
-                yield from _dump(value)
-        yield ")"
-    elif isinstance(node, list):
-        for child in node:
-            if not _is_docstring(child):
-                yield from _dump(child)
-    else:
-        yield repr(node)
+        fields = [f" {name}={_dump(value)}" for name, value in ast.iter_fields(node) if value not in (None, [])]
+        return f"({type(node).__name__}{''.join(fields)})"
+    if isinstance(node, list):
+        return "".join([_dump(child) for child in node if not _is_docstring(child)])
+    return repr(node)
 
 
 def _is_docstring(node: object) -> bool:

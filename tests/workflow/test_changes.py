@@ -55,7 +55,7 @@ baselines:
 
 def forget() -> None:
     """What was read of the code."""
-    for cached in (digest.reachable, digest._parse, digest._references, digest._path, digest._digest):
+    for cached in (digest.reachable, digest._parse, digest._references, digest._path, digest._text, digest._digest):
         cached.cache_clear()
 
 
