@@ -32,6 +32,7 @@ from kd.config.load import load_config
 from kd.jobs.run import user_errors
 from kd.jobs.stopping import listen
 from kd.planning.plan import Plan
+from kd.reporting import drawing  # noqa: F401 - imported once, not in each child
 from kd.training import loop
 from tests.conftest import make
 

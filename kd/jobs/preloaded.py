@@ -30,6 +30,7 @@ PRELOADED = (
     *("torch", "torchvision.transforms.v2", "timm", "timm.optim", "lightning_fabric", "safetensors.torch"),
     *("zarr", "numcodecs", "google_crc32c", "numpy", "pandas", "scipy.special", "pydantic", "annotated_types"),
     *("huggingface_hub", "yaml", "PIL.Image", "tqdm", "threadpoolctl"),
+    *("matplotlib.pyplot", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"),
 )
 TO_THE_GROUP = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT)  # as a terminal sends them
 SECONDS_TO_ASK = 30.0

@@ -1,4 +1,4 @@
-"""A method, a source, a figure: each is one new file, in its folder or in a module of somebody else's."""
+"""A method, source, modality, backbone, figure: each is one new file, in its folder or in a module of others."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.workflow.running import snakemake
+from tests.workflow.toy_clips import MODALITY as TOY
 
 METHOD = '''"""The label loss twice, with logits of a teacher that nobody compares."""
 
@@ -108,13 +109,16 @@ class Report(Figure):
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the code with three more files, and a module beside it."""
+    """A copy of the code with five more files, and two modules of somebody else's beside it."""
     checkout = tmp_path_factory.mktemp("extended")
     shutil.copy(ROOT / "Snakefile", checkout)
     for folder in ("workflow", "kd", "envs"):
         shutil.copytree(ROOT / folder, checkout / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (checkout / "kd/distillers/twice.py").write_text(METHOD.replace("NAME", "twice"))
-    (checkout / "kd/data/sources/squares.py").write_text(SOURCE)
+    clips = (ROOT / "tests/workflow/toy_clips.py").read_text()
+    assert TOY in clips
+    for file in ("data/sources/moving", "data/modalities/clips", "models/backbones/frames"):
+        (checkout / f"kd/{file}.py").write_text(clips.replace(TOY, "clips"))
     (checkout / "kd/reporting/figures/counts.py").write_text(FIGURE)
     (checkout / "theirs").mkdir()
     (checkout / "theirs/thrice.py").write_text(METHOD.replace("NAME", "theirs.thrice").replace("= 2", "= 3"))
@@ -125,16 +129,24 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_extending__by_files_of_ours_and_modules_of_others(
     extended: Path, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, source in (("digits", "squares"), ("mnist5k", "theirs.boxes")):
-        tiny["datasets"][name] |= {"source": {"type": source, "count": 50}, "split": {"val": 20, "test": 20}}
+    tiny["datasets"] = {
+        "clips": {"source": {"type": "moving", "count": 20}, "frames": 3, "split": {"val": 20, "test": 20}},
+        "boxes": {"source": {"type": "theirs.boxes"}, "image_size": 32, "split": {"val": 20, "test": 20}},
+    }
+    tiny["models"] = {"frames": {"backbone": "frames", "architecture": "frames"}, "resnet": tiny["models"]["resnet"]}
+    tiny["teachers"] = {
+        "clips_frames": {"dataset": "clips", "model": "frames", "recipe": "network"},
+        "boxes_resnet": {"dataset": "boxes", "model": "resnet", "recipe": "network"},
+    }
     tiny["joint_teachers"], tiny["baselines"] = {}, {}
     tiny["students"] = {
-        name: {"teacher": "individual", "distiller": {"name": method}, "recipe": "network"}
-        for name, method in (("own", "twice"), ("others", "theirs.thrice"))
+        name: {"teacher": "individual", "targets": [target], "distiller": {"name": method}, "recipe": "network"}
+        for name, target, method in (("own", "clips", "twice"), ("others", "boxes", "theirs.thrice"))
     }
     monkeypatch.setenv("PYTHONPATH", str(extended))
     done = snakemake(tmp_path, "figures", config=tiny, checkout=extended)
     assert done.returncode == 0, done.stdout
+    assert "clips: clips that were cut: 80" in done.stdout
     folder = tmp_path / "results/experiments/tiny"
     rows = pd.read_csv(folder / "tables/summary.csv")
     assert set(rows["row"]) == {"individual", "twice", "theirs.thrice"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -13,24 +12,14 @@ from kd.config.load import load_config
 from kd.jobs.run import JOB_LOG
 from kd.planning.plan import Plan
 from tests.conftest import ROOT
-from tests.workflow.running import snakemake, started
-
-Tiny = dict[str, Any]
-
-
-def smallest(tiny: Tiny, results: Path) -> Tiny:
-    """One artefact a stage."""
-    del tiny["datasets"]["mnist5k"], tiny["teachers"]["mnist5k_byobnet"], tiny["baselines"]
-    tiny["joint_teachers"] = {"joint_l1": tiny["joint_teachers"]["joint_l1"]}
-    tiny["students"] = {"mlfd_l1": tiny["students"]["mlfd_l1"]}
-    return tiny | {"results": str(results)}
+from tests.workflow.running import smallest, snakemake, started
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, list[str]]:
     """The plan, and what each of two controllers printed."""
     root = tmp_path_factory.mktemp("shared")
-    config = smallest(yaml.safe_load((ROOT / "tests/tiny.yaml").read_text()), root / "results")
+    config = smallest(yaml.safe_load((ROOT / "tests/tiny.yaml").read_text())) | {"results": str(root / "results")}
     running = []
     for name in ("first", "second"):
         (root / name).mkdir()

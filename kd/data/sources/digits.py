@@ -1,4 +1,4 @@
-"""`digits`: 1,797 handwritten digits of 8 x 8 pixels (those of scikit-learn's load_digits; UCI optdigits, test part)."""
+"""`digits`: 1,797 handwritten digits of 8 x 8 pixels (scikit-learn's; UCI optdigits, test part)."""
 
 from __future__ import annotations
 
