@@ -46,7 +46,7 @@ class Experiment:
 
     Attributes:
         column: its first header.
-        lines: the first cell of each line, by experiment and row of the tables; the first line is the reference.
+        lines: the first cell of each line, by experiment and method of the tables; the first line is the reference.
         stored: whether to show what is stored of an image.
     """
 
@@ -86,8 +86,9 @@ NAMES = (*SUMMARIES, *SEARCHES, *EXPERIMENTS)
 def lines_of(run: Run, experiment: Experiment) -> list[list[str]]:
     """The cells of the table of a finished run, the header first."""
     measured = measurements(run.rows, run.read)
-    values = headline(measured, run.selection).set_index(["experiment", "row", "dataset", "seed"])["value"].sort_index()
-    stored = cache_table(run, measured).groupby(["experiment", "row"])["bytes_per_image"].mean()
+    columns = ["experiment", "method", "dataset", "seed"]
+    values = headline(measured, run.selection).set_index(columns)["value"].sort_index()
+    stored = cache_table(run, measured).groupby(["experiment", "method"])["bytes_per_image"].mean()
     lines = [[experiment.column, "acc@1", "difference", *(["KiB per training image"] if experiment.stored else [])]]
     first, *_ = experiment.lines
     for place, label in experiment.lines.items():
@@ -114,7 +115,7 @@ def scores_on_val(run: Run) -> list[list[str]]:
         & (measured["selection"] == run.selection)
         & (measured["experiment"] != run.experiment)  # that of the teachers
     ]
-    means = on_val.groupby(["experiment", "row", "level"])["value"].mean().unstack(["row", "level"])
+    means = on_val.groupby(["experiment", "method", "level"])["value"].mean().unstack(["method", "level"])
     header, columns = ["setting"], []
     for kind in ("student", "single_dataset_kd"):
         levels = means[[column for column in means.columns if column[0].startswith(kind)]]

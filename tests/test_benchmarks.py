@@ -100,7 +100,7 @@ def test_search__small() -> None:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment__compares_rows_of_its_config(name: str) -> None:
     plan = Plan(load_config(experiments.load(name)))
-    assert EXPERIMENTS[name].lines.keys() <= {(row.experiment, row.row) for row in plan.rows}
+    assert EXPERIMENTS[name].lines.keys() <= {(row.experiment, row.method) for row in plan.rows}
 
 
 def test_readme__has_the_blocks_that_are_written() -> None:

@@ -31,12 +31,12 @@ class Row:
 
     experiment: str
     dataset: str
-    row: str
+    method: str
     level: str
     seed: int
     job: Job
     variant: str = ""
-    """Tells students of one row apart, as `option=value` of a sweep; "" for those that are not of one."""
+    """Tells students of one method apart, as `option=value` of a sweep; "" for those that are not of one."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Numbers that papers print, from their supplements: `papers/NAME.csv`. Imports no pandas, since the plan reads them.
 
 `mlfd`: multi-level feature distillation of joint teachers trained on distinct image datasets; columns table,
-experiment, level, n_datasets, row, dataset, metric, value. `l2d`: multi-label knowledge distillation (Yang et al.,
+experiment, level, n_datasets, method, dataset, metric, value. `l2d`: multi-label knowledge distillation (Yang et al.,
 ICCV 2023); columns table, setting, dataset, teacher, student, method, metric, value. Values are in percent.
 """
 
@@ -24,13 +24,13 @@ OUR_NAMES = {
         "student_without_own_dataset": "student",
     },
 }
-"""What papers call rows, where we call them otherwise."""
+"""What papers call methods, where we call them otherwise."""
 
 Where = Mapping[str, str | int | Sequence[str | int]]
 
 
 def printed_numbers(paper: str, where: Where) -> dict[tuple[str, str, str], float]:
-    """The numbers that a paper prints, in percent, by row (our name), level (empty: none is given) and metric.
+    """The numbers that a paper prints, in percent, by method (our name), level (empty: none is given) and metric.
 
     Args:
         paper: `l2d` or `mlfd`.
@@ -38,7 +38,7 @@ def printed_numbers(paper: str, where: Where) -> dict[tuple[str, str, str], floa
             {"table": "S3", "dataset": "voc2007", "teacher": "resnet50", "student": "resnet18"}.
 
     Raises:
-        UserError: there is no such paper, column or value, or several numbers are for one row and metric. The text
+        UserError: there is no such paper, column or value, or several numbers are for one method and metric. The text
             begins with the option that is wrong.
     """
     if paper not in OUR_NAMES:
@@ -57,8 +57,7 @@ def printed_numbers(paper: str, where: Where) -> dict[tuple[str, str, str], floa
         lines = [line for line in lines if line[column] in values]
     found: dict[tuple[str, str, str], dict[str, str]] = {}
     for line in lines:
-        name = line["row"] if "row" in line else line["method"]
-        place = (OUR_NAMES[paper].get(name, name), line.get("level", ""), line["metric"])
+        place = (OUR_NAMES[paper].get(line["method"], line["method"]), line.get("level", ""), line["metric"])
         other = found.setdefault(place, line)
         if other is not line:
             told = " ".join(filter(None, place))

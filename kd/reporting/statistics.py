@@ -18,29 +18,29 @@ from kd.training.metrics import PRIMARY
 if TYPE_CHECKING:
     from kd.reporting.base import Read, Row
 
-PLACE = ("experiment", "dataset", "row", "level", "variant")
+PLACE = ("experiment", "dataset", "method", "level", "variant")
 """What tells networks apart, but for their seed."""
 SUMMARY_COLUMNS = (*PLACE, "metric", "selection", "n_seeds", "mean", "std", "gain", "gain_se", "gain_p")
 REFERENCES = ("vanilla", "individual")
-"""Rows that gains are over: the first that there is."""
-METHODS = ("kd", "dkd", "fitnet", "at", "sp", "crd", "rkd", "pkt", "reviewkd", "mse", "ps", "mld", "cd", "id", "l2d")
-"""Rows of students of an individual teacher that are called by their distillation method."""
-ROW_ORDER = (
+"""Methods that gains are over: the first that there is."""
+DISTILLERS = ("kd", "dkd", "fitnet", "at", "sp", "crd", "rkd", "pkt", "reviewkd", "mse", "ps", "mld", "cd", "id", "l2d")
+"""Methods of students of an individual teacher that are called by their distiller."""
+METHOD_ORDER = (
     "individual",
     "vanilla",
     "single_dataset_kd",
     "single_dataset_kd_features",
-    *METHODS,
+    *DISTILLERS,
     "joint_baseline",
     "joint_teacher",
     "student",
-    *(f"joint_{method}" for method in METHODS),
+    *(f"joint_{name}" for name in DISTILLERS),
 )
 
 
-def row_order(row: str) -> tuple[int, str]:
-    """Sorts rows: known ones first, as in `ROW_ORDER`, then others by name."""
-    return (ROW_ORDER.index(row), "") if row in ROW_ORDER else (len(ROW_ORDER), row)
+def method_order(method: str) -> tuple[int, str]:
+    """Sorts methods: known ones first, as in `METHOD_ORDER`, then others by name."""
+    return (METHOD_ORDER.index(method), "") if method in METHOD_ORDER else (len(METHOD_ORDER), method)
 
 
 def option_and_value(variant: str) -> tuple[str, float]:
@@ -86,7 +86,7 @@ def summary(measured: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
         datasets: in the order wanted.
     """
     joined = measured.join(_references(measured), on=["experiment", "dataset", "seed", "metric", "selection"])
-    is_reference = (joined["row"] == joined["reference_row"]) & (joined["variant"] == "")
+    is_reference = (joined["method"] == joined["reference_method"]) & (joined["variant"] == "")
     joined["difference"] = (joined["value"] - joined["reference"]).mask(is_reference)
     grouped = joined.groupby([*PLACE, "metric", "selection"], sort=False)
     table: pd.DataFrame = grouped.agg(
@@ -99,9 +99,9 @@ def summary(measured: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
     ).reset_index()
 
     def order(line: Any) -> tuple[Any, ...]:
-        row, variant = row_order(line.row), option_and_value(line.variant)
+        method, variant = method_order(line.method), option_and_value(line.variant)
         dataset = datasets.index(line.dataset)
-        return line.experiment, dataset, row, line.level, variant, line.metric, line.selection
+        return line.experiment, dataset, method, line.level, variant, line.metric, line.selection
 
     lines = list(table.itertuples())
     ordered = table.loc[[line.Index for line in sorted(lines, key=order)]]
@@ -138,12 +138,12 @@ def _p_value(differences: pd.Series) -> float:
 
 
 def _references(measured: pd.DataFrame) -> pd.DataFrame:
-    """The value that each seed's gains are over, and its row: `reference`, `reference_row`."""
+    """The value that each seed's gains are over, and its method: `reference`, `reference_method`."""
     pair = ["experiment", "dataset", "seed", "metric", "selection"]
-    candidates = measured[measured["row"].isin(REFERENCES) & (measured["variant"] == "")]
-    first = candidates.iloc[candidates["row"].map(REFERENCES.index).argsort(kind="stable")].drop_duplicates(pair)
-    renamed = first.rename(columns={"value": "reference", "row": "reference_row"})
-    return renamed.set_index(pair)[["reference", "reference_row"]]
+    candidates = measured[measured["method"].isin(REFERENCES) & (measured["variant"] == "")]
+    first = candidates.iloc[candidates["method"].map(REFERENCES.index).argsort(kind="stable")].drop_duplicates(pair)
+    renamed = first.rename(columns={"value": "reference", "method": "reference_method"})
+    return renamed.set_index(pair)[["reference", "reference_method"]]
 
 
 def primary_metrics(table: pd.DataFrame) -> dict[str, str]:

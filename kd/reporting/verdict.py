@@ -29,11 +29,11 @@ NOT_COUNTED = ("prepare_dataset", "fetch_weights")  # whatever is trained needs 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One row of the tables on one dataset.
+    """One method at one level on one dataset.
 
     Attributes:
-        name: of the row, with its level, for people.
-        row: as in the tables.
+        name: of the method, with its level, for people.
+        method: as in the tables.
         several: it has learned from several datasets.
         val, test: primary metric by seed, in percent.
         trainings: mean cost over seeds, with all that it was made from, in individual trainings of the dataset.
@@ -41,7 +41,7 @@ class Candidate:
     """
 
     name: str
-    row: str
+    method: str
     several: bool
     val: dict[int, float]
     test: dict[int, float]
@@ -90,18 +90,18 @@ def _counted(number: int, what: str) -> str:
 
 
 def _candidates(run: Run, measured: pd.DataFrame, experiment: str, dataset: str) -> list[Candidate]:
-    """All rows of a dataset but sweeps, in the order of the tables."""
+    """All methods on a dataset but sweeps, in the order of the tables."""
     here = measured[(measured["experiment"] == experiment) & (measured["dataset"] == dataset)]
     chosen = here[(here["selection"] == run.selection) & (here["variant"] == "")]
     metric = next(each for each in PRIMARY.values() if each in set(chosen["metric"]))
     jobs: dict[tuple[str, str], list[Row]] = {}
     for row in run.rows:
         if (row.experiment, row.dataset, row.variant) == (experiment, dataset, ""):
-            jobs.setdefault((row.row, row.level), []).append(row)
+            jobs.setdefault((row.method, row.level), []).append(row)
     unit = _mean(_seconds({row.job.directory}, run) for row in jobs.get(("individual", ""), []))
     found = []
     for (name, level), rows in jobs.items():
-        lines = chosen[(chosen["row"] == name) & (chosen["level"] == level)]
+        lines = chosen[(chosen["method"] == name) & (chosen["level"] == level)]
         scores = {
             which: dict(zip(of["seed"], of["value"], strict=True))
             for which, of in lines.groupby("metric")[["seed", "value"]]
@@ -110,7 +110,7 @@ def _candidates(run: Run, measured: pd.DataFrame, experiment: str, dataset: str)
         found.append(
             Candidate(
                 name=" ".join(filter(None, [f"`{name}`", level])),
-                row=name,
+                method=name,
                 several=any(_datasets(each, run) > 1 for each in made_from),
                 val=scores[VAL + metric],
                 test=scores[metric],
@@ -153,8 +153,8 @@ def _mean(values: Iterator[float]) -> float:
 
 def _sentences(candidates: list[Candidate], selection: str) -> Iterator[str]:
     """The sentences on one dataset; none if it has no students."""
-    students = [each for each in candidates if each.row not in NOT_STUDENTS]
-    reference = next((each for name in REFERENCES for each in candidates if each.row == name), None)
+    students = [each for each in candidates if each.method not in NOT_STUDENTS]
+    reference = next((each for name in REFERENCES for each in candidates if each.method == name), None)
     if not students or reference is None:
         return
     best = _best(students)
@@ -174,7 +174,7 @@ def _sentences(candidates: list[Candidate], selection: str) -> Iterator[str]:
         if group and best not in group:
             other = _best(group)
             yield f"The best student of {what}, {other.name}, has {_gain(other, reference)}, at {other.cost}."
-    for baseline in (each for each in candidates if each.row == "joint_baseline"):
+    for baseline in (each for each in candidates if each.method == "joint_baseline"):
         yield (
             f"{baseline.name}, one network trained with the labels of all datasets, has {_gain(baseline, reference)},"
             f" at {baseline.cost}; against {best.name} that is {_gain(baseline, best)}."

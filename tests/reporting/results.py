@@ -51,11 +51,11 @@ class Results:
         self.rows: list[Row] = []
         self.manifests: dict[str, dict[str, Any]] = {}
 
-    def add(self, row: str, metrics: list[dict[str, Any]], **place: Any) -> None:
+    def add(self, method: str, metrics: list[dict[str, Any]], **place: Any) -> None:
         """A network that is measured on some datasets, for the table of dataset `d` unless `place` says otherwise."""
         made = job(f"network{len(self.rows)}")
         defaults: dict[str, Any] = {"experiment": "e", "dataset": "d", "level": "", "seed": 0}
-        self.rows.append(Row(row=row, job=made, **(defaults | place)))
+        self.rows.append(Row(method=method, job=made, **(defaults | place)))
         self.manifests[made.name] = {"result": {"metrics": metrics}}
 
     def read(self, made: Job) -> dict[str, Any]:

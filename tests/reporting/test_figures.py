@@ -19,7 +19,7 @@ from kd.reporting.figures.cache import cache_figure
 from kd.reporting.figures.cost import cost_figure
 from kd.reporting.figures.sensitivity import sensitivity_figure
 from kd.reporting.figures.training_curves import curves_figure
-from kd.reporting.statistics import PLACE, ROW_ORDER, measurements, summary
+from kd.reporting.statistics import METHOD_ORDER, PLACE, measurements, summary
 from kd.reporting.tables.cache import COLUMNS
 from tests.reporting.results import Results, multi_label, single_label
 
@@ -34,14 +34,14 @@ def table() -> pd.DataFrame:
     """digits: single-label; scenes: multi-label, with sweeps of a weight and of the temperature."""
     results = Results()
     for seed in (0, 1):
-        for row, value in (("individual", 80.0), ("student", 82.0)):
-            level = "L2" if row == "student" else ""
-            results.add(row, single_label("digits", value + seed), dataset="digits", level=level, seed=seed)
+        for method, value in (("individual", 80.0), ("student", 82.0)):
+            level = "L2" if method == "student" else ""
+            results.add(method, single_label("digits", value + seed), dataset="digits", level=level, seed=seed)
         scenes = [("vanilla", "", 60.0), ("l2d", "", 65.0), ("joint_l2d", "", 67.0)]
         scenes += [("l2d", f"mld_weight={weight}", 60 + np.log1p(weight)) for weight in (0, 1, 10, 100)]
         scenes += [("l2d", f"temperature={weight}", 60 + weight) for weight in (0.5, 1, 2)]
-        for row, variant, value in scenes:
-            results.add(row, multi_label("scenes", value + seed), dataset="scenes", variant=variant, seed=seed)
+        for method, variant, value in scenes:
+            results.add(method, multi_label("scenes", value + seed), dataset="scenes", variant=variant, seed=seed)
     return summary(measurements(results.rows, results.read), ["digits", "scenes"])
 
 
@@ -50,10 +50,10 @@ def legend(figure: Figure) -> list[str]:
 
 
 def test_colour__every_row_has_its_own() -> None:
-    assert len({colour(row) for row in ROW_ORDER}) == len(ROW_ORDER)
-    further = {colour("a row that nobody knows"), colour("another")}
+    assert len({colour(method) for method in METHOD_ORDER}) == len(METHOD_ORDER)
+    further = {colour("a method that nobody knows"), colour("another")}
     assert len(further) == 2
-    assert not further & set(map(colour, ROW_ORDER))
+    assert not further & set(map(colour, METHOD_ORDER))
 
 
 def test_accuracy_figure__a_panel_per_dataset_with_its_metric_and_without_sweeps(
@@ -165,9 +165,9 @@ def test_cost_figure__is_drawn(tmp_path: Path) -> None:
 
 def test_cache_figure__of_the_metric_of_each_dataset() -> None:
     lines = [
-        ("e", dataset, row, level, views, "float16", 100.0, metric, 2, 80.0, 1.0)
+        ("e", dataset, method, level, views, "float16", 100.0, metric, 2, 80.0, 1.0)
         for dataset, metric in (("digits", "acc@1"), ("scenes", "mAP"))
-        for row, level in (("student", "L2"), ("l2d", ""))
+        for method, level in (("student", "L2"), ("l2d", ""))
         for views in ("1", "live")
     ]
     figure = cache_figure(pd.DataFrame(lines, columns=[*PLACE[:4], *COLUMNS]), "title")

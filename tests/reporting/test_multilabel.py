@@ -12,11 +12,11 @@ from tests.reporting.results import CLASSES, Results, multi_label, single_label
 
 @pytest.fixture
 def results() -> Results:
-    """Three rows over two seeds, a sweep, and a dataset that is not multi-label."""
+    """Three methods over two seeds, a sweep, and a dataset that is not multi-label."""
     made = Results()
     for seed in (0, 1):
-        for row, level, value in (("joint_l2d", "L2", 84.0), ("l2d", "", 82.0), ("vanilla", "", 80.0)):
-            made.add(row, multi_label("d", value + seed), level=level, seed=seed)
+        for method, level, value in (("joint_l2d", "L2", 84.0), ("l2d", "", 82.0), ("vanilla", "", 80.0)):
+            made.add(method, multi_label("d", value + seed), level=level, seed=seed)
         made.add("l2d", multi_label("d", 10.0), variant="mld_weight=1", seed=seed)
         made.add("individual", single_label("digits", 90.0), dataset="digits", seed=seed)
     return made
@@ -28,7 +28,7 @@ def wide(results: Results) -> pd.DataFrame:
 
 
 def test_metrics_side_by_side__a_line_a_method(wide: pd.DataFrame) -> None:
-    assert wide["row"].tolist() == ["vanilla", "l2d", "joint_l2d"]
+    assert wide["method"].tolist() == ["vanilla", "l2d", "joint_l2d"]
     assert set(wide["dataset"]) == {"d"}
     assert wide["n_seeds"].tolist() == [2, 2, 2]
     assert wide["mAP"].tolist() == [80.5, 82.5, 84.5]
@@ -40,7 +40,7 @@ def test_readable_side_by_side__mean_and_std_of_each_metric(wide: pd.DataFrame) 
     assert readable_side_by_side(wide).iloc[2].to_dict() == {
         "dataset": "d",
         "experiment": "e",
-        "row": "joint_l2d",
+        "method": "joint_l2d",
         "level": "L2",
         "mAP": "84.50 ± 0.71",
         "OF1@k": "83.50 ± 0.71",
@@ -53,12 +53,12 @@ def test_readable_side_by_side__mean_and_std_of_each_metric(wide: pd.DataFrame) 
 def test_per_class__every_class_of_every_network(results: Results) -> None:
     table = per_class(results.rows, results.read)
     assert list(table.columns) == [
-        *("experiment", "dataset", "row", "level", "variant"),
+        *("experiment", "dataset", "method", "level", "variant"),
         *("seed", "selection", "class", "ap"),
     ]
     assert len(table) == 4 * 2 * 2 * len(CLASSES)
     assert table.loc[table["class"] == "unicorn", "ap"].isna().all()
-    assert table.loc[(table["row"] == "vanilla") & (table["class"] == "cat"), "ap"].tolist() == [85, 85, 86, 86]
+    assert table.loc[(table["method"] == "vanilla") & (table["class"] == "cat"), "ap"].tolist() == [85, 85, 86, 86]
 
 
 def test_per_class__of_no_multi_label_network_is_empty() -> None:

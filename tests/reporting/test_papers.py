@@ -27,11 +27,11 @@ def table() -> pd.DataFrame:
     """Of two experiments; only one is to be compared."""
     results = Results()
     for seed in (0, 1):
-        for row, level, value in (("vanilla", "", 60.0), ("l2d", "", 62.0), ("joint_l2d", "L2", 63.0)):
-            results.add(row, multi_label("scenes", value + seed), dataset="scenes", level=level, seed=seed)
+        for method, level, value in (("vanilla", "", 60.0), ("l2d", "", 62.0), ("joint_l2d", "L2", 63.0)):
+            results.add(method, multi_label("scenes", value + seed), dataset="scenes", level=level, seed=seed)
         results.add("l2d", multi_label("scenes", 1.0), dataset="scenes", variant="mld_weight=1", seed=seed)
-    for row, level, value in (("individual", "", 70.0), ("single_dataset_kd", "L1", 71.0), ("student", "L2", 75.0)):
-        results.add(row, single_label("caltech", value), dataset="caltech", level=level, experiment="mlfd")
+    for method, level, value in (("individual", "", 70.0), ("single_dataset_kd", "L1", 71.0), ("student", "L2", 75.0)):
+        results.add(method, single_label("caltech", value), dataset="caltech", level=level, experiment="mlfd")
     return summary(measurements(results.rows, results.read), ["scenes", "caltech"])
 
 
@@ -40,9 +40,9 @@ def compared(table: pd.DataFrame, paper: str, where: dict[str, Any], **ours: str
 
 
 def pairs(found: pd.DataFrame) -> dict[tuple[str, str, str], list[Any]]:
-    """Row, level and metric -> the paper's and ours."""
-    columns = ["row", "level", "metric", "paper", "ours"]
-    return {(row, level, metric): both for row, level, metric, *both in found[columns].to_numpy().tolist()}
+    """Method, level and metric -> the paper's and ours."""
+    columns = ["method", "level", "metric", "paper", "ours"]
+    return {(method, level, metric): both for method, level, metric, *both in found[columns].to_numpy().tolist()}
 
 
 def test_beside_paper__l2d(table: pd.DataFrame) -> None:
@@ -57,7 +57,7 @@ def test_beside_paper__l2d(table: pd.DataFrame) -> None:
     assert both["l2d", "", "CF1"] == approx([nan, 58.5])
     assert both["rkd", "", "mAP"] == approx([84.48, nan])
     assert both["joint_l2d", "L2", "mAP"] == approx([nan, 63.5])
-    assert found["row"].drop_duplicates().tolist()[:3] == ["individual", "vanilla", "rkd"]
+    assert found["method"].drop_duplicates().tolist()[:3] == ["individual", "vanilla", "rkd"]
     assert set(found.loc[found["ours"].notna(), "n_seeds"]) == {2}
 
 
@@ -71,7 +71,7 @@ def test_beside_paper__mlfd_compares_rows_of_the_same_level(table: pd.DataFrame)
 
 
 def test_beside_paper__a_line_without_a_level_stands_for_any(table: pd.DataFrame) -> None:
-    where = {"table": "S2", "dataset": "tiny_imagenet", "row": ["individual_light", "kd_light_to_light"]}
+    where = {"table": "S2", "dataset": "tiny_imagenet", "method": ["individual_light", "kd_light_to_light"]}
     both = pairs(compared(table, "mlfd", where, experiment="mlfd", dataset="caltech"))
     assert ("single_dataset_kd", "", "acc@1") not in both
     assert both["single_dataset_kd", "L1", "acc@1"][0] > 0
@@ -87,14 +87,14 @@ def test_readable_beside_paper__rows_by_metrics_and_nothing_where_there_is_nothi
     both = readable_beside_paper(compared(table, "l2d", RESNETS, experiment="e", dataset="scenes"))
     metrics = ["mAP", "OF1@k", "CF1@k"]
     sides = [f"{metric} {side}" for metric in metrics for side in ("paper", "ours")]
-    assert sorted(both.columns) == sorted(["row", "level", *sides, "differs"])
-    assert both.columns[0] == "row"
+    assert sorted(both.columns) == sorted(["method", "level", *sides, "differs"])
+    assert both.columns[0] == "method"
     assert both.columns[-1] == "differs"
-    found = {row: list(pair) for row, *pair in both[["row", "mAP paper", "mAP ours"]].itertuples(index=False)}
+    found = {method: list(pair) for method, *pair in both[["method", "mAP paper", "mAP ours"]].itertuples(index=False)}
     assert found["vanilla"] == ["84.01", "60.50 ± 0.71"]
     assert found["joint_l2d"] == ["", "63.50 ± 0.71"]
     assert found["rkd"] == ["84.48", ""]
-    assert not both["row"].duplicated().any()
+    assert not both["method"].duplicated().any()
 
 
 @pytest.mark.parametrize(

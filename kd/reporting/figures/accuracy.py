@@ -1,4 +1,4 @@
-"""Test acc@1 or mAP of every row."""
+"""Test acc@1 or mAP of every method."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Report(Figure):
     """A panel per dataset."""
 
     CAPTION: ClassVar[str] = """\
-Test acc@1 by row and dataset (mAP where a dataset is multi-label), without the students of sweeps. Error bars: one
+Test acc@1 by method and dataset (mAP where a dataset is multi-label), without the students of sweeps. Error bars: one
 standard deviation over seeds. Dotted lines: networks trained with labels alone, the individual teacher (grey) and the
 student's (black).
 """
@@ -28,7 +28,7 @@ student's (black).
 
 
 def accuracy_figure(table: pd.DataFrame, title: str, selection: str) -> Drawn:
-    """Test acc@1 or mAP of every row, a panel per dataset; error bars are one standard deviation over seeds.
+    """Test acc@1 or mAP of every method, a panel per dataset; error bars are one standard deviation over seeds.
 
     Sweeps are left out. Dotted lines are networks that were trained with labels alone.
     """
@@ -47,10 +47,12 @@ def accuracy_figure(table: pd.DataFrame, title: str, selection: str) -> Drawn:
     for axis, (dataset, metric) in zip(axes[0], metrics.items(), strict=True):
         lines = chosen[chosen["dataset"] == dataset]
         places = [shown.index(label) for label in lines["label"]]
-        for place, row, mean, std in zip(places, lines["row"], lines["mean"], lines["std"].fillna(0), strict=True):
-            axis.errorbar(mean, place, xerr=std, fmt="o", color=colour(row), capsize=3)
-            if row in REFERENCES:
-                axis.axvline(mean, color=colour(row), linewidth=0.8, linestyle=":")
+        for place, method, mean, std in zip(
+            places, lines["method"], lines["mean"], lines["std"].fillna(0), strict=True
+        ):
+            axis.errorbar(mean, place, xerr=std, fmt="o", color=colour(method), capsize=3)
+            if method in REFERENCES:
+                axis.axvline(mean, color=colour(method), linewidth=0.8, linestyle=":")
         axis.grid(axis="x", alpha=0.3)
         axis.set(title=legible(dataset, LONGEST_AT_PANEL), xlabel=f"test {metric} (%)", yticks=range(len(shown)))
         axis.set_yticklabels(map(legible, shown))

@@ -52,9 +52,9 @@ def cache_figure(table: pd.DataFrame, title: str) -> Drawn:
     for axis, dataset in zip(axes[0], datasets, strict=False):
         lines = table[table["dataset"] == dataset]
         metric = lines["metric"].iloc[0]
-        for (row, level), group in lines.groupby(["row", "level"], sort=False):
-            text = f"{str(row).replace('_', ' ')} {level}"
-            style = {"color": colour(str(row)), "marker": MARKERS[str(level)]}
+        for (method, level), group in lines.groupby(["method", "level"], sort=False):
+            text = f"{str(method).replace('_', ' ')} {level}"
+            style = {"color": colour(str(method)), "marker": MARKERS[str(level)]}
             stored = group[group["views"] != "live"].sort_values("bytes_per_image")
             spread = stored["std"].fillna(0)
             axis.errorbar(
@@ -64,8 +64,8 @@ def cache_figure(table: pd.DataFrame, title: str) -> Drawn:
                 views_and_dtype = views if dtype == "float16" else f"{views} {dtype}"
                 axis.annotate(views_and_dtype, (size, mean), xytext=(4, 4), textcoords="offset points", fontsize=7)
             for mean, deviation in group.loc[group["views"] == "live", ["mean", "std"]].fillna(0).to_numpy():
-                axis.axhline(mean, color=colour(str(row)), linestyle=":", label=f"{text} live")
-                axis.axhspan(mean - deviation, mean + deviation, color=colour(str(row)), alpha=0.1)
+                axis.axhline(mean, color=colour(str(method)), linestyle=":", label=f"{text} live")
+                axis.axhspan(mean - deviation, mean + deviation, color=colour(str(method)), alpha=0.1)
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter(EngFormatter(unit="B"))
         axis.set(

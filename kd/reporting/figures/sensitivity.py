@@ -66,7 +66,7 @@ def sensitivity_figure(table: pd.DataFrame, title: str, selection: str) -> Drawn
     for (dataset, option), axis in zip(panels, axes.flat, strict=False):
         here = chosen[chosen["dataset"] == dataset]
         lines = here[here["option"] == option]
-        plain = here[(here["row"] == "vanilla") & (here["option"] == "")]
+        plain = here[(here["method"] == "vanilla") & (here["option"] == "")]
         _sensitivity_panel(axis, lines, plain[plain["experiment"].isin(lines["experiment"])])
         axis.set(
             title=legible(dataset, LONGEST_AT_PANEL),
@@ -87,8 +87,8 @@ def _sensitivity_panel(axis: Axes, swept: pd.DataFrame, vanilla: pd.DataFrame) -
     sizes = np.abs(values[values != 0])
     if sizes.size and sizes.max() >= DECADE * sizes.min():
         axis.set_xscale("symlog", linthresh=sizes.min())
-    for (row, label), group in swept.sort_values("value").groupby(["row", "label"], sort=False):
-        shade, spread = colour(str(row)), group["std"].fillna(0)
+    for (method, label), group in swept.sort_values("value").groupby(["method", "label"], sort=False):
+        shade, spread = colour(str(method)), group["std"].fillna(0)
         axis.plot(group["value"], group["mean"], marker="o", markersize=4, color=shade, label=legible(str(label)))
         axis.fill_between(group["value"], group["mean"] - spread, group["mean"] + spread, color=shade, alpha=0.15)
     for mean, label in zip(vanilla["mean"], vanilla["label"], strict=True):

@@ -51,7 +51,7 @@ def curves_figure(rows: Sequence[Row], title: str) -> Drawn:
         for row in shown:
             history = row.job.directory / "history.csv"
             if row.dataset == dataset and history.is_file():
-                groups.setdefault((row.experiment, row.row, row.level), []).append(_curve(history))
+                groups.setdefault((row.experiment, row.method, row.level), []).append(_curve(history))
         for (experiment, name, level), curves in groups.items():
             mean = pd.concat(curves, axis=1).mean(axis=1)
             text = legible(label(experiment if several else "", name, level))

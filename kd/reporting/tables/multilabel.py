@@ -10,7 +10,7 @@ from kd.reporting.base import Read, Row, Run, Table
 if TYPE_CHECKING:
     import pandas as pd
 
-NAMES = ("dataset", "experiment", "row", "level")
+NAMES = ("dataset", "experiment", "method", "level")
 
 
 class Report(Table):
@@ -49,7 +49,7 @@ class.
 
 
 def metrics_side_by_side(table: pd.DataFrame, selection: str) -> pd.DataFrame:
-    """A line for each row of each multi-label dataset, without sweeps, as the tables of the L2D paper are laid out.
+    """A line for each method, level and multi-label dataset, without sweeps, as the L2D paper lays out its tables.
 
     Columns: `NAMES` (an experiment is a teacher-student pair), `n_seeds`, and of each of `MULTI_LABEL_METRICS` the
     mean over seeds in percent, under its name, and the standard deviation, under NAME_std.
@@ -113,21 +113,21 @@ def per_class(rows: Sequence[Row], read: Read) -> pd.DataFrame:
 def readable_per_class(table: pd.DataFrame, selection: str) -> str:
     """For people, in Markdown: mean over seeds, without sweeps; a table for each experiment and dataset.
 
-    It has one line per class and one column per row. Classes of which test has no positives count for nothing in
-    means over classes: they are left out, and counted.
+    It has one line per class and one column per method and level. Classes of which test has no positives count for
+    nothing in means over classes: they are left out, and counted.
 
     Args:
         table: as from `per_class`.
         selection: weights that are meant.
     """
     from kd.reporting.layout import literal, markdown
-    from kd.reporting.statistics import row_order
+    from kd.reporting.statistics import method_order
 
     chosen = table[(table["selection"] == selection) & (table["variant"] == "")]
     texts = []
     for (dataset, experiment), group in chosen.groupby(["dataset", "experiment"], sort=False):
-        columns = (group["row"] + " " + group["level"]).str.strip()
-        order = sorted(columns.unique(), key=lambda column: (row_order(column.split()[0]), column))
+        columns = (group["method"] + " " + group["level"]).str.strip()
+        order = sorted(columns.unique(), key=lambda column: (method_order(column.split()[0]), column))
         means = group.assign(column=columns).groupby(["class", "column"])["ap"].mean().unstack()
         means = means.loc[group["class"].unique(), order]
         known = means.dropna()

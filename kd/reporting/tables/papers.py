@@ -16,7 +16,7 @@ from kd.reporting.papers import Where, printed_numbers
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("row", "level", "metric", "paper", "ours", "std", "n_seeds", "differs")
+COLUMNS = ("method", "level", "metric", "paper", "ours", "std", "n_seeds", "differs")
 
 
 class Comparison(BaseOptions):
@@ -96,7 +96,7 @@ def beside_paper(
     selection: str,
     differs: str,
 ) -> pd.DataFrame:
-    """Each row and metric of an experiment of ours with what the paper has for it: `COLUMNS`.
+    """Each method, level and metric of an experiment of ours with what the paper has for it: `COLUMNS`.
 
     `paper` and `ours` are in percent, `std` is that of ours over seeds. Where the paper has nothing, or we have
     nothing, there is NaN. A line of the paper without a level stands for any level of ours.
@@ -115,24 +115,24 @@ def beside_paper(
     """
     import pandas as pd
 
-    from kd.reporting.statistics import row_order
+    from kd.reporting.statistics import method_order
 
     numbers = printed_numbers(paper, where)
     place = {"experiment": experiment, "dataset": dataset, "selection": selection, "variant": ""}
     chosen = table[(table[list(place)] == pd.Series(place)).all(axis=1)]
     lines, compared = [], set()
     for ours in chosen.to_dict("records"):
-        exact, any_level = ((ours["row"], level, ours["metric"]) for level in (ours["level"], ""))
+        exact, any_level = ((ours["method"], level, ours["metric"]) for level in (ours["level"], ""))
         key = exact if exact in numbers else any_level
         compared.add(key)
         lines.append((*exact, numbers.get(key), ours["mean"], ours["std"], ours["n_seeds"], differs))
     lines += [(*key, value, None, None, 0, differs) for key, value in numbers.items() if key not in compared]
-    lines.sort(key=lambda line: (row_order(line[0]), line[1]))
+    lines.sort(key=lambda line: (method_order(line[0]), line[1]))
     return pd.DataFrame(lines, columns=list(COLUMNS)).astype({"paper": float, "ours": float, "std": float})
 
 
 def readable_beside_paper(compared: pd.DataFrame) -> pd.DataFrame:
-    """For people, as papers lay it out: rows by metrics, each of the paper and ours as mean ± std, then what differs.
+    """For people, as papers lay it out: methods by metrics, each the paper's and ours as mean ± std; then what differs.
 
     Args:
         compared: as from `beside_paper`. Metrics that the paper does not print are left out; where there is nothing,
@@ -143,8 +143,8 @@ def readable_beside_paper(compared: pd.DataFrame) -> pd.DataFrame:
     from kd.reporting.layout import mean_and_std
 
     metrics = compared.loc[compared["paper"].notna(), "metric"].drop_duplicates()
-    lines = compared.drop_duplicates(["row", "level"])[["row", "level", "differs"]].set_index(["row", "level"])
-    by_metric = compared.set_index(["row", "level", "metric"])
+    lines = compared.drop_duplicates(["method", "level"])[["method", "level", "differs"]].set_index(["method", "level"])
+    by_metric = compared.set_index(["method", "level", "metric"])
     table = lines.drop(columns="differs")
     for metric in metrics:
         found = by_metric.xs(metric, level="metric").reindex(lines.index)

@@ -23,7 +23,7 @@ class Report(Table):
 
     CAPTION: ClassVar[str] = """\
 Test metrics in percent: mean and standard deviation over seeds. *Gain*: points over the student's network trained with
-labels alone (the row *vanilla*) where the experiment has one, else over the individual teacher of the dataset, paired
+labels alone (the method *vanilla*) where the experiment has it, else over the individual teacher of the dataset, paired
 by seed; *gain_se*: standard error of that mean. *best_val*: weights of the epoch with the best acc@1 (multi-label: mAP)
 on val; *last*: weights of the last epoch. Test was read once for each, after training.
 """
