@@ -85,7 +85,7 @@ NAMES = (*SUMMARIES, *SEARCHES, *EXPERIMENTS)
 
 def lines_of(run: Run, experiment: Experiment) -> list[list[str]]:
     """The cells of the table of a finished run, the header first."""
-    measured = measurements(run.rows, run.read)
+    measured = measurements(run)
     columns = ["experiment", "method", "dataset", "seed"]
     values = headline(measured, run.selection).set_index(columns)["value"].sort_index()
     stored = cache_table(run, measured).groupby(["experiment", "method"])["bytes_per_image"].mean()
@@ -102,14 +102,14 @@ def lines_of(run: Run, experiment: Experiment) -> list[list[str]]:
 
 def summary_of(run: Run) -> tuple[str, str]:
     """The table of summary.md of a finished run, and its verdict in one paragraph."""
-    measured = measurements(run.rows, run.read)
+    measured = measurements(run)
     table_of_all = readable(summary(measured, run.datasets), run.selection)
     return markdown(table_of_all), " ".join(verdict(run, measured).split("\n\n"))
 
 
 def scores_on_val(run: Run) -> list[list[str]]:
     """The cells of the table of a search, the header first: each setting's students, and means over their levels."""
-    measured = measurements(run.rows, run.read)
+    measured = measurements(run)
     on_val = measured[
         (measured["metric"] == f"{VAL}acc@1")
         & (measured["selection"] == run.selection)

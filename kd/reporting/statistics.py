@@ -5,7 +5,7 @@ Everything here works on data frames whose columns `PLACE` say which network a l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +16,7 @@ from scipy.special import stdtr
 from kd.training.metrics import PRIMARY
 
 if TYPE_CHECKING:
-    from kd.reporting.base import Read, Row
+    from kd.reporting.base import Run
 
 PLACE = ("experiment", "dataset", "method", "level", "variant")
 """What tells networks apart, but for their seed."""
@@ -49,26 +49,17 @@ def option_and_value(variant: str) -> tuple[str, float]:
     return option, float(value or 0)
 
 
-def measurements(rows: Sequence[Row], read: Read) -> pd.DataFrame:
-    """One line per network, seed, metric and selection: test metrics in percent.
-
-    Args:
-        rows: measured networks.
-        read: gives the manifest of a job.
-    """
-    lines = [
-        place | {key: metric[key] for key in ("metric", "selection", "value")}
-        for place, metric in metric_rows_of(rows, read)
-        if "class" not in metric
-    ]
+def measurements(run: Run) -> pd.DataFrame:
+    """One line per network, seed, metric and selection: metrics on test and val of a finished run, in percent."""
+    lines = [place | metric for place, metric in metric_rows_of(run) if "class" not in metric]
     return pd.DataFrame(lines, columns=[*PLACE, "seed", "metric", "selection", "value"])
 
 
-def metric_rows_of(rows: Sequence[Row], read: Read) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def metric_rows_of(run: Run) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Each metric of each network on the dataset of its row, with where it belongs."""
-    for row in rows:
+    for row in run.rows:
         place = {key: getattr(row, key) for key in (*PLACE, "seed")}
-        for metric in read(row.job)["result"]["metrics"]:
+        for metric in run.read(row.job)["result"]["metrics"]:
             if metric["dataset"] == row.dataset:
                 yield place, metric
 
@@ -119,11 +110,9 @@ class Gain(NamedTuple):
 
 def paired_gain(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Gain:
     """Differences between two networks, by the seeds that both have; `se` and `p` are NaN for a single seed."""
-    differences = np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
-    if len(differences) < 2:
-        return Gain(float(differences.mean()), np.nan, np.nan)
-    error = differences.std(ddof=1) / np.sqrt(len(differences))
-    return Gain(float(differences.mean()), float(error), _p_value(pd.Series(differences)))
+    differences = (pd.Series(ours) - pd.Series(theirs)).dropna()
+    error = differences.std() / np.sqrt(len(differences))
+    return Gain(differences.mean(), error, _p_value(differences))
 
 
 def _p_value(differences: pd.Series) -> float:

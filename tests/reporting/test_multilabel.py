@@ -24,7 +24,7 @@ def results() -> Results:
 
 @pytest.fixture
 def wide(results: Results) -> pd.DataFrame:
-    return metrics_side_by_side(summary(measurements(results.rows, results.read), ["d", "digits"]), "last")
+    return metrics_side_by_side(summary(measurements(results.run("d", "digits")), ["d", "digits"]), "last")
 
 
 def test_metrics_side_by_side__a_line_a_method(wide: pd.DataFrame) -> None:
@@ -51,7 +51,7 @@ def test_readable_side_by_side__mean_and_std_of_each_metric(wide: pd.DataFrame) 
 
 
 def test_per_class__every_class_of_every_network(results: Results) -> None:
-    table = per_class(results.rows, results.read)
+    table = per_class(results.run())
     assert list(table.columns) == [
         *("experiment", "dataset", "method", "level", "variant"),
         *("seed", "selection", "class", "ap"),
@@ -64,11 +64,11 @@ def test_per_class__every_class_of_every_network(results: Results) -> None:
 def test_per_class__of_no_multi_label_network_is_empty() -> None:
     results = Results()
     results.add("individual", single_label("d", 1.0))
-    assert per_class(results.rows, results.read).empty
+    assert per_class(results.run()).empty
 
 
 def test_readable_per_class__mean_over_seeds_without_sweeps(results: Results) -> None:
-    assert readable_per_class(per_class(results.rows, results.read), "last").splitlines() == [
+    assert readable_per_class(per_class(results.run()), "last").splitlines() == [
         "## d, e",
         "",
         "Without positives in test, and left out: 1 of 3 classes.",
@@ -84,5 +84,5 @@ def test_readable_per_class__each_experiment_has_a_table() -> None:
     results = Results()
     for experiment in ("one", "two"):
         results.add("vanilla", multi_label("d", 80.0), experiment=experiment)
-    text = readable_per_class(per_class(results.rows, results.read), "best_val")
+    text = readable_per_class(per_class(results.run()), "best_val")
     assert [line for line in text.splitlines() if line.startswith("#")] == ["## d, one", "## d, two"]

@@ -32,7 +32,7 @@ def table() -> pd.DataFrame:
         results.add("l2d", multi_label("scenes", 1.0), dataset="scenes", variant="mld_weight=1", seed=seed)
     for method, level, value in (("individual", "", 70.0), ("single_dataset_kd", "L1", 71.0), ("student", "L2", 75.0)):
         results.add(method, single_label("caltech", value), dataset="caltech", level=level, experiment="mlfd")
-    return summary(measurements(results.rows, results.read), ["scenes", "caltech"])
+    return summary(measurements(results.run("scenes", "caltech")), ["scenes", "caltech"])
 
 
 def compared(table: pd.DataFrame, paper: str, where: dict[str, Any], **ours: str) -> pd.DataFrame:

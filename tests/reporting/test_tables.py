@@ -37,7 +37,7 @@ def table() -> pd.DataFrame:
     for (method, level, seed), value in VALUES.items():
         metrics = single_label("d", value) + single_label("another", value + 50)
         results.add(method, metrics, level=level, seed=seed)
-    measured = measurements(results.rows, results.read)
+    measured = measurements(results.run())
     assert len(measured) == len(VALUES) * 6  # the other dataset's metrics are not this row's
     return summary(measured, ["d"])
 
@@ -71,7 +71,7 @@ def test_summary__gains_are_over_vanilla_where_the_experiment_has_it() -> None:
         for seed in (0, 1):
             for method, value in zip(methods, (70.0, 60.0, 64.0), strict=False):
                 results.add(method, single_label("d", value + seed), experiment=experiment, seed=seed)
-    table = summary(measurements(results.rows, results.read), ["d"])
+    table = summary(measurements(results.run()), ["d"])
     gains = headline(table, "last")[["experiment", "method", "gain"]]
     found = {(experiment, method): gain for experiment, method, gain in gains.itertuples(index=False)}
     assert found["with", "l2d"] == 4
@@ -87,7 +87,7 @@ def test_summary__keeps_the_students_of_a_sweep_apart() -> None:
         results.add("l2d", single_label("d", value), variant=variant)
     results.add("vanilla", single_label("d", 61.0))
     results.add("vanilla", single_label("d", 1.0), variant="lr=1")
-    table = summary(measurements(results.rows, results.read), ["d"])
+    table = summary(measurements(results.run()), ["d"])
     acc = table[(table["metric"] == "acc@1") & (table["selection"] == "last")]
     assert acc["variant"].tolist() == ["", "lr=1", "", "weight=5", "weight=20", "weight=100"]
     assert line(acc, variant="weight=20")["gain"] == 5
@@ -100,7 +100,7 @@ def test_summary__orders_rows_by_what_they_are() -> None:
     results = Results()
     for method in methods:
         results.add(method, single_label("d", 1.0))
-    table = readable(summary(measurements(results.rows, results.read), ["d"]), "last")
+    table = readable(summary(measurements(results.run()), ["d"]), "last")
     known = ["individual", "vanilla", "kd", "mld", "l2d", "student", "joint_mld", "joint_l2d"]
     assert table["method"].tolist() == [*known, "aardvark", "zebra"]
     assert sorted(METHOD_ORDER, key=method_order) == list(METHOD_ORDER)
@@ -128,7 +128,7 @@ def test_readable__the_header_says_which_metric_unless_it_is_accuracy() -> None:
     results.add("individual", single_label("d", 50.0))
     results.add("individual", multi_label("scenes", 80.0), dataset="scenes")
     results.add("l2d", multi_label("scenes", 81.5), dataset="scenes")
-    table = summary(measurements(results.rows, results.read), ["d", "scenes"])
+    table = summary(measurements(results.run("d", "scenes")), ["d", "scenes"])
     assert primary_metrics(table) == {"d": "acc@1", "scenes": "mAP"}
     assert readable(table, "best_val").to_dict("records") == [
         {"experiment": "e", "method": "individual", "level": "", "d": "50.0", "scenes (mAP)": "80.0"},
@@ -139,7 +139,7 @@ def test_readable__the_header_says_which_metric_unless_it_is_accuracy() -> None:
 def test_measurements__are_of_networks_not_of_classes() -> None:
     results = Results()
     results.add("individual", multi_label("d", 80.0))
-    measured = measurements(results.rows, results.read)
+    measured = measurements(results.run())
     assert "AP" not in set(measured["metric"])
     assert len(measured) == 2 * 6
 

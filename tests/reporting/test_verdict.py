@@ -64,7 +64,7 @@ def told(tiny: dict[str, Any]) -> Callable[..., str]:
             return {"seconds": SECONDS[job.stage], "bytes": 1_500_000, "result": result}
 
         run = replace(plan.run(), read=read)
-        return verdict(run, measurements(run.rows, run.read))
+        return verdict(run, measurements(run))
 
     return tell
 

@@ -31,7 +31,7 @@ in each epoch. Error bars and bands: one standard deviation over seeds.
         """The figure."""
         from kd.reporting.statistics import measurements
 
-        return cache_figure(cache_table(run, measurements(run.rows, run.read)), run.title)
+        return cache_figure(cache_table(run, measurements(run)), run.title)
 
 
 def cache_figure(table: pd.DataFrame, title: str) -> Drawn:

@@ -39,7 +39,7 @@ training image (targets and the embeddings behind them), and acc@1 (multi-label:
         from kd.reporting.layout import STYLE, html_table
         from kd.reporting.statistics import measurements
 
-        table = cache_table(run, measurements(run.rows, run.read))
+        table = cache_table(run, measurements(run))
         return {"cache.csv": table.to_csv(index=False), "cache.html": STYLE + html_table(table)}
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from kd.reporting.base import Read, Row, Run, Table
+from kd.reporting.base import Run, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +33,7 @@ class.
         from kd.reporting.layout import STYLE, html_table, markdown
         from kd.reporting.statistics import measurements, summary
 
-        table, classes = summary(measurements(run.rows, run.read), run.datasets), per_class(run.rows, run.read)
+        table, classes = summary(measurements(run), run.datasets), per_class(run)
         wide = metrics_side_by_side(table, run.selection)
         short = readable_side_by_side(wide)
         title = f"test metrics of multi-label datasets in percent, mean ± std over seeds, weights: {run.selection}"
@@ -89,14 +88,10 @@ def readable_side_by_side(wide: pd.DataFrame) -> pd.DataFrame:
     return wide[list(NAMES)].assign(**texts)
 
 
-def per_class(rows: Sequence[Row], read: Read) -> pd.DataFrame:
+def per_class(run: Run) -> pd.DataFrame:
     """One line per multi-label network, seed, selection and class: average precision on test, in percent.
 
     It is NaN where test has no positives of the class.
-
-    Args:
-        rows: measured networks.
-        read: gives the manifest of a job.
     """
     import pandas as pd
 
@@ -104,7 +99,7 @@ def per_class(rows: Sequence[Row], read: Read) -> pd.DataFrame:
 
     lines = [
         place | {"selection": metric["selection"], "class": metric["class"], "ap": metric["value"]}
-        for place, metric in metric_rows_of(rows, read)
+        for place, metric in metric_rows_of(run)
         if "class" in metric
     ]
     return pd.DataFrame(lines, columns=[*PLACE, "seed", "selection", "class", "ap"]).astype({"ap": float})

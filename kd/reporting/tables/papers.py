@@ -64,7 +64,7 @@ What the papers print beside what this run measured, and what differs in the set
         from kd.reporting.layout import STYLE, html_table, literal, markdown
         from kd.reporting.statistics import measurements, summary
 
-        table = summary(measurements(run.rows, run.read), run.datasets)
+        table = summary(measurements(run), run.datasets)
         whole, short, page = [], "", STYLE
         for wanted in self.comparisons:
             experiment = wanted.experiment or run.experiment

@@ -37,7 +37,7 @@ on val; *last*: weights of the last epoch. Test was read once for each, after tr
         from kd.reporting.statistics import measurements, summary
         from kd.reporting.verdict import as_rst, verdict
 
-        measured = measurements(run.rows, run.read)
+        measured = measurements(run)
         told = verdict(run, measured)
         return summary_texts(summary(measured, run.datasets), run.selection, told) | {
             "front_page.rst": f"{as_rst(told)}\n\n{FRONT_PAGE}",
