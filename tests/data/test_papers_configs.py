@@ -14,7 +14,7 @@ from kd.common.errors import UserError
 from kd.config.load import load_config
 from kd.data.options import SplitOptions
 from kd.planning.plan import Plan
-from kd.reporting.papers import PAPERS
+from kd.reporting.tables.papers import PAPERS
 from kd.reporting.tables.papers import Report as Papers
 from tests.conftest import ROOT
 from tests.data.layouts import make_coco, make_nus_wide, make_voc

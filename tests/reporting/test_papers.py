@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from kd.common.errors import UserError
 from kd.reporting.statistics import measurements, summary
-from kd.reporting.tables.papers import COLUMNS, beside_paper, readable_beside_paper
+from kd.reporting.tables.papers import COLUMNS, Comparison, beside_paper, readable_beside_paper
 from tests.conftest import ROOT
 from tests.reporting.results import Results, multi_label, single_label
 
@@ -35,8 +36,9 @@ def table() -> pd.DataFrame:
     return summary(measurements(results.run("scenes", "caltech")), ["scenes", "caltech"])
 
 
-def compared(table: pd.DataFrame, paper: str, where: dict[str, Any], **ours: str) -> pd.DataFrame:
-    return beside_paper(table, paper, where, selection="last", differs="other data", **ours)
+def compared(table: pd.DataFrame, paper: str, where: dict[str, Any], experiment: str, dataset: str) -> pd.DataFrame:
+    wanted = {"paper": paper, "where": where, "dataset": dataset, "differs": "other data"}
+    return beside_paper(table, Comparison.model_validate(wanted), experiment, "last")
 
 
 def pairs(found: pd.DataFrame) -> dict[tuple[str, str, str], list[Any]]:
@@ -79,7 +81,7 @@ def test_beside_paper__a_line_without_a_level_stands_for_any(table: pd.DataFrame
 
 def test_printed_numbers__imports_no_pandas() -> None:
     """The plan reads them."""
-    code = "import kd.reporting.papers, sys; sys.exit('pandas' in sys.modules)"
+    code = "import kd.reporting.tables.papers, sys; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
@@ -100,7 +102,7 @@ def test_readable_beside_paper__rows_by_metrics_and_nothing_where_there_is_nothi
 @pytest.mark.parametrize(
     ("paper", "where", "message"),
     [
-        ("l2e", {}, "^paper: 'l2e', expected one of l2d, mlfd"),
+        ("l2e", RESNETS, "\npaper\n.* 'l2d' or 'mlfd'"),
         ("l2d", {"tables": "S3"}, "^where: l2d.csv has no column 'tables', expected some of table, setting"),
         ("l2d", {"table": "S9"}, "^where.table: 'S9', expected some of 'S1', 'S2', 'S3', 'S4'"),
         ("l2d", {"table": ["S3", "S9"]}, "^where.table: 'S9', expected"),
@@ -109,5 +111,5 @@ def test_readable_beside_paper__rows_by_metrics_and_nothing_where_there_is_nothi
     ],
 )
 def test_beside_paper__says_what_is_wrong(table: pd.DataFrame, paper: str, where: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises((UserError, ValidationError), match=message):
         compared(table, paper, where, experiment="e", dataset="scenes")
