@@ -47,15 +47,13 @@ def colour(method: str) -> str:
 
 def labels(table: pd.DataFrame) -> list[str]:
     """A label for each line of a table."""
-    several = table["experiment"].nunique() > 1
-    columns = ["experiment", "method", "level"] if several else ["method", "level"]
-    return [label(*line) for line in table[columns].astype(str).to_numpy()]
+    shown = table if table["experiment"].nunique() > 1 else table.assign(experiment="")
+    return [label(*line) for line in shown[["experiment", "method", "level"]].astype(str).to_numpy()]
 
 
-def label(*names: str) -> str:
-    """Experiment if there are several, method and level; an experiment stands as its user wrote it."""
-    *experiment, method, level = names
-    return " ".join(filter(None, [*experiment, method.replace("_", " "), level]))
+def label(experiment: str, method: str, level: str) -> str:
+    """A label of those of the three that are not empty; an experiment stands as its user wrote it."""
+    return " ".join(filter(None, [experiment, method.replace("_", " "), level]))
 
 
 def with_legend(figure: Figure, title: str) -> Figure:

@@ -44,8 +44,7 @@ it. Of each map the minimum is blue, the maximum red, so that maps of one column
 
     def reads(self, run: Run) -> list[Job]:
         """The networks that are shown, and the dataset."""
-        datasets = [job for job in run.stage("prepare_dataset") if job.name == self.dataset]
-        return [*datasets, *{job.directory: job for job in self.networks(run).values()}.values()]
+        return [run.dataset(self.dataset), *{job.directory: job for job in self.networks(run).values()}.values()]
 
     def networks(self, run: Run) -> dict[str, Job]:
         """Jobs of the networks whose attention is shown: of the first seed, by the names in `methods`.
@@ -55,7 +54,7 @@ it. Of each map the minimum is blue, the maximum red, so that maps of one column
                 no images. The text begins with the option that is wrong.
         """
         rows = run.rows_of(self.dataset, self.experiment)
-        modality = next(job.spec["modality"] for job in run.stage("prepare_dataset") if job.name == self.dataset)
+        modality = run.dataset(self.dataset).spec["modality"]
         if modality != "image":
             raise UserError(f"dataset: {self.dataset!r} has samples of modality {modality}, expected image")
         networks = {
@@ -89,8 +88,7 @@ it. Of each map the minimum is blue, the maximum red, so that maps of one column
         from kd.models.weights import load_network
         from kd.reporting.layer_cam import class_maps
 
-        job = next(job for job in run.stage("prepare_dataset") if job.name == self.dataset)
-        split = open_split(job.directory, "test")
+        split = open_split(run.dataset(self.dataset).directory, "test")
         labels = split.labels if split.labels.ndim == 2 else np.eye(len(split.info.classes), dtype=int)[split.labels]
         chosen = [number for number in range(labels.shape[1]) if labels[:, number].any()][: self.classes]
         # Most labels first, up to three: with more, an image is crowded.

@@ -43,7 +43,7 @@ def cache_figure(table: pd.DataFrame, title: str) -> Drawn:
     import matplotlib.pyplot as plt
     from matplotlib.ticker import EngFormatter
 
-    from kd.reporting.drawing import MARKERS, colour, with_legend
+    from kd.reporting.drawing import MARKERS, colour, label, with_legend
     from kd.reporting.lettering import LONGEST_AT_PANEL, legible
 
     datasets = list(dict.fromkeys(table["dataset"]))
@@ -53,7 +53,7 @@ def cache_figure(table: pd.DataFrame, title: str) -> Drawn:
         lines = table[table["dataset"] == dataset]
         metric = lines["metric"].iloc[0]
         for (method, level), group in lines.groupby(["method", "level"], sort=False):
-            text = f"{str(method).replace('_', ' ')} {level}"
+            text = label("", str(method), str(level))
             style = {"color": colour(str(method)), "marker": MARKERS[str(level)]}
             stored = group[group["views"] != "live"].sort_values("bytes_per_image")
             spread = stored["std"].fillna(0)

@@ -26,7 +26,7 @@ class.
 
     def applies(self, run: Run) -> bool:
         """Whether a dataset is multi-label: only then is there a table."""
-        return run.is_multi_label()
+        return any(job.spec["task"] == "multi_label" for job in run.stage("prepare_dataset"))
 
     def texts(self, run: Run) -> dict[str, str]:
         """All metrics of multi-label datasets side by side, and the average precision of each class."""
