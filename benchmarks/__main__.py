@@ -56,14 +56,13 @@ def make_block(chosen: Sequence[str] = (), before: str = "", *, small: bool) -> 
     note = f"on {dt.datetime.now(tz=dt.UTC).date()}: {machine()}. Medians, with the range over rounds."
     started = time.monotonic()
     for name in NAMES:
-        if name not in names:
-            table += kept[:2] if not table else []
-            table += [line for line in kept if f"`python -m benchmarks.{name}" in line]
-            continue
-        lines, reason = rows_of(name, small=small)
-        print("".join(lines) or f"{name} is left out: {reason}\n", flush=True)
+        if name in names:
+            lines, reason = rows_of(name, small=small)
+            print("".join(lines) or f"{name} is left out: {reason}\n", flush=True)
+            note += f" Left out: `benchmarks.{name}`, which {reason}." if reason else ""
+        else:
+            lines = [*kept[:2], *(line for line in kept if f"`python -m benchmarks.{name}" in line)]
         table += lines[2:] if table else lines
-        note += f" Left out: `benchmarks.{name}`, which {reason}." if reason else ""
     note += f" All of it took {(time.monotonic() - started) / 60:.0f} minutes."
     note += MEANINGLESS if small else ""
     others = [name for name in NAMES if name not in names]

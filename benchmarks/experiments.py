@@ -44,12 +44,10 @@ class Experiment:
     Attributes:
         column: its first header.
         lines: the first cell of each line, by experiment and method of the tables; the first line is the reference.
-        stored: whether to show what is stored of an image.
     """
 
     column: str
     lines: dict[tuple[str, str], str]
-    stored: bool
 
 
 EXPERIMENTS = {
@@ -58,17 +56,14 @@ EXPERIMENTS = {
         {("views_1", "individual"): "(the individual teachers)"}
         | {(f"views_{views}", "student"): str(views) for views in (1, 2, 4, 8)}
         | {("live", "student"): "live"},
-        stored=True,
     ),
     "cache_precision": Experiment(
         "precision of 8 stored views",
         {(dtype, "student"): dtype for dtype in ("float32", "int8")},
-        stored=True,
     ),
     "training_precision": Experiment(
         "precision of training",
         {("training_precision", "individual"): "float32", ("training_precision", "joint_baseline"): "bf16-mixed"},
-        stored=False,
     ),
 }
 SUMMARIES = {"demo": "config", "scenes": "multilabel"}
@@ -79,18 +74,18 @@ NAMES = (*SUMMARIES, *SEARCHES, *EXPERIMENTS)
 
 
 def comparison_of(run: Run, experiment: Experiment) -> tuple[str, str]:
-    """The table of one of `EXPERIMENTS`, and what its numbers are."""
+    """The table of one of `EXPERIMENTS`, with what is stored for its students if it has any, and what its numbers are."""
     measured = measurements(run)
     columns = ["experiment", "method", "dataset", "seed"]
     values = headline(measured, run.selection).set_index(columns)["value"].sort_index()
     stored = cache_table(run, measured).groupby(["experiment", "method"])["bytes_per_image"].mean()
-    lines = [[experiment.column, "acc@1", "difference", *(["KiB per training image"] if experiment.stored else [])]]
+    lines = [[experiment.column, "acc@1", "difference", *(["KiB per training image"] if len(stored) else [])]]
     first, *_ = experiment.lines
     for place, label in experiment.lines.items():
         difference = values.loc[place] - values.loc[first].loc[values.loc[place].index]
         shown = "" if place == first else f"{difference.mean():+.2f} ± {difference.sem():.2f}"
         lines.append([label, f"{values.loc[place].mean():.1f}", shown])
-        if experiment.stored:
+        if len(stored):
             lines[-1].append(f"{stored[place] / 1024:.1f}" if place in stored.index else "")
     datasets = ", ".join(run.datasets)
     what = (
