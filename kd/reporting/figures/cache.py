@@ -35,11 +35,7 @@ in each epoch. Error bars and bands: one standard deviation over seeds.
 
 
 def cache_figure(table: pd.DataFrame, title: str) -> Drawn:
-    """Test acc@1 or mAP of students against what is stored of a training image, a panel per dataset.
-
-    Points are labelled with the number of stored views and the precision; lines across are live teachers, which
-    store nothing. Error bars and bands are one standard deviation over seeds.
-    """
+    """The figure of a table as from `cache_table`, which may be empty."""
     import matplotlib.pyplot as plt
     from matplotlib.ticker import EngFormatter
 
