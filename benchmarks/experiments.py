@@ -74,7 +74,7 @@ NAMES = (*SUMMARIES, *SEARCHES, *EXPERIMENTS)
 
 
 def comparison_of(run: Run, experiment: Experiment) -> tuple[str, str]:
-    """The table of one of `EXPERIMENTS`, with what is stored for its students if it has any, and what its numbers are."""
+    """The table of one of `EXPERIMENTS`, with stored bytes where its students have any, and what its numbers are."""
     measured = measurements(run)
     columns = ["experiment", "method", "dataset", "seed"]
     values = headline(measured, run.selection).set_index(columns)["value"].sort_index()
