@@ -8,15 +8,16 @@ needs what is not here, such as a Slurm, is left out, and the README says so.
 
 from __future__ import annotations
 
+import datetime as dt
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 
-from benchmarks.readme import MEANINGLESS, Block, machine, make_parser, place_of, readme_of, today, write_block
+from benchmarks.readme import MEANINGLESS, Block, find_block, machine, make_parser, readme_of, write_block
 from benchmarks.rows import SKIPPED
 
-BENCHMARKS = (
+NAMES = (
     "build_cache",
     "read_cache",
     "training_cost",
@@ -50,22 +51,21 @@ def make_block(chosen: Sequence[str] = (), before: str = "", *, small: bool) -> 
         before: content of the block until now, of which the rows of the others stay.
         small: as little data as possible.
     """
-    names, table = chosen or BENCHMARKS, list[str]()
+    names, table = chosen or NAMES, list[str]()
     kept = [line for line in before.splitlines(keepends=True) if line.startswith("| ")]
-    note = f"on {today()}: {machine()}. Medians, with the range over rounds."
+    note = f"on {dt.datetime.now(tz=dt.UTC).date()}: {machine()}. Medians, with the range over rounds."
     started = time.monotonic()
-    for name in BENCHMARKS:
-        if name not in names:
-            table += kept[:2] if not table else []
-            table += [line for line in kept if f"`python -m benchmarks.{name}" in line]
-            continue
-        lines, reason = rows_of(name, small=small)
-        print("".join(lines) or f"{name} is left out: {reason}\n", flush=True)
+    for name in NAMES:
+        if name in names:
+            lines, reason = rows_of(name, small=small)
+            print("".join(lines) or f"{name} is left out: {reason}\n", flush=True)
+            note += f" Left out: `benchmarks.{name}`, which {reason}." if reason else ""
+        else:
+            lines = [*kept[:2], *(line for line in kept if f"`python -m benchmarks.{name}" in line)]
         table += lines[2:] if table else lines
-        note += f" Left out: `benchmarks.{name}`, which {reason}." if reason else ""
     note += f" All of it took {(time.monotonic() - started) / 60:.0f} minutes."
     note += MEANINGLESS if small else ""
-    others = [name for name in BENCHMARKS if name not in names]
+    others = [name for name in NAMES if name not in names]
     if others:
         told = next(line for line in before.splitlines() if line.startswith("Written by"))
         note += f" The rows of {', '.join(f'`benchmarks.{name}`' for name in others)} are older: w{told[1:]}"
@@ -75,15 +75,9 @@ def make_block(chosen: Sequence[str] = (), before: str = "", *, small: bool) -> 
 
 def main() -> None:
     """Command line."""
-    parser = make_parser(__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="(default: all)")
-    options = parser.parse_args()
-    unknown = set(options.names) - set(BENCHMARKS)
-    if unknown:
-        raise SystemExit(f"{min(unknown)}: expected some of {', '.join(BENCHMARKS)}")
+    options = make_parser(__doc__, NAMES).parse_args()
     readme = readme_of(options, [BLOCK])
-    text = "" if readme is None else readme.read_text()
-    before = text[slice(*place_of(text, BLOCK))] if text else ""
+    before = "" if readme is None else find_block(readme.read_text(), BLOCK)["content"]
     if options.names and not before:
         raise SystemExit(
             "some benchmarks alone are written into a README that has the rows of the others: --readme FILE"

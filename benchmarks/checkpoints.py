@@ -12,7 +12,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -66,12 +66,9 @@ def measure(*, small: bool = False) -> list[Row]:
         epoch = epoch_seconds(short.stage("train_teacher")[0])[1]
         (job,) = plan_of(folder, dataset, architecture, max(2, round(wanted / epoch))).stage("train_teacher")
         saves = Saves()
-        with mock.patch.object(loop, "replacing", saves.replacing):
-            if small:
-                with mock.patch.multiple(loop, CHECKPOINT_EVERY_SECONDS=0.0, CHECKPOINT_COST=1.0):
-                    seconds_of(job)
-            else:
-                seconds_of(job)
+        every_step = mock.patch.multiple(loop, CHECKPOINT_EVERY_SECONDS=0.0, CHECKPOINT_COST=1.0)
+        with mock.patch.object(loop, "replacing", saves.replacing), every_step if small else nullcontext():
+            seconds_of(job)
         total = float(epoch_seconds(job).sum())
     what = f"writing checkpoints of {saves.mib:.0f} MiB, as often as a training does: seconds"
     return [Row(what, f"seconds of the training, {architecture} at 32 px", [sum(saves.seconds) / total])]

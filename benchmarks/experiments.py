@@ -11,7 +11,6 @@ mean. Default: all of them. Finished parts of a run are not run again. `--small`
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
 import subprocess
 import sys
@@ -25,7 +24,7 @@ import yaml
 
 from benchmarks.jobs import make_plan
 from benchmarks.readme import MEANINGLESS, Block, make_parser, readme_of, write_block
-from benchmarks.rows import table
+from benchmarks.rows import ROOT, table
 from kd.artefacts.manifest import read_manifest
 from kd.config.load import load_config
 from kd.planning.plan import Plan
@@ -37,8 +36,6 @@ from kd.reporting.verdict import verdict
 from kd.training.metrics import VAL
 from tests.conftest import make
 
-ROOT = Path(__file__).parent.parent
-
 
 @dataclass(frozen=True)
 class Experiment:
@@ -46,13 +43,11 @@ class Experiment:
 
     Attributes:
         column: its first header.
-        lines: the first cell of each line, by experiment and row of the tables; the first line is the reference.
-        stored: whether to show what is stored of an image.
+        lines: the first cell of each line, by experiment and method of the tables; the first line is the reference.
     """
 
     column: str
     lines: dict[tuple[str, str], str]
-    stored: bool
 
 
 EXPERIMENTS = {
@@ -61,21 +56,16 @@ EXPERIMENTS = {
         {("views_1", "individual"): "(the individual teachers)"}
         | {(f"views_{views}", "student"): str(views) for views in (1, 2, 4, 8)}
         | {("live", "student"): "live"},
-        stored=True,
     ),
     "cache_precision": Experiment(
         "precision of 8 stored views",
         {(dtype, "student"): dtype for dtype in ("float32", "int8")},
-        stored=True,
     ),
     "training_precision": Experiment(
         "precision of training",
         {("training_precision", "individual"): "float32", ("training_precision", "joint_baseline"): "bf16-mixed"},
-        stored=False,
     ),
 }
-
-
 SUMMARIES = {"demo": "config", "scenes": "multilabel"}
 """Blocks of the README that hold the summary of a run, and their configs."""
 SEARCHES = ("demo_search",)
@@ -83,45 +73,57 @@ SEARCHES = ("demo_search",)
 NAMES = (*SUMMARIES, *SEARCHES, *EXPERIMENTS)
 
 
-def lines_of(run: Run, experiment: Experiment) -> list[list[str]]:
-    """The cells of the table of a finished run, the header first."""
-    measured = measurements(run.rows, run.read)
-    values = headline(measured, run.selection).set_index(["experiment", "row", "dataset", "seed"])["value"].sort_index()
-    stored = cache_table(run, measured).groupby(["experiment", "row"])["bytes_per_image"].mean()
-    lines = [[experiment.column, "acc@1", "difference", *(["KiB per training image"] if experiment.stored else [])]]
+def comparison_of(run: Run, experiment: Experiment) -> tuple[str, str]:
+    """The table of one of `EXPERIMENTS`, with stored bytes where its students have any, and what its numbers are."""
+    measured = measurements(run)
+    columns = ["experiment", "method", "dataset", "seed"]
+    values = headline(measured, run.selection).set_index(columns)["value"].sort_index()
+    stored = cache_table(run, measured).groupby(["experiment", "method"])["bytes_per_image"].mean()
+    lines = [[experiment.column, "acc@1", "difference", *(["KiB per training image"] if len(stored) else [])]]
     first, *_ = experiment.lines
     for place, label in experiment.lines.items():
         difference = values.loc[place] - values.loc[first].loc[values.loc[place].index]
         shown = "" if place == first else f"{difference.mean():+.2f} ± {difference.sem():.2f}"
         lines.append([label, f"{values.loc[place].mean():.1f}", shown])
-        if experiment.stored:
+        if len(stored):
             lines[-1].append(f"{stored[place] / 1024:.1f}" if place in stored.index else "")
-    return lines
+    datasets = ", ".join(run.datasets)
+    what = (
+        f"test acc@1 in percent, a mean over {datasets} and {len(run.seeds)} seeds; differences to the first line, in"
+        " points, paired by dataset and seed, with the standard error of their mean."
+    )
+    return table(lines), note_of(run, what)
 
 
 def summary_of(run: Run) -> tuple[str, str]:
-    """The table of summary.md of a finished run, and its verdict in one paragraph."""
-    measured = measurements(run.rows, run.read)
-    table_of_all = readable(summary(measured, run.datasets), run.selection)
-    return markdown(table_of_all), " ".join(verdict(run, measured).split("\n\n"))
+    """The table of summary.md, and what its numbers are, with the verdict in one paragraph."""
+    measured = measurements(run)
+    shown = readable(summary(measured, run.datasets), run.selection)
+    what = (
+        f"on test in percent, mean ± standard deviation over {len(run.seeds)} seeds, and the gain in points over"
+        " `vanilla`, where the experiment has it for the dataset, else over `individual`."
+    )
+    told = " ".join(verdict(run, measured).split("\n\n"))
+    return markdown(shown), f"{note_of(run, what)} Its verdict: {told}"
 
 
-def scores_on_val(run: Run) -> list[list[str]]:
-    """The cells of the table of a search, the header first: each setting's students, and means over their levels."""
-    measured = measurements(run.rows, run.read)
+def scores_of(run: Run) -> tuple[str, str]:
+    """The table of a search, each setting's students and means over their levels, and what its numbers are."""
+    measured = measurements(run)
     on_val = measured[
         (measured["metric"] == f"{VAL}acc@1")
         & (measured["selection"] == run.selection)
         & (measured["experiment"] != run.experiment)  # that of the teachers
     ]
-    means = on_val.groupby(["experiment", "row", "level"])["value"].mean().unstack(["row", "level"])
+    means = on_val.groupby(["experiment", "method", "level"])["value"].mean().unstack(["method", "level"])
     header, columns = ["setting"], []
     for kind in ("student", "single_dataset_kd"):
         levels = means[[column for column in means.columns if column[0].startswith(kind)]]
         header += [*(f"`{column[0]}` {column[1]}" for column in levels.columns), "mean"]
         columns += [*(levels[column] for column in levels.columns), levels.mean(axis="columns")]
     scores = pd.concat(columns, axis="columns").map("{:.2f}".format)
-    return [header, *(list(map(str, line)) for line in scores.itertuples(name=None))]
+    lines = [header, *(list(map(str, line)) for line in scores.itertuples(name=None))]
+    return table(lines), note_of(run, f"acc@1 on val, mean of seeds {', '.join(map(str, run.seeds))}.")
 
 
 def note_of(run: Run, what: str) -> str:
@@ -130,46 +132,22 @@ def note_of(run: Run, what: str) -> str:
     devices = " and ".join(sorted({manifest["device"] for manifest in manifests}))
     minutes = sum(manifest["seconds"] for manifest in manifests) / 60
     last = max(job.manifest.stat().st_mtime for job in run.jobs.values())
-    date = dt.datetime.fromtimestamp(last, tz=dt.UTC).date().isoformat()
+    date = dt.datetime.fromtimestamp(last, tz=dt.UTC).date()
     return f"on {date}: {what} {len(manifests)} jobs, {minutes:.0f} minutes of work, on {devices}."
 
 
-def mean_of(run: Run) -> str:
-    """What the numbers of `EXPERIMENTS` are."""
-    datasets, seeds = ", ".join(run.datasets), len(run.seeds)
-    return (
-        f"test acc@1 in percent, a mean over {datasets} and {seeds} seeds; differences to the first line, in points,"
-        " paired by dataset and seed, with the standard error of their mean."
-    )
-
-
-def gain_of(run: Run) -> str:
-    """What the numbers of `SUMMARIES` are."""
-    return (
-        f"on test in percent, mean ± standard deviation over {len(run.seeds)} seeds, and the gain in points"
-        " over `vanilla`, where the experiment has it for the dataset, else over `individual`."
-    )
-
-
 def shrunk(config: dict[str, Any]) -> dict[str, Any]:
-    """The same in seconds: the first dataset, a few images, one epoch, two seeds."""
-    if config["experiment"] in (*SUMMARIES, *SEARCHES):
-        return config | {
-            "seeds": [0],
-            "datasets": {
-                name: each | {"split": {"train": 40, "val": 20, "test": 20}}
-                for name, each in config["datasets"].items()
-            },
-            "recipes": {key: each | {"epochs": 1} for key, each in config["recipes"].items()},
-        }
-    name, dataset = next(iter(config["datasets"].items()))
-    baselines = {key: each for key, each in config.get("baselines", {}).items() if name in each["datasets"]}
+    """The same in seconds: a few images and one epoch; of `EXPERIMENTS` the first dataset alone, and two seeds."""
+    is_compared = config["experiment"] in EXPERIMENTS
+    kept = list(config["datasets"])[: 1 if is_compared else None]
+    split = {"train": 40, "val": 20, "test": 20}
+    baselines = config.get("baselines", {}).items()
     return config | {
-        "seeds": [0, 1],
-        "datasets": {name: dataset | {"split": {"train": 40, "val": 20, "test": 20}}},
-        "teachers": {key: each for key, each in config["teachers"].items() if each["dataset"] == name},
+        "seeds": [0, 1] if is_compared else [0],
+        "datasets": {name: config["datasets"][name] | {"split": split} for name in kept},
+        "teachers": {key: each for key, each in config["teachers"].items() if each["dataset"] in kept},
         "recipes": {key: each | {"epochs": 1} for key, each in config["recipes"].items()},
-        "baselines": baselines,
+        "baselines": {key: each for key, each in baselines if not set(kept).isdisjoint(each.get("datasets", kept))},
     }
 
 
@@ -209,39 +187,21 @@ def make_block(name: str, *, small: bool) -> Block:
         run = replace(plan.run(), read=lambda job: manifests[job.directory])
 
         if name in SUMMARIES:
-            content, told = summary_of(run)
-            note = f"{note_of(run, gain_of(run))} Its verdict: {told}"
+            content, note = summary_of(run)
         elif name in SEARCHES:
-            seeds = ", ".join(map(str, run.seeds))
-            content, note = (
-                table(scores_on_val(run)),
-                note_of(run, f"acc@1 on val, mean of seeds {seeds}."),
-            )
+            content, note = scores_of(run)
         else:
-            content, note = table(lines_of(run, EXPERIMENTS[name])), note_of(run, mean_of(run))
+            content, note = comparison_of(run, EXPERIMENTS[name])
         command = f"python -m benchmarks.experiments {name}{' --small' if small else ''}"
         return Block(name, command, content, note + (MEANINGLESS if small else ""))
 
 
-def known(name: str) -> str:
-    """A name of the command line."""
-    if name not in NAMES:
-        raise argparse.ArgumentTypeError(f"{name}, expected one of {', '.join(NAMES)}")
-    return name
-
-
-def make_arguments() -> argparse.ArgumentParser:
-    """The options."""
-    made = make_parser(__doc__)
-    made.add_argument("names", nargs="*", type=known, default=list(NAMES), metavar="NAME")
-    return made
-
-
 def main() -> None:
     """Command line."""
-    options = make_arguments().parse_args()
-    readme = readme_of(options, options.names)
-    for name in options.names:
+    options = make_parser(__doc__, NAMES).parse_args()
+    names = options.names or NAMES
+    readme = readme_of(options, names)
+    for name in names:
         block = make_block(name, small=options.small)
         print(block, flush=True)
         if readme is not None:

@@ -7,6 +7,8 @@ import functools
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -16,9 +18,10 @@ import numpy as np
 import pandas as pd
 import timm
 import torch
+import yaml
 from PIL import Image
 
-from benchmarks.rows import seconds
+from benchmarks.rows import ROOT, seconds
 from kd.artefacts.job import Job
 from kd.config.load import load_config
 from kd.data import order
@@ -55,6 +58,25 @@ def untrained_weights(path: Path, architecture: str) -> dict[str, str]:
     torch.manual_seed(0)
     torch.save(timm.create_model(architecture, num_classes=CLASSES).state_dict(), path)
     return {"path": str(path)}
+
+
+def demo() -> dict[str, Any]:
+    """The config of the demo."""
+    config: dict[str, Any] = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    return config
+
+
+def snakemake(folder: Path, *arguments: str) -> str:
+    """Run the workflow in a folder; what it prints.
+
+    Raises:
+        RuntimeError: it fails; with all that it prints.
+    """
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    done = subprocess.run([*command, *arguments], check=False, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join([*command, *arguments])}: {done.stdout}{done.stderr}")
+    return done.stdout
 
 
 def make_plan(folder: Path, config: dict[str, Any]) -> Plan:

@@ -8,8 +8,6 @@ run from nothing), and those of a run that has nothing to do. It computes nothin
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +15,10 @@ from typing import Any
 
 import yaml
 
-from benchmarks.jobs import make_plan
+from benchmarks.jobs import make_plan, snakemake
 from benchmarks.rows import Row, main, seconds
 from kd.planning.plan import Plan
 
-ROOT = Path(__file__).parent.parent
 DATASETS = ("a", "b", "c", "d")
 
 
@@ -64,11 +61,9 @@ def config(datasets: Sequence[str], seeds: int) -> dict[str, Any]:
     }
 
 
-def snakemake(folder: Path, *arguments: str) -> str:
-    """Run it; what it prints."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
-    command += ["--cores", "2", "--configfile", str(folder / "config.yaml"), *arguments]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT).stdout
+def run(folder: Path, *arguments: str) -> str:
+    """Run the workflow on the config in a folder; what it prints."""
+    return snakemake(folder, "--cores", "2", "--configfile", str(folder / "config.yaml"), *arguments)
 
 
 def pretend_finished(folder: Path, plan: Plan) -> None:
@@ -76,7 +71,7 @@ def pretend_finished(folder: Path, plan: Plan) -> None:
     for job in plan.jobs.values():
         job.directory.mkdir(parents=True)
         job.manifest.write_text("{}")
-    listed = [folder / line.split("\t")[0] for line in snakemake(folder, "--summary", "--", "all").splitlines()[1:]]
+    listed = [folder / line.split("\t")[0] for line in run(folder, "--summary", "--", "all").splitlines()[1:]]
     for path in sorted(listed, key=lambda path: "experiments" in path.parts):  # made from all else, so the last
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -89,9 +84,9 @@ def measure(*, small: bool = False) -> list[Row]:
         raw = config(DATASETS[:1], 1) if small else config(DATASETS, 5)
         (folder / "config.yaml").write_text(yaml.safe_dump(raw | {"results": str(folder / "results")}))
         plan = make_plan(folder, raw)
-        listed = seconds(lambda: snakemake(folder, "-n", "-q", "--", "all"))
+        listed = seconds(lambda: run(folder, "-n", "-q", "--", "all"))
         pretend_finished(folder, plan)
-        done = seconds(lambda: snakemake(folder, "--", "all"))
+        done = seconds(lambda: run(folder, "--", "all"))
     count = len(plan.jobs)
     return [
         Row(f"a dry run that lists {count} artefacts to be built", "", [listed], "s"),

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import datetime as dt
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.rows import parser
+from benchmarks.rows import ROOT, parser
 
-README = Path(__file__).parent.parent / "README.md"
+README = ROOT / "README.md"
 BLOCK = re.compile(r"<!-- begin (?P<name>\w+) -->\n(?P<content>.*?)<!-- end (?P=name) -->", re.DOTALL)
-
-
 MEANINGLESS = " It was run with `--small`, on so little data that its numbers mean nothing."
 
 
@@ -39,28 +36,23 @@ class Block:
         return f"\n{self.table}\nWritten by `{self.command}` {self.note}\n\n"
 
 
-def place_of(text: str, name: str) -> tuple[int, int]:
-    """Where the content of a block starts and stops.
+def find_block(text: str, name: str) -> re.Match[str]:
+    """The block of that name, of which the group `content` is what a command writes.
 
     Raises:
         ValueError: the markers are not there exactly once.
     """
-    found = [match.span("content") for match in BLOCK.finditer(text) if match["name"] == name]
+    found = [match for match in BLOCK.finditer(text) if match["name"] == name]
     if len(found) != 1:
         raise ValueError(f"{len(found)} blocks between markers `begin {name}` and `end {name}`, expected 1")
     return found[0]
 
 
 def write_block(path: Path, block: Block) -> None:
-    """Replace what is between the markers of a block; for errors see `place_of`."""
+    """Replace what is between the markers of a block; for errors see `find_block`."""
     text = path.read_text()
-    start, stop = place_of(text, block.name)
+    start, stop = find_block(text, block.name).span("content")
     path.write_text(text[:start] + str(block) + text[stop:])
-
-
-def today() -> str:
-    """The date, as in 2026-01-31."""
-    return dt.datetime.now(tz=dt.UTC).date().isoformat()
 
 
 def machine() -> str:
@@ -72,9 +64,16 @@ def machine() -> str:
     return f"{cores} CPU cores, {' and '.join(gpus) or 'no GPU'}, torch {torch.__version__}"
 
 
-def make_parser(doc: str | None) -> argparse.ArgumentParser:
-    """The options of what writes blocks."""
+def make_parser(doc: str | None, names: Sequence[str]) -> argparse.ArgumentParser:
+    """The options of what writes blocks: those of every benchmark, some of these names, and the file to write into."""
+
+    def known(name: str) -> str:
+        if name not in names:
+            raise argparse.ArgumentTypeError(f"{name}, expected one of {', '.join(names)}")
+        return name
+
     made = parser(doc)
+    made.add_argument("names", nargs="*", type=known, metavar="NAME", help="(default: all)")
     made.add_argument("--readme", type=Path, help=f"file to write into (default: {README.name}; with --small none)")
     return made
 
@@ -89,7 +88,7 @@ def readme_of(options: argparse.Namespace, names: Iterable[str]) -> Path | None:
     try:
         text = "" if readme is None else readme.read_text()
         for name in names if readme is not None else ():
-            place_of(text, name)
+            find_block(text, name)
     except (OSError, ValueError) as error:
         raise SystemExit(f"--readme {readme}: {error}") from None
     return readme

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+ROOT = Path(__file__).parent.parent
 HEADER = ("what", "against", "number", "command")
 SKIPPED = 3  # exit status
 
@@ -72,11 +73,6 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def command_of(measure: Measure, *, small: bool) -> str:
-    """The command that prints the rows of a benchmark."""
-    return f"python -m benchmarks.{Path(inspect.getfile(measure)).stem}{' --small' if small else ''}"
-
-
 def table(lines: Sequence[Sequence[str]]) -> str:
     """A table in Markdown; the first line is its header."""
     header, *others = lines
@@ -84,8 +80,8 @@ def table(lines: Sequence[Sequence[str]]) -> str:
 
 
 def lines_of(measure: Measure, *, small: bool) -> list[tuple[str, ...]]:
-    """Measure, and give the cells of each line of the table, the header first."""
-    command = f"`{command_of(measure, small=small)}`"
+    """Measure, and give the cells of each line of the table, the header first; the last has the command for it."""
+    command = f"`python -m benchmarks.{Path(inspect.getfile(measure)).stem}{' --small' if small else ''}`"
     return [HEADER, *((row.what, row.against, row.number, command) for row in measure(small=small))]
 
 

@@ -11,27 +11,21 @@ from __future__ import annotations
 
 import json
 import resource
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.rows import Row, UnavailableError, main, seconds
+from benchmarks.jobs import snakemake
+from benchmarks.rows import ROOT, Row, UnavailableError, main, seconds
 from tests.slurm.conftest import missing
 
-ROOT = Path(__file__).parent.parent
 OPTIONS = {"workstation": ["--cores", "2"], "slurm": ["--slurm-init-seconds-before-status-checks", "2"]}
 
 
 def run(folder: Path, profile: str, target: str) -> None:
     """The tiny workflow, from nothing."""
     folder.mkdir()
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
-    command += ["--workflow-profile", str(ROOT / "workflow/profiles" / profile), *OPTIONS[profile]]
-    command += ["--configfile", str(ROOT / "tests/tiny.yaml"), "--", target]
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {done.stdout}")
+    options = ["--workflow-profile", str(ROOT / "workflow/profiles" / profile), *OPTIONS[profile]]
+    snakemake(folder, *options, "--configfile", str(ROOT / "tests/tiny.yaml"), "--", target)
 
 
 def children_cpu() -> float:

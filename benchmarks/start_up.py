@@ -18,8 +18,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 from benchmarks.jobs import make_plan, make_stages
-from benchmarks.planning import ROOT, config
-from benchmarks.rows import Row, main, seconds
+from benchmarks.planning import config
+from benchmarks.rows import ROOT, Row, main, seconds
 from kd.artefacts.job import Job
 from kd.jobs.handover import hand_over, job_file
 from kd.jobs.preloaded import preload

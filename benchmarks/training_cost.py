@@ -14,9 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from benchmarks.jobs import (
+    demo,
     epoch_seconds,
     job_of,
     make_plan,
@@ -28,7 +27,6 @@ from benchmarks.jobs import (
 from benchmarks.rows import Row, main
 from kd.artefacts.job import Job
 
-DEMO = Path(__file__).parent.parent / "config" / "config.yaml"
 DATASET = "mnist5k"
 TEACHERS = ("one", "two", "three")
 BEFORE_STUDENTS = ("prepare_dataset", "train_teacher", "cache_embeddings", "train_joint_teacher", "cache_targets")
@@ -46,7 +44,7 @@ def students_config(folder: Path, *, small: bool) -> dict[str, Any]:
             "plain": {"architecture": architecture},
             "teacher": {"architecture": architecture, "weights": weights},
         },
-        "augmentations": yaml.safe_load(DEMO.read_text())["augmentations"],
+        "augmentations": demo()["augmentations"],
         "recipes": {"network": recipe | {"epochs": epochs}, "short": recipe | {"epochs": 1}},
         "teachers": {name: {"dataset": "noise", "model": "teacher", "recipe": None} for name in TEACHERS},
         "joint_teachers": {"stored": fused | {"views": 2}, "live": fused | {"views": "live", "experiment": "live"}},
@@ -84,20 +82,20 @@ def students(*, small: bool) -> list[Row]:
 
 def demo_config(*, small: bool) -> dict[str, Any]:
     """Of the demo one dataset and its joint teachers; of its teachers only one is trained as long as there."""
-    demo: dict[str, Any] = yaml.safe_load(DEMO.read_text())
-    recipes = {name: each | ({"epochs": 2} if small else {}) for name, each in demo["recipes"].items()}
-    split = {"train": 60, "val": 20, "test": 20} if small else demo["datasets"][DATASET]["split"]
-    return demo | {
+    whole = demo()
+    recipes = {name: each | ({"epochs": 2} if small else {}) for name, each in whole["recipes"].items()}
+    split = {"train": 60, "val": 20, "test": 20} if small else whole["datasets"][DATASET]["split"]
+    return whole | {
         "seeds": [0],
-        "datasets": {DATASET: demo["datasets"][DATASET] | {"split": split}},
+        "datasets": {DATASET: whole["datasets"][DATASET] | {"split": split}},
         "recipes": recipes | {"short": recipes["network"] | {"epochs": 1}},
         "teachers": {
             name: teacher if teacher["dataset"] == DATASET else teacher | {"dataset": DATASET, "recipe": "short"}
-            for name, teacher in demo["teachers"].items()
+            for name, teacher in whole["teachers"].items()
         },
         "joint_teachers": {
             name: options | {"views": 2}
-            for name, options in demo["joint_teachers"].items()
+            for name, options in whole["joint_teachers"].items()
             if DATASET in options["targets"]
         },
         "students": {},

@@ -9,19 +9,16 @@ then over-confident, so its cross-entropy on them is lower; and the student may 
 
 from __future__ import annotations
 
-import functools
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
-import yaml
 from torch.nn import functional
 
-from benchmarks.jobs import job_of, make_plan, make_stages
+from benchmarks.jobs import demo, job_of, make_plan, make_stages
 from benchmarks.rows import Row, main
 from kd.data.modalities.base import Modality, View, views_of
 from kd.data.packed import open_split
@@ -31,7 +28,6 @@ from kd.planning.plan import Plan
 from kd.training.classification import predict
 from kd.training.samples import ViewedSamples
 
-DEMO = Path(__file__).parent.parent / "config" / "config.yaml"
 AGAINST = "the same with a teacher that was trained on the cached views"
 STAGES = ("prepare_dataset", "train_teacher", "cache_embeddings", "distill_student")
 
@@ -52,32 +48,30 @@ class Outcome(NamedTuple):
 
 def demo_config(*, small: bool) -> dict[str, Any]:
     """Of the demo the dataset with the fewest training images, its teacher, and single-dataset distillation."""
-    demo: dict[str, Any] = yaml.safe_load(DEMO.read_text())
-    name = min(demo["datasets"], key=lambda each: demo["datasets"][each]["split"]["train"])
-    teacher = next(key for key, each in demo["teachers"].items() if each["dataset"] == name)
-    recipe = demo["teachers"][teacher]["recipe"]
-    split = {"train": 60, "val": 20, "test": 100} if small else demo["datasets"][name]["split"]
+    whole = demo()
+    name = min(whole["datasets"], key=lambda each: whole["datasets"][each]["split"]["train"])
+    teacher = next(key for key, each in whole["teachers"].items() if each["dataset"] == name)
+    recipe = whole["teachers"][teacher]["recipe"]
+    split = {"train": 60, "val": 20, "test": 100} if small else whole["datasets"][name]["split"]
     views = 2 if small else 40
     return {
         "seeds": [0, 1] if small else list(range(8)),
-        "datasets": {name: demo["datasets"][name] | {"split": split}},
-        "models": demo["models"],
-        "augmentations": demo["augmentations"],
-        "recipes": {recipe: demo["recipes"][recipe] | ({"epochs": 6} if small else {})},
-        "teachers": {"teacher": demo["teachers"][teacher]},
+        "datasets": {name: whole["datasets"][name] | {"split": split}},
+        "models": whole["models"],
+        "augmentations": whole["augmentations"],
+        "recipes": {recipe: whole["recipes"][recipe] | ({"epochs": 6} if small else {})},
+        "teachers": {"teacher": whole["teachers"][teacher]},
         "students": {"student": {"teacher": "individual", "level": "L1", "views": views, "recipe": recipe}},
     }
 
 
-@contextmanager
-def trained_on_cached_views() -> Iterator[None]:
+def trained_on_cached_views() -> AbstractContextManager[object]:
     """Within it teachers see, while they are trained, the views that are cached later."""
 
     def shared(samples: Modality, _: str, *further: Any) -> View:
         return views_of(samples, "shared", *further)
 
-    with mock.patch("kd.training.supervised.views_of", shared):
-        yield
+    return mock.patch("kd.training.supervised.views_of", shared)
 
 
 def outcome(plan: Plan, seed: int) -> Outcome:
@@ -114,12 +108,8 @@ def measure(*, small: bool = False) -> list[Row]:
     for apart in (True, False):
         with tempfile.TemporaryDirectory() as folder:
             plan = make_plan(Path(folder), config)
-            make = functools.partial(make_stages, plan, *STAGES)
-            if apart:
-                make()
-            else:
-                with trained_on_cached_views():
-                    make()
+            with nullcontext() if apart else trained_on_cached_views():
+                make_stages(plan, *STAGES)
             found[apart] = [outcome(plan, seed) for seed in plan.config.seeds]
     pairs = list(zip(found[True], found[False], strict=True))
     what = {

@@ -12,7 +12,7 @@ import pytest
 from benchmarks import __main__ as everything
 from benchmarks import experiments
 from benchmarks.experiments import EXPERIMENTS
-from benchmarks.readme import BLOCK, README, Block, write_block
+from benchmarks.readme import BLOCK, README, Block, make_parser, write_block
 from benchmarks.rows import HEADER, Row, UnavailableError, lines_of, parser, table
 from kd.config.load import load_config
 from kd.planning.plan import Plan
@@ -21,7 +21,7 @@ NUMBER = re.compile(r"[\d.e-]+( MiB| s)?( \([\d.e-]+ to [\d.e-]+\))?")
 CONTENT = re.compile(
     r"\n(?P<table>(\| .* \|\n){3,})\nWritten by `(?P<command>[^`]+)` (?P<note>on \d{4}-\d\d-\d\d: .*)\n\n"
 )
-NAMES = [pytest.param(name, marks=[pytest.mark.slurm] * (name == "slurm")) for name in everything.BENCHMARKS]
+NAMES = [pytest.param(name, marks=[pytest.mark.slurm] * (name == "slurm")) for name in everything.NAMES]
 BLOCKS = {match["name"]: match["content"] for match in BLOCK.finditer(README.read_text())}
 
 
@@ -41,7 +41,8 @@ def check_command(command: str) -> None:
     assert [python, option, name.split(".")[0]] == ["python", "-m", "benchmarks"]
     module = importlib.import_module(name if "." in name else f"{name}.__main__")
     assert callable(module.main)
-    getattr(module, "make_arguments", lambda: parser(module.__doc__))().parse_args(arguments)
+    names = getattr(module, "NAMES", ())
+    (make_parser(module.__doc__, names) if names else parser(module.__doc__)).parse_args(arguments)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,7 +81,7 @@ def test_experiment__small(name: str) -> None:
     assert all(0 <= float(accuracy) <= 100 for _, accuracy, *_ in lines)
     assert not lines[0][2]
     assert all(re.fullmatch(r"[+-]\d+\.\d\d ± \d+\.\d\d", difference) for _, _, difference, *_ in lines[1:])
-    assert ("KiB per training image" in header) == EXPERIMENTS[name].stored
+    assert ("KiB per training image" in header) == (name != "training_precision")
     assert CONTENT.fullmatch(str(block))
 
 
@@ -100,7 +101,7 @@ def test_search__small() -> None:
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment__compares_rows_of_its_config(name: str) -> None:
     plan = Plan(load_config(experiments.load(name)))
-    assert EXPERIMENTS[name].lines.keys() <= {(row.experiment, row.row) for row in plan.rows}
+    assert EXPERIMENTS[name].lines.keys() <= {(row.experiment, row.method) for row in plan.rows}
 
 
 def test_readme__has_the_blocks_that_are_written() -> None:
@@ -123,7 +124,7 @@ def test_readme__costs_have_a_command_each() -> None:
     for *_, number, command in lines:
         assert NUMBER.fullmatch(number)
         check_command(command.strip("`"))
-    for name in everything.BENCHMARKS:
+    for name in everything.NAMES:
         assert f"benchmarks.{name}" in BLOCKS[everything.BLOCK]  # as a command, or as left out
 
 
@@ -156,14 +157,14 @@ def test_write_block__wants_its_markers_once(tmp_path: Path, text: str) -> None:
 
 def test_all__says_what_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")  # so that there is no Slurm
-    monkeypatch.setattr(everything, "BENCHMARKS", ("slurm",))
+    monkeypatch.setattr(everything, "NAMES", ("slurm",))
     block = everything.make_block(small=True)
     assert block.table == ""
     assert "Left out: `benchmarks.slurm`, which needs" in block.note
 
 
 def test_some__keep_the_rows_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(everything, "BENCHMARKS", ("one", "two"))
+    monkeypatch.setattr(everything, "NAMES", ("one", "two"))
     rows = {name: [f"| {name} | `python -m benchmarks.{name}` |\n"] for name in ("one", "two")}
     header = ["| what | command |\n", "| --- | --- |\n"]
     monkeypatch.setattr(everything, "rows_of", lambda name, **_: ([*header, *rows[name]], ""))
@@ -179,7 +180,7 @@ def test_all__writes_nothing_if_one_fails(monkeypatch: pytest.MonkeyPatch, tmp_p
     readme = tmp_path / "README.md"
     text = "<!-- begin costs -->\n<!-- end costs -->\n"
     readme.write_text(text)
-    monkeypatch.setattr(everything, "BENCHMARKS", ("no_such",))
+    monkeypatch.setattr(everything, "NAMES", ("no_such",))
     monkeypatch.setattr("sys.argv", ["benchmarks", "--readme", str(readme)])
     with pytest.raises(SystemExit, match="no_such failed"):
         everything.main()
@@ -193,7 +194,7 @@ def test_all__wants_a_readme_with_markers_before_it_measures(
     readme = tmp_path / "README.md"
     if text is not None:
         readme.write_text(text)
-    monkeypatch.setattr(everything, "BENCHMARKS", ("no_such",))
+    monkeypatch.setattr(everything, "NAMES", ("no_such",))
     monkeypatch.setattr("sys.argv", ["benchmarks", "--small", "--readme", str(readme)])
     with pytest.raises(SystemExit, match="--readme"):
         everything.main()

@@ -142,7 +142,7 @@ class TeacherConfig(BaseOptions):
     """An individual teacher: one network trained on one dataset, per seed."""
 
     dataset: str
-    """What it is trained on. The individual row of a dataset is the teacher that the experiment's students have for it,
+    """What it is trained on. The method `individual` is the teacher that the experiment's students have for a dataset,
     else the first one trained on it."""
     model: str
     """Name of a model."""

@@ -22,7 +22,7 @@ from kd.models.backbones.base import BACKBONES
 from kd.models.spec import ARRAYS, Checkpoint, ModelSpec
 from kd.planning.cache_plan import CachePlan, Store, ViewPolicy
 from kd.planning.report_plan import plan_reports
-from kd.planning.rows import VANILLA, check_rows, individual_rows, student_row
+from kd.planning.rows import VANILLA, check_rows, individual_rows, student_method
 from kd.reporting.base import Row, Run
 from kd.stages import (
     cache_embeddings,
@@ -310,10 +310,10 @@ class Plan:
     def _student_row(self, student: StudentConfig, target: str, variant: str, seed: int, job: Job) -> None:
         joint = self.config.joint_teacher(student)
         level = joint.level if joint else student.level
-        row = student_row(student.distiller["name"], level, joint=joint is not None)
-        shown = "" if row == VANILLA else level or ""
+        method = student_method(student.distiller["name"], level, joint=joint is not None)
+        shown = "" if method == VANILLA else level or ""
         experiment = student.experiment or self.config.experiment
-        self.rows.append(Row(experiment, target, row, shown, seed, job, variant))
+        self.rows.append(Row(experiment, target, method, shown, seed, job, variant))
 
     def _joint_job(self, joint: str, target: str, seed: int) -> Job:
         return self._named["train_joint_teacher", self._joint_name(joint, target, seed)]

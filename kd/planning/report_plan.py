@@ -68,7 +68,7 @@ def _plan_report(report: Report, run: Run) -> PlannedReport:
         RowSpec(
             experiment=row.experiment,
             dataset=row.dataset,
-            row=row.row,
+            method=row.method,
             level=row.level,
             seed=row.seed,
             variant=row.variant,

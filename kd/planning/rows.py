@@ -1,4 +1,4 @@
-"""Rows of the tables: which networks are measured, and what their rows are called."""
+"""Rows of the tables: which networks are measured, and what their methods are called."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ def check_rows(rows: list[Row]) -> None:
     """Raise a UserError if two networks would be one row of the tables."""
     seen: dict[tuple[Any, ...], Job] = {}
     for row in rows:
-        place = (row.experiment, row.dataset, row.row, row.level, row.variant, row.seed)
+        place = (row.experiment, row.dataset, row.method, row.level, row.variant, row.seed)
         other = seen.setdefault(place, row.job)
         if other != row.job:
             raise UserError(
                 f"config: {other.name} and {row.job.name} would be one row of the tables ({row.experiment},"
-                f" {row.dataset}, {row.row} {row.level} {row.variant}); give one of them another `experiment`"
+                f" {row.dataset}, {row.method} {row.level} {row.variant}); give one of them another `experiment`"
             )
 
 
-def student_row(method: str, level: Level | None, *, joint: bool) -> str:
-    """Row of the tables; MLFD's are called as its paper calls them, others by the method.
+def student_method(distiller: str, level: Level | None, *, joint: bool) -> str:
+    """Method in the tables; MLFD's are called as its paper calls them, others by the distiller.
 
     Whoever its teacher is, vanilla learns from labels alone.
     """
-    if method != "mlfd":
-        return f"joint_{method}" if joint and method != VANILLA else method
+    if distiller != "mlfd":
+        return f"joint_{distiller}" if joint and distiller != VANILLA else distiller
     if joint:
         return "student"
     return "single_dataset_kd" if level == "L1" else "single_dataset_kd_features"

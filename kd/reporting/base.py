@@ -31,12 +31,12 @@ class Row:
 
     experiment: str
     dataset: str
-    row: str
+    method: str
     level: str
     seed: int
     job: Job
     variant: str = ""
-    """Tells students of one row apart, as `option=value` of a sweep; "" for those that are not of one."""
+    """Tells students of one method apart, as `option=value` of a sweep; "" for those that are not of one."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,10 @@ class Run:
         """All artefacts of a stage."""
         return [job for job in self.jobs.values() if job.stage == stage]
 
+    def dataset(self, name: str) -> Job:
+        """The artefact of a dataset."""
+        return next(job for job in self.stage("prepare_dataset") if job.name == name)
+
     def upstream(self, job: Job) -> dict[str, Job]:
         """The upstream artefacts of an artefact by role, as far as they are in the run.
 
@@ -98,10 +102,6 @@ class Run:
                 f" {', '.join(known) or 'none'}"
             )
         return found
-
-    def is_multi_label(self) -> bool:
-        """Whether any dataset is."""
-        return any(job.spec["task"] == "multi_label" for job in self.stage("prepare_dataset"))
 
 
 class Report(BaseOptions):

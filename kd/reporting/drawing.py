@@ -1,4 +1,4 @@
-"""What figures share: colours of rows, labels, one legend for all panels, and how they are written."""
+"""What figures share: colours of methods, labels, one legend for all panels, and how they are written."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from kd.artefacts.files import replacing
 from kd.reporting.lettering import write_title
-from kd.reporting.statistics import METHODS
+from kd.reporting.statistics import DISTILLERS
 
 COLOURS = {
     "individual": "#7f7f7f",
@@ -34,28 +34,26 @@ LEGEND_COLUMNS = 4
 HANDLE_INCHES, CHARACTER_INCHES, LINE_INCHES = 0.5, 0.062, 0.14
 
 
-def colour(row: str) -> str:
-    """The colour of a row in all figures: each distillation method has its own, darker with a joint teacher."""
-    method = row.removeprefix("joint_")
-    if row in COLOURS:
-        return COLOURS[row]
-    known = METHODS.index(method) / len(METHODS) if method in METHODS else zlib.crc32(method.encode()) / 2**32
+def colour(method: str) -> str:
+    """The colour of a method in all figures: each distiller has its own, darker with a joint teacher."""
+    name = method.removeprefix("joint_")
+    if method in COLOURS:
+        return COLOURS[method]
+    known = DISTILLERS.index(name) / len(DISTILLERS) if name in DISTILLERS else zlib.crc32(name.encode()) / 2**32
     red, green, blue, _ = mpl.colormaps["gist_rainbow"](known)
-    light = 0.8 if method == row else 0.5
+    light = 0.8 if name == method else 0.5
     return to_hex((light * red, light * green, light * blue))
 
 
 def labels(table: pd.DataFrame) -> list[str]:
     """A label for each line of a table."""
-    several = table["experiment"].nunique() > 1
-    columns = ["experiment", "row", "level"] if several else ["row", "level"]
-    return [label(*line) for line in table[columns].astype(str).to_numpy()]
+    shown = table if table["experiment"].nunique() > 1 else table.assign(experiment="")
+    return [label(*line) for line in shown[["experiment", "method", "level"]].astype(str).to_numpy()]
 
 
-def label(*names: str) -> str:
-    """Experiment if there are several, row and level; an experiment stands as its user wrote it."""
-    *experiment, row, level = names
-    return " ".join(filter(None, [*experiment, row.replace("_", " "), level]))
+def label(experiment: str, method: str, level: str) -> str:
+    """A label of those of the three that are not empty; an experiment stands as its user wrote it."""
+    return " ".join(filter(None, [experiment, method.replace("_", " "), level]))
 
 
 def with_legend(figure: Figure, title: str) -> Figure:

@@ -12,7 +12,7 @@ STYLE = "<style>body{font-family:sans-serif} td,th{padding:2px 8px} table{border
 
 
 def readable(table: pd.DataFrame, selection: str) -> pd.DataFrame:
-    """For people: acc@1 or mAP as mean ± std (gain), one line per row and level, one column per dataset."""
+    """For people: acc@1 or mAP as mean ± std (gain), one line per method and level, one column per dataset."""
     chosen = headline(table, selection)
     headers = {
         dataset: dataset if metric == "acc@1" else f"{dataset} ({metric})"
@@ -20,7 +20,7 @@ def readable(table: pd.DataFrame, selection: str) -> pd.DataFrame:
     }
     lines: dict[tuple[str, ...], dict[str, str]] = {}
     for line in chosen.to_dict("records"):
-        place = {column: line[column] for column in ("experiment", "row", "level")}
+        place = {column: line[column] for column in ("experiment", "method", "level")}
         cells = lines.setdefault(tuple(place.values()), place | dict.fromkeys(headers.values(), ""))
         gain = "" if pd.isna(line["gain"]) else f" ({line['gain']:+.1f})"
         cells[headers[line["dataset"]]] = mean_and_std(line["mean"], line["std"], digits=1) + gain

@@ -5,7 +5,7 @@ Everything here works on data frames whose columns `PLACE` say which network a l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,31 +16,31 @@ from scipy.special import stdtr
 from kd.training.metrics import PRIMARY
 
 if TYPE_CHECKING:
-    from kd.reporting.base import Read, Row
+    from kd.reporting.base import Run
 
-PLACE = ("experiment", "dataset", "row", "level", "variant")
+PLACE = ("experiment", "dataset", "method", "level", "variant")
 """What tells networks apart, but for their seed."""
 SUMMARY_COLUMNS = (*PLACE, "metric", "selection", "n_seeds", "mean", "std", "gain", "gain_se", "gain_p")
 REFERENCES = ("vanilla", "individual")
-"""Rows that gains are over: the first that there is."""
-METHODS = ("kd", "dkd", "fitnet", "at", "sp", "crd", "rkd", "pkt", "reviewkd", "mse", "ps", "mld", "cd", "id", "l2d")
-"""Rows of students of an individual teacher that are called by their distillation method."""
-ROW_ORDER = (
+"""Methods that gains are over: the first that there is."""
+DISTILLERS = ("kd", "dkd", "fitnet", "at", "sp", "crd", "rkd", "pkt", "reviewkd", "mse", "ps", "mld", "cd", "id", "l2d")
+"""Methods of students of an individual teacher that are called by their distiller."""
+METHOD_ORDER = (
     "individual",
     "vanilla",
     "single_dataset_kd",
     "single_dataset_kd_features",
-    *METHODS,
+    *DISTILLERS,
     "joint_baseline",
     "joint_teacher",
     "student",
-    *(f"joint_{method}" for method in METHODS),
+    *(f"joint_{name}" for name in DISTILLERS),
 )
 
 
-def row_order(row: str) -> tuple[int, str]:
-    """Sorts rows: known ones first, as in `ROW_ORDER`, then others by name."""
-    return (ROW_ORDER.index(row), "") if row in ROW_ORDER else (len(ROW_ORDER), row)
+def method_order(method: str) -> tuple[int, str]:
+    """Sorts methods: known ones first, as in `METHOD_ORDER`, then others by name."""
+    return (METHOD_ORDER.index(method), "") if method in METHOD_ORDER else (len(METHOD_ORDER), method)
 
 
 def option_and_value(variant: str) -> tuple[str, float]:
@@ -49,26 +49,17 @@ def option_and_value(variant: str) -> tuple[str, float]:
     return option, float(value or 0)
 
 
-def measurements(rows: Sequence[Row], read: Read) -> pd.DataFrame:
-    """One line per network, seed, metric and selection: test metrics in percent.
-
-    Args:
-        rows: measured networks.
-        read: gives the manifest of a job.
-    """
-    lines = [
-        place | {key: metric[key] for key in ("metric", "selection", "value")}
-        for place, metric in metric_rows_of(rows, read)
-        if "class" not in metric
-    ]
+def measurements(run: Run) -> pd.DataFrame:
+    """One line per network, seed, metric and selection: metrics on test and val of a finished run, in percent."""
+    lines = [place | metric for place, metric in metric_rows_of(run) if "class" not in metric]
     return pd.DataFrame(lines, columns=[*PLACE, "seed", "metric", "selection", "value"])
 
 
-def metric_rows_of(rows: Sequence[Row], read: Read) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+def metric_rows_of(run: Run) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Each metric of each network on the dataset of its row, with where it belongs."""
-    for row in rows:
+    for row in run.rows:
         place = {key: getattr(row, key) for key in (*PLACE, "seed")}
-        for metric in read(row.job)["result"]["metrics"]:
+        for metric in run.read(row.job)["result"]["metrics"]:
             if metric["dataset"] == row.dataset:
                 yield place, metric
 
@@ -86,7 +77,7 @@ def summary(measured: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
         datasets: in the order wanted.
     """
     joined = measured.join(_references(measured), on=["experiment", "dataset", "seed", "metric", "selection"])
-    is_reference = (joined["row"] == joined["reference_row"]) & (joined["variant"] == "")
+    is_reference = (joined["method"] == joined["reference_method"]) & (joined["variant"] == "")
     joined["difference"] = (joined["value"] - joined["reference"]).mask(is_reference)
     grouped = joined.groupby([*PLACE, "metric", "selection"], sort=False)
     table: pd.DataFrame = grouped.agg(
@@ -99,9 +90,9 @@ def summary(measured: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
     ).reset_index()
 
     def order(line: Any) -> tuple[Any, ...]:
-        row, variant = row_order(line.row), option_and_value(line.variant)
+        method, variant = method_order(line.method), option_and_value(line.variant)
         dataset = datasets.index(line.dataset)
-        return line.experiment, dataset, row, line.level, variant, line.metric, line.selection
+        return line.experiment, dataset, method, line.level, variant, line.metric, line.selection
 
     lines = list(table.itertuples())
     ordered = table.loc[[line.Index for line in sorted(lines, key=order)]]
@@ -119,11 +110,9 @@ class Gain(NamedTuple):
 
 def paired_gain(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Gain:
     """Differences between two networks, by the seeds that both have; `se` and `p` are NaN for a single seed."""
-    differences = np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
-    if len(differences) < 2:
-        return Gain(float(differences.mean()), np.nan, np.nan)
-    error = differences.std(ddof=1) / np.sqrt(len(differences))
-    return Gain(float(differences.mean()), float(error), _p_value(pd.Series(differences)))
+    differences = (pd.Series(ours) - pd.Series(theirs)).dropna()
+    error = differences.std() / np.sqrt(len(differences))
+    return Gain(differences.mean(), error, _p_value(differences))
 
 
 def _p_value(differences: pd.Series) -> float:
@@ -138,12 +127,12 @@ def _p_value(differences: pd.Series) -> float:
 
 
 def _references(measured: pd.DataFrame) -> pd.DataFrame:
-    """The value that each seed's gains are over, and its row: `reference`, `reference_row`."""
+    """The value that each seed's gains are over, and its method: `reference`, `reference_method`."""
     pair = ["experiment", "dataset", "seed", "metric", "selection"]
-    candidates = measured[measured["row"].isin(REFERENCES) & (measured["variant"] == "")]
-    first = candidates.iloc[candidates["row"].map(REFERENCES.index).argsort(kind="stable")].drop_duplicates(pair)
-    renamed = first.rename(columns={"value": "reference", "row": "reference_row"})
-    return renamed.set_index(pair)[["reference", "reference_row"]]
+    candidates = measured[measured["method"].isin(REFERENCES) & (measured["variant"] == "")]
+    first = candidates.iloc[candidates["method"].map(REFERENCES.index).argsort(kind="stable")].drop_duplicates(pair)
+    renamed = first.rename(columns={"value": "reference", "method": "reference_method"})
+    return renamed.set_index(pair)[["reference", "reference_method"]]
 
 
 def primary_metrics(table: pd.DataFrame) -> dict[str, str]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import pandas as pd
 
@@ -29,11 +30,11 @@ NOT_COUNTED = ("prepare_dataset", "fetch_weights")  # whatever is trained needs 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One row of the tables on one dataset.
+    """One method at one level on one dataset.
 
     Attributes:
-        name: of the row, with its level, for people.
-        row: as in the tables.
+        name: of the method, with its level, for people.
+        method: as in the tables.
         several: it has learned from several datasets.
         val, test: primary metric by seed, in percent.
         trainings: mean cost over seeds, with all that it was made from, in individual trainings of the dataset.
@@ -41,7 +42,7 @@ class Candidate:
     """
 
     name: str
-    row: str
+    method: str
     several: bool
     val: dict[int, float]
     test: dict[int, float]
@@ -51,7 +52,7 @@ class Candidate:
     @property
     def mean_val(self) -> float:
         """The mean on val, by which candidates are chosen."""
-        return sum(self.val.values()) / len(self.val)
+        return fmean(self.val.values())
 
     @property
     def cost(self) -> str:
@@ -76,32 +77,25 @@ def verdict(run: Run, measured: pd.DataFrame) -> str:
         text = " ".join(_sentences(candidates, run.selection))
         if text:
             where = f"{dataset} ({experiment})" if several else dataset
-            paragraphs.append(f"**{literal(where)}**, {_trained_on(run, dataset)}: {text}")
+            images = run.read(run.dataset(dataset))["result"]["sizes"]["train"]
+            seeds = f"{len(run.seeds):,} seed{'' if len(run.seeds) == 1 else 's'}"
+            paragraphs.append(f"**{literal(where)}**, {images:,} training images, {seeds}: {text}")
     return "\n\n".join(paragraphs)
 
 
-def _trained_on(run: Run, dataset: str) -> str:
-    (job,) = (job for job in run.stage("prepare_dataset") if job.name == dataset)
-    return f"{run.read(job)['result']['sizes']['train']:,} training images, {_counted(len(run.seeds), 'seed')}"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def _candidates(run: Run, measured: pd.DataFrame, experiment: str, dataset: str) -> list[Candidate]:
-    """All rows of a dataset but sweeps, in the order of the tables."""
+    """All methods on a dataset but sweeps, in the order of the tables."""
     here = measured[(measured["experiment"] == experiment) & (measured["dataset"] == dataset)]
     chosen = here[(here["selection"] == run.selection) & (here["variant"] == "")]
     metric = next(each for each in PRIMARY.values() if each in set(chosen["metric"]))
     jobs: dict[tuple[str, str], list[Row]] = {}
     for row in run.rows:
         if (row.experiment, row.dataset, row.variant) == (experiment, dataset, ""):
-            jobs.setdefault((row.row, row.level), []).append(row)
-    unit = _mean(_seconds({row.job.directory}, run) for row in jobs.get(("individual", ""), []))
+            jobs.setdefault((row.method, row.level), []).append(row)
+    unit = _mean(_seconds([row.job], run) for row in jobs.get(("individual", ""), []))
     found = []
     for (name, level), rows in jobs.items():
-        lines = chosen[(chosen["row"] == name) & (chosen["level"] == level)]
+        lines = chosen[(chosen["method"] == name) & (chosen["level"] == level)]
         scores = {
             which: dict(zip(of["seed"], of["value"], strict=True))
             for which, of in lines.groupby("metric")[["seed", "value"]]
@@ -110,51 +104,42 @@ def _candidates(run: Run, measured: pd.DataFrame, experiment: str, dataset: str)
         found.append(
             Candidate(
                 name=" ".join(filter(None, [f"`{name}`", level])),
-                row=name,
-                several=any(_datasets(each, run) > 1 for each in made_from),
+                method=name,
+                several=any(sum(job.stage == "prepare_dataset" for job in each) > 1 for each in made_from),
                 val=scores[VAL + metric],
                 test=scores[metric],
                 trainings=_mean(_seconds(each, run) for each in made_from) / unit,
-                bytes=_mean(_stored(each, run) for each in made_from),
+                bytes=_mean(sum(run.read(job)["bytes"] for job in each if job.stage in CACHES) for each in made_from),
             )
         )
     return found
 
 
-def _made_from(job: Job, run: Run) -> set[Path]:
-    """Directories of an artefact and of everything that it was made from."""
-    found, waiting = set(), [job.directory]
+def _made_from(job: Job, run: Run) -> Collection[Job]:
+    """An artefact and everything that it was made from, once each."""
+    found: dict[Path, Job] = {}
+    waiting = [job]
     while waiting:
-        directory = waiting.pop()
-        if directory not in found:
-            found.add(directory)
-            waiting += [up.directory for up in run.upstream(run.jobs[directory]).values()]
-    return found
+        each = waiting.pop()
+        if each.directory not in found:
+            found[each.directory] = each
+            waiting += run.upstream(each).values()
+    return found.values()
 
 
-def _datasets(made_from: set[Path], run: Run) -> int:
-    return sum(run.jobs[directory].stage == "prepare_dataset" for directory in made_from)
-
-
-def _seconds(made_from: set[Path], run: Run) -> float:
-    jobs = (run.jobs[directory] for directory in made_from)
+def _seconds(jobs: Collection[Job], run: Run) -> float:
     return sum(float(run.read(job)["seconds"]) for job in jobs if job.stage not in NOT_COUNTED)
 
 
-def _stored(made_from: set[Path], run: Run) -> float:
-    jobs = (run.jobs[directory] for directory in made_from)
-    return sum(float(run.read(job)["bytes"]) for job in jobs if job.stage in CACHES)
-
-
-def _mean(values: Iterator[float]) -> float:
+def _mean(values: Iterable[float]) -> float:
     found = list(values)
-    return sum(found) / len(found) if found else float("nan")
+    return fmean(found) if found else float("nan")
 
 
 def _sentences(candidates: list[Candidate], selection: str) -> Iterator[str]:
     """The sentences on one dataset; none if it has no students."""
-    students = [each for each in candidates if each.row not in NOT_STUDENTS]
-    reference = next((each for name in REFERENCES for each in candidates if each.row == name), None)
+    students = [each for each in candidates if each.method not in NOT_STUDENTS]
+    reference = next((each for name in REFERENCES for each in candidates if each.method == name), None)
     if not students or reference is None:
         return
     best = _best(students)
@@ -174,7 +159,7 @@ def _sentences(candidates: list[Candidate], selection: str) -> Iterator[str]:
         if group and best not in group:
             other = _best(group)
             yield f"The best student of {what}, {other.name}, has {_gain(other, reference)}, at {other.cost}."
-    for baseline in (each for each in candidates if each.row == "joint_baseline"):
+    for baseline in (each for each in candidates if each.method == "joint_baseline"):
         yield (
             f"{baseline.name}, one network trained with the labels of all datasets, has {_gain(baseline, reference)},"
             f" at {baseline.cost}; against {best.name} that is {_gain(baseline, best)}."

@@ -19,7 +19,7 @@ class RowSpec(BaseOptions):
 
     experiment: str
     dataset: str
-    row: str
+    method: str
     level: str
     seed: int
     variant: str

@@ -71,9 +71,9 @@ def test_digest__code_counts_where_it_is_imported(package: Path) -> None:
 
 def test_digest__data_of_a_module_count(package: Path) -> None:
     before = fresh("kd.reporting.tables.papers")
-    edit(package / "reporting" / "papers" / "l2d.csv", "resnet101", "resnet102")
+    edit(package / "reporting" / "tables" / "papers" / "l2d.csv", "resnet101", "resnet102")
     after = fresh("kd.reporting.tables.papers")
-    assert {name for name in after if after[name] != before[name]} == {"kd.reporting.papers"}
+    assert {name for name in after if after[name] != before[name]} == {"kd.reporting.tables.papers"}
 
 
 def test_digest__the_frame_around_stages_does_not_count(package: Path) -> None:

@@ -68,7 +68,7 @@ def test_tables__every_method_is_a_row(made: Plan) -> None:
     table = pd.read_csv(made.folder / "tables/multilabel.csv", dtype={"level": str})
     own = table[(table["dataset"] == "digits") & (table["experiment"] == "tiny_multilabel")]
     names = set(made.config.students) - {"live"}
-    assert set(own["row"]) == names | {"individual", "joint_teacher"}
+    assert set(own["method"]) == names | {"individual", "joint_teacher"}
     assert own[["mAP", "OF1@k", "CF1@k", "OF1", "CF1"]].apply(lambda column: column.between(0, 100)).all().all()
     classes = pd.read_csv(made.folder / "tables/per_class.csv")
     assert set(classes.loc[classes["dataset"] == "letters", "class"]) == set("ABEGHKMRTX")
@@ -76,13 +76,13 @@ def test_tables__every_method_is_a_row(made: Plan) -> None:
     assert set(variants) == {"mld_weight=0", "mld_weight=10"}
     beside = (made.folder / "tables/papers.md").read_text()
     assert "| mAP paper | mAP ours |" in beside
-    assert len([line for line in beside.splitlines() if line.endswith("| everything |")]) == len(set(own["row"]))
+    assert len([line for line in beside.splitlines() if line.endswith("| everything |")]) == len(set(own["method"]))
     for name in ("attention", "sensitivity", "accuracy"):
         assert "<svg" in (made.folder / f"figures/{name}.svg").read_text()
 
 
 def test_sweep__the_value_of_the_student_itself_is_not_trained_again(made: Plan) -> None:
-    rows = {row.variant: row.job for row in made.rows if row.row == "l2d" and row.experiment == "tiny_multilabel"}
+    rows = {row.variant: row.job for row in made.rows if row.method == "l2d" and row.experiment == "tiny_multilabel"}
     assert rows["mld_weight=10"] is rows[""]
     assert rows["mld_weight=0"] is not rows[""]
 
@@ -231,12 +231,15 @@ MISTAKES: list[tuple[str, Any, str]] = [
     (
         "reports.attention",
         {"dataset": "letters"},
-        "reports.attention.rows: 'vanilla' is no row of a network that sees images; expected some of individual",
+        "reports.attention.methods: 'vanilla' is no method of a network that sees images; expected some of individual",
     ),
     (
-        "reports.attention.rows",
+        "reports.attention.methods",
         ["joint_teacher"],
-        "reports.attention.rows: 'joint_teacher' is no row of a network that sees images; expected some of vanilla, ",
+        (
+            "reports.attention.methods: 'joint_teacher' is no method of a network that sees images; expected some of"
+            " vanilla, "
+        ),
     ),
     (
         "reports.attention.experiment",
@@ -316,13 +319,13 @@ def test_mistakes__a_target_without_an_individual_teacher(config: Config, studen
 def test_attention__of_a_row_with_several_levels_names_one(config: Config) -> None:
     config["joint_teachers"]["deep"] = config["joint_teachers"]["joint"] | {"level": "L3"}
     config["students"]["deep_l2d"] = config["students"]["joint_l2d"] | {"teacher": "deep"}
-    config["reports"]["attention"]["rows"] = ["joint_l2d"]
+    config["reports"]["attention"]["methods"] = ["joint_l2d"]
     with pytest.raises(UserError) as error:
         Plan(load_config(config))
-    assert "rows: 'joint_l2d' is a row of several levels; expected some of joint_l2d L2, joint_l2d L3" in str(
+    assert "methods: 'joint_l2d' is a method of several levels; expected some of joint_l2d L2, joint_l2d L3" in str(
         error.value
     )
-    config["reports"]["attention"]["rows"] = ["joint_l2d L3", "l2d"]
+    config["reports"]["attention"]["methods"] = ["joint_l2d L3", "l2d"]
     plan = Plan(load_config(config))
     (attention,) = (each for each in plan.config.reports.asked() if isinstance(each, Attention))
     assert {name: job.name for name, job in attention.networks(plan.run()).items()} == {

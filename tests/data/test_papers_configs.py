@@ -14,7 +14,7 @@ from kd.common.errors import UserError
 from kd.config.load import load_config
 from kd.data.options import SplitOptions
 from kd.planning.plan import Plan
-from kd.reporting.papers import PAPERS
+from kd.reporting.tables.papers import PAPERS
 from kd.reporting.tables.papers import Report as Papers
 from tests.conftest import ROOT
 from tests.data.layouts import make_coco, make_nus_wide, make_voc
@@ -46,7 +46,7 @@ def test_config__has_every_row_of_the_paper(tmp_path: Path, name: str) -> None:
         own = [
             row for row in plan.rows if row.experiment == f"{teacher}_{student}" and row.seed == 0 and not row.variant
         ]
-        assert {row.row for row in own} == {
+        assert {row.method for row in own} == {
             "individual",
             "vanilla",
             "rkd",
@@ -57,7 +57,7 @@ def test_config__has_every_row_of_the_paper(tmp_path: Path, name: str) -> None:
             "mld",
             "l2d",
         }
-        individual = next(row.job for row in own if row.row == "individual")
+        individual = next(row.job for row in own if row.method == "individual")
         assert individual.name == f"{teacher}-seed0"
         (papers,) = (each for each in plan.config.reports.asked() if isinstance(each, Papers))
         compared = [each for each in papers.comparisons if each.experiment == f"{teacher}_{student}"]

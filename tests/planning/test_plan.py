@@ -55,7 +55,7 @@ def test_plan__builds_what_the_config_names(tiny: Tiny) -> None:
         "distill_student/kd-for-digits-seed0",
         "train_baseline/joint_baseline-seed0",
     }
-    rows = {(row.row, row.dataset, row.level) for row in Plan(load_config(tiny)).rows}
+    rows = {(row.method, row.dataset, row.level) for row in Plan(load_config(tiny)).rows}
     assert ("individual", "digits", "") in rows
     assert ("student", "digits", "L2") in rows
     assert ("single_dataset_kd", "digits", "L1") in rows
@@ -179,7 +179,7 @@ def test_plan__one_row_of_the_tables_for_two_students_is_a_mistake(tiny: Tiny) -
     with pytest.raises(UserError, match="give one of them another `experiment`"):
         Plan(load_config(tiny))
     tiny["students"]["again"]["experiment"] = "hot"
-    experiments = {(row.experiment, row.row) for row in Plan(load_config(tiny)).rows}
+    experiments = {(row.experiment, row.method) for row in Plan(load_config(tiny)).rows}
     assert {("hot", "student"), ("hot", "individual"), ("tiny", "student")} <= experiments
 
 
@@ -191,7 +191,7 @@ def test_plan__the_individual_row_is_the_teacher_that_students_of_the_experiment
 
     def individual() -> dict[str, str]:
         rows = Plan(load_config(tiny)).rows
-        return {row.experiment: row.job.name for row in rows if (row.row, row.dataset) == ("individual", "digits")}
+        return {row.experiment: row.job.name for row in rows if (row.method, row.dataset) == ("individual", "digits")}
 
     assert individual() == {"tiny": "digits_resnet-seed0"}
     tiny["students"]["kd"] |= named
@@ -210,13 +210,13 @@ def test_plan__the_individual_row_is_the_teacher_that_students_of_the_experiment
 def test_plan__vanilla_is_one_row_whoever_its_teacher_is(tiny: Tiny) -> None:
     tiny["students"]["plain"] = tiny["students"]["mlfd_l2"] | {"distiller": {"name": "vanilla"}}
     (row,) = (row for row in Plan(load_config(tiny)).rows if row.job.name.startswith("plain"))
-    assert (row.row, row.level) == ("vanilla", "")
+    assert (row.method, row.level) == ("vanilla", "")
 
 
 def test_plan__values_of_a_sweep_are_told_exactly(tiny: Tiny) -> None:
     values = [0.1, 10, 1000, 1000000, 1000001, 1 / 3]
     tiny["students"]["kd"] |= {"level": None, "distiller": {"name": "kd"}, "sweep": {"temperature": values}}
-    variants = [row.variant for row in Plan(load_config(tiny)).rows if row.row == "kd"]
+    variants = [row.variant for row in Plan(load_config(tiny)).rows if row.method == "kd"]
     assert variants == [
         "",
         "temperature=0.1",

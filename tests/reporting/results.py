@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from kd.artefacts.job import Job
-from kd.reporting.base import Row
+from kd.artefacts.manifest import read_manifest
+from kd.reporting.base import Read, Row, Run
 from kd.training.metrics import MULTI_LABEL_METRICS
 
 SELECTIONS = ("best_val", "last")
 CLASSES = ("cat", "dog", "unicorn")
-
-Read = Callable[[Job], dict[str, Any]]
 
 
 def job(name: str) -> Job:
@@ -44,6 +43,11 @@ def multi_label(dataset: str, value: float) -> list[dict[str, Any]]:
     return metrics + classes
 
 
+def run_of(rows: Sequence[Row], *datasets: str, selection: str = "last", read: Read = read_manifest) -> Run:
+    """A finished run whose networks are these."""
+    return Run("e", list(datasets), [0, 1], selection, "title", "svg", {}, rows, read)
+
+
 class Results:
     """Rows for the tables, and their manifests."""
 
@@ -51,12 +55,13 @@ class Results:
         self.rows: list[Row] = []
         self.manifests: dict[str, dict[str, Any]] = {}
 
-    def add(self, row: str, metrics: list[dict[str, Any]], **place: Any) -> None:
+    def add(self, method: str, metrics: list[dict[str, Any]], **place: Any) -> None:
         """A network that is measured on some datasets, for the table of dataset `d` unless `place` says otherwise."""
         made = job(f"network{len(self.rows)}")
         defaults: dict[str, Any] = {"experiment": "e", "dataset": "d", "level": "", "seed": 0}
-        self.rows.append(Row(row=row, job=made, **(defaults | place)))
+        self.rows.append(Row(method=method, job=made, **(defaults | place)))
         self.manifests[made.name] = {"result": {"metrics": metrics}}
 
-    def read(self, made: Job) -> dict[str, Any]:
-        return self.manifests[made.name]
+    def run(self, *datasets: str, selection: str = "last") -> Run:
+        """A run of these networks, of dataset `d` unless others are given."""
+        return run_of(self.rows, *(datasets or "d"), selection=selection, read=lambda job: self.manifests[job.name])

@@ -12,16 +12,14 @@ import pytest
 from matplotlib.figure import Figure
 
 from kd.artefacts.job import Job
-from kd.reporting.base import Row
+from kd.reporting.base import Row, Run
 from kd.reporting.drawing import colour, save
-from kd.reporting.figures.accuracy import accuracy_figure
+from kd.reporting.figures import accuracy, sensitivity, training_curves
 from kd.reporting.figures.cache import cache_figure
 from kd.reporting.figures.cost import cost_figure
-from kd.reporting.figures.sensitivity import sensitivity_figure
-from kd.reporting.figures.training_curves import curves_figure
-from kd.reporting.statistics import PLACE, ROW_ORDER, measurements, summary
+from kd.reporting.statistics import METHOD_ORDER, PLACE
 from kd.reporting.tables.cache import COLUMNS
-from tests.reporting.results import Results, multi_label, single_label
+from tests.reporting.results import Results, multi_label, run_of, single_label
 
 
 @pytest.fixture(autouse=True)
@@ -30,19 +28,19 @@ def _close() -> None:
 
 
 @pytest.fixture
-def table() -> pd.DataFrame:
+def run() -> Run:
     """digits: single-label; scenes: multi-label, with sweeps of a weight and of the temperature."""
     results = Results()
     for seed in (0, 1):
-        for row, value in (("individual", 80.0), ("student", 82.0)):
-            level = "L2" if row == "student" else ""
-            results.add(row, single_label("digits", value + seed), dataset="digits", level=level, seed=seed)
+        for method, value in (("individual", 80.0), ("student", 82.0)):
+            level = "L2" if method == "student" else ""
+            results.add(method, single_label("digits", value + seed), dataset="digits", level=level, seed=seed)
         scenes = [("vanilla", "", 60.0), ("l2d", "", 65.0), ("joint_l2d", "", 67.0)]
         scenes += [("l2d", f"mld_weight={weight}", 60 + np.log1p(weight)) for weight in (0, 1, 10, 100)]
         scenes += [("l2d", f"temperature={weight}", 60 + weight) for weight in (0.5, 1, 2)]
-        for row, variant, value in scenes:
-            results.add(row, multi_label("scenes", value + seed), dataset="scenes", variant=variant, seed=seed)
-    return summary(measurements(results.rows, results.read), ["digits", "scenes"])
+        for method, variant, value in scenes:
+            results.add(method, multi_label("scenes", value + seed), dataset="scenes", variant=variant, seed=seed)
+    return results.run("digits", "scenes")
 
 
 def legend(figure: Figure) -> list[str]:
@@ -50,16 +48,14 @@ def legend(figure: Figure) -> list[str]:
 
 
 def test_colour__every_row_has_its_own() -> None:
-    assert len({colour(row) for row in ROW_ORDER}) == len(ROW_ORDER)
-    further = {colour("a row that nobody knows"), colour("another")}
+    assert len({colour(method) for method in METHOD_ORDER}) == len(METHOD_ORDER)
+    further = {colour("a method that nobody knows"), colour("another")}
     assert len(further) == 2
-    assert not further & set(map(colour, ROW_ORDER))
+    assert not further & set(map(colour, METHOD_ORDER))
 
 
-def test_accuracy_figure__a_panel_per_dataset_with_its_metric_and_without_sweeps(
-    table: pd.DataFrame, tmp_path: Path
-) -> None:
-    figure = accuracy_figure(table, "title", "last")
+def test_accuracy_figure__a_panel_per_dataset_with_its_metric_and_without_sweeps(run: Run, tmp_path: Path) -> None:
+    figure = accuracy.Report().draw(run)
     assert [axis.get_xlabel() for axis in figure.axes] == ["test acc@1 (%)", "test mAP (%)"]
     assert [len(axis.containers) for axis in figure.axes] == [2, 3]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
@@ -77,7 +73,7 @@ def test_curves_figure__of_the_metric_that_the_history_has(tmp_path: Path) -> No
             history = pd.DataFrame({"epoch": [0, 1], "loss": [1, 0], f"val_{metric}": [10.0 + seed, 20.0 + seed]})
             history.to_csv(made.directory / "history.csv", index=False)
             rows.append(Row("e", dataset, "joint_l2d", "L2", seed, made, variant))
-    figure = curves_figure(rows, "title")
+    figure = training_curves.Report().draw(run_of(rows, "digits", "scenes"))
     assert [axis.get_ylabel() for axis in figure.axes] == ["val acc@1 (%)", "val mAP (%)"]
     for axis in figure.axes:
         (line,) = axis.lines
@@ -100,13 +96,13 @@ def test_curves_figure__leaves_out_what_is_trained_for_several_datasets(tmp_path
             made.directory / "history.csv", index=False
         )
         rows += [Row("e", dataset, name, "", 0, made) for dataset in datasets]
-    figure = curves_figure(rows, "title")
+    figure = training_curves.Report().draw(run_of(rows, "digits", "scenes"))
     assert [axis.get_title() for axis in figure.axes] == ["digits", "scenes"]
     assert legend(figure) == ["individual", "vanilla"]
 
 
-def test_sensitivity_figure__a_panel_per_option(table: pd.DataFrame, tmp_path: Path) -> None:
-    figure = sensitivity_figure(table, "title", "last")
+def test_sensitivity_figure__a_panel_per_option(run: Run, tmp_path: Path) -> None:
+    figure = sensitivity.Report().draw(run)
     weight, temperature = figure.axes
     assert [axis.get_xlabel() for axis in figure.axes] == ["mld weight", "temperature"]
     assert [axis.get_ylabel() for axis in figure.axes] == ["test mAP (%)"] * 2
@@ -129,8 +125,7 @@ def test_sensitivity_figure__only_of_options_that_a_dataset_was_swept_over() -> 
         for option, value in itertools.product(options, (1, 2)):
             metrics = single_label(dataset, 50.0 + value)
             results.add("kd", metrics, dataset=dataset, variant=f"{option}={value}", experiment=dataset)
-    table = summary(measurements(results.rows, results.read), ["digits", "letters"])
-    figure = sensitivity_figure(table, "title", "best_val")
+    figure = sensitivity.Report().draw(results.run("digits", "letters", selection="best_val"))
     shown = [(axis.get_title(), axis.get_xlabel()) for axis in figure.axes if axis.get_visible()]
     assert shown == [("digits", "alpha"), ("digits", "beta"), ("letters", "beta"), ("letters", "gamma")]
     assert legend(figure) == ["digits kd", "letters kd"]
@@ -143,7 +138,7 @@ def test_sensitivity_figure__vanilla_is_that_of_the_experiment_and_not_swept_its
         results.add("vanilla", single_label("d", 1.0), experiment=experiment, variant="label_weight=2")
     for weight in (1, 2):
         results.add("kd", single_label("d", 50.0 + weight), experiment="swept", variant=f"alpha={weight}")
-    figure = sensitivity_figure(summary(measurements(results.rows, results.read), ["d"]), "title", "last")
+    figure = sensitivity.Report().draw(results.run())
     panels = {axis.get_xlabel(): axis for axis in figure.axes if axis.get_visible()}
     curve, vanilla = panels["alpha"].lines
     assert np.asarray(curve.get_ydata()).tolist() == [51, 52]
@@ -165,9 +160,9 @@ def test_cost_figure__is_drawn(tmp_path: Path) -> None:
 
 def test_cache_figure__of_the_metric_of_each_dataset() -> None:
     lines = [
-        ("e", dataset, row, level, views, "float16", 100.0, metric, 2, 80.0, 1.0)
+        ("e", dataset, method, level, views, "float16", 100.0, metric, 2, 80.0, 1.0)
         for dataset, metric in (("digits", "acc@1"), ("scenes", "mAP"))
-        for row, level in (("student", "L2"), ("l2d", ""))
+        for method, level in (("student", "L2"), ("l2d", ""))
         for views in ("1", "live")
     ]
     figure = cache_figure(pd.DataFrame(lines, columns=[*PLACE[:4], *COLUMNS]), "title")

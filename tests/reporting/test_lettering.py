@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,14 @@ from kd.artefacts.job import Job
 from kd.reporting import lettering
 from kd.reporting.base import Row
 from kd.reporting.drawing import save
-from kd.reporting.figures.accuracy import accuracy_figure
+from kd.reporting.figures import accuracy, sensitivity, training_curves
 from kd.reporting.figures.attention import attention_figure
 from kd.reporting.figures.cache import cache_figure
 from kd.reporting.figures.cost import cost_figure
-from kd.reporting.figures.sensitivity import sensitivity_figure
-from kd.reporting.figures.training_curves import curves_figure
 from kd.reporting.lettering import LONGEST, legible
-from kd.reporting.statistics import PLACE, measurements, summary
+from kd.reporting.statistics import PLACE
 from kd.reporting.tables.cache import COLUMNS
-from tests.reporting.results import Results, single_label
+from tests.reporting.results import Results, run_of, single_label
 
 DRAWN_AS_THEY_STAND = (
     *("$1_to_$5", "$\\frac{1}", "a_b", "a^b", "<b>", "|", "\\n", "%", "&amp;", "#1", "{}", "~", "100%$", "\\$"),
@@ -88,17 +87,17 @@ def test_figures__draw_every_name(tmp_path: Path) -> None:
             made.directory / "history.csv", index=False
         )
         rows.append(Row(name, "d", "kd", "L2", 0, made))
-    table = summary(measurements(results.rows, results.read), ["d"])
     title = f"$x_1$ and\n{LONG}猫"
+    run = replace(results.run(), title=title)
     stored = pd.DataFrame(
         [("e", "d" * 80, "kd", "L2", "1", "int8", 9.0, "acc@1", 1, 80.0, 1.0)], columns=[*PLACE[:4], *COLUMNS]
     )
     costs = pd.DataFrame([{"kind": "stage", "name": "train_teacher", "jobs": 2, "individual_trainings": 2.0}])
     images, heat = np.zeros((len(IN_FIGURES), 4, 4, 3), dtype=np.uint8), np.zeros((len(IN_FIGURES), 2, 2))
     figures = {
-        "accuracy": accuracy_figure(table, title, "last"),
-        "curves": curves_figure(rows, title),
-        "sensitivity": sensitivity_figure(table, title, "last"),
+        "accuracy": accuracy.Report().draw(run),
+        "curves": training_curves.Report().draw(replace(run_of(rows, "d"), title=title)),
+        "sensitivity": sensitivity.Report().draw(run),
         "cache": cache_figure(stored, title),
         "cost": cost_figure(costs, title),
         "attention": attention_figure(images, {"kd": heat}, IN_FIGURES, title),

@@ -12,11 +12,11 @@ from tests.reporting.results import CLASSES, Results, multi_label, single_label
 
 @pytest.fixture
 def results() -> Results:
-    """Three rows over two seeds, a sweep, and a dataset that is not multi-label."""
+    """Three methods over two seeds, a sweep, and a dataset that is not multi-label."""
     made = Results()
     for seed in (0, 1):
-        for row, level, value in (("joint_l2d", "L2", 84.0), ("l2d", "", 82.0), ("vanilla", "", 80.0)):
-            made.add(row, multi_label("d", value + seed), level=level, seed=seed)
+        for method, level, value in (("joint_l2d", "L2", 84.0), ("l2d", "", 82.0), ("vanilla", "", 80.0)):
+            made.add(method, multi_label("d", value + seed), level=level, seed=seed)
         made.add("l2d", multi_label("d", 10.0), variant="mld_weight=1", seed=seed)
         made.add("individual", single_label("digits", 90.0), dataset="digits", seed=seed)
     return made
@@ -24,11 +24,11 @@ def results() -> Results:
 
 @pytest.fixture
 def wide(results: Results) -> pd.DataFrame:
-    return metrics_side_by_side(summary(measurements(results.rows, results.read), ["d", "digits"]), "last")
+    return metrics_side_by_side(summary(measurements(results.run("d", "digits")), ["d", "digits"]), "last")
 
 
 def test_metrics_side_by_side__a_line_a_method(wide: pd.DataFrame) -> None:
-    assert wide["row"].tolist() == ["vanilla", "l2d", "joint_l2d"]
+    assert wide["method"].tolist() == ["vanilla", "l2d", "joint_l2d"]
     assert set(wide["dataset"]) == {"d"}
     assert wide["n_seeds"].tolist() == [2, 2, 2]
     assert wide["mAP"].tolist() == [80.5, 82.5, 84.5]
@@ -40,7 +40,7 @@ def test_readable_side_by_side__mean_and_std_of_each_metric(wide: pd.DataFrame) 
     assert readable_side_by_side(wide).iloc[2].to_dict() == {
         "dataset": "d",
         "experiment": "e",
-        "row": "joint_l2d",
+        "method": "joint_l2d",
         "level": "L2",
         "mAP": "84.50 ± 0.71",
         "OF1@k": "83.50 ± 0.71",
@@ -51,24 +51,24 @@ def test_readable_side_by_side__mean_and_std_of_each_metric(wide: pd.DataFrame) 
 
 
 def test_per_class__every_class_of_every_network(results: Results) -> None:
-    table = per_class(results.rows, results.read)
+    table = per_class(results.run())
     assert list(table.columns) == [
-        *("experiment", "dataset", "row", "level", "variant"),
+        *("experiment", "dataset", "method", "level", "variant"),
         *("seed", "selection", "class", "ap"),
     ]
     assert len(table) == 4 * 2 * 2 * len(CLASSES)
     assert table.loc[table["class"] == "unicorn", "ap"].isna().all()
-    assert table.loc[(table["row"] == "vanilla") & (table["class"] == "cat"), "ap"].tolist() == [85, 85, 86, 86]
+    assert table.loc[(table["method"] == "vanilla") & (table["class"] == "cat"), "ap"].tolist() == [85, 85, 86, 86]
 
 
 def test_per_class__of_no_multi_label_network_is_empty() -> None:
     results = Results()
     results.add("individual", single_label("d", 1.0))
-    assert per_class(results.rows, results.read).empty
+    assert per_class(results.run()).empty
 
 
 def test_readable_per_class__mean_over_seeds_without_sweeps(results: Results) -> None:
-    assert readable_per_class(per_class(results.rows, results.read), "last").splitlines() == [
+    assert readable_per_class(per_class(results.run()), "last").splitlines() == [
         "## d, e",
         "",
         "Without positives in test, and left out: 1 of 3 classes.",
@@ -84,5 +84,5 @@ def test_readable_per_class__each_experiment_has_a_table() -> None:
     results = Results()
     for experiment in ("one", "two"):
         results.add("vanilla", multi_label("d", 80.0), experiment=experiment)
-    text = readable_per_class(per_class(results.rows, results.read), "best_val")
+    text = readable_per_class(per_class(results.run()), "best_val")
     assert [line for line in text.splitlines() if line.startswith("#")] == ["## d, one", "## d, two"]

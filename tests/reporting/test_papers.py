@@ -10,10 +10,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from pydantic import ValidationError
 
 from kd.common.errors import UserError
 from kd.reporting.statistics import measurements, summary
-from kd.reporting.tables.papers import COLUMNS, beside_paper, readable_beside_paper
+from kd.reporting.tables.papers import COLUMNS, Comparison, beside_paper, readable_beside_paper
 from tests.conftest import ROOT
 from tests.reporting.results import Results, multi_label, single_label
 
@@ -27,22 +28,23 @@ def table() -> pd.DataFrame:
     """Of two experiments; only one is to be compared."""
     results = Results()
     for seed in (0, 1):
-        for row, level, value in (("vanilla", "", 60.0), ("l2d", "", 62.0), ("joint_l2d", "L2", 63.0)):
-            results.add(row, multi_label("scenes", value + seed), dataset="scenes", level=level, seed=seed)
+        for method, level, value in (("vanilla", "", 60.0), ("l2d", "", 62.0), ("joint_l2d", "L2", 63.0)):
+            results.add(method, multi_label("scenes", value + seed), dataset="scenes", level=level, seed=seed)
         results.add("l2d", multi_label("scenes", 1.0), dataset="scenes", variant="mld_weight=1", seed=seed)
-    for row, level, value in (("individual", "", 70.0), ("single_dataset_kd", "L1", 71.0), ("student", "L2", 75.0)):
-        results.add(row, single_label("caltech", value), dataset="caltech", level=level, experiment="mlfd")
-    return summary(measurements(results.rows, results.read), ["scenes", "caltech"])
+    for method, level, value in (("individual", "", 70.0), ("single_dataset_kd", "L1", 71.0), ("student", "L2", 75.0)):
+        results.add(method, single_label("caltech", value), dataset="caltech", level=level, experiment="mlfd")
+    return summary(measurements(results.run("scenes", "caltech")), ["scenes", "caltech"])
 
 
-def compared(table: pd.DataFrame, paper: str, where: dict[str, Any], **ours: str) -> pd.DataFrame:
-    return beside_paper(table, paper, where, selection="last", differs="other data", **ours)
+def compared(table: pd.DataFrame, paper: str, where: dict[str, Any], experiment: str, dataset: str) -> pd.DataFrame:
+    wanted = {"paper": paper, "where": where, "dataset": dataset, "differs": "other data"}
+    return beside_paper(table, Comparison.model_validate(wanted), experiment, "last")
 
 
 def pairs(found: pd.DataFrame) -> dict[tuple[str, str, str], list[Any]]:
-    """Row, level and metric -> the paper's and ours."""
-    columns = ["row", "level", "metric", "paper", "ours"]
-    return {(row, level, metric): both for row, level, metric, *both in found[columns].to_numpy().tolist()}
+    """Method, level and metric -> the paper's and ours."""
+    columns = ["method", "level", "metric", "paper", "ours"]
+    return {(method, level, metric): both for method, level, metric, *both in found[columns].to_numpy().tolist()}
 
 
 def test_beside_paper__l2d(table: pd.DataFrame) -> None:
@@ -57,7 +59,7 @@ def test_beside_paper__l2d(table: pd.DataFrame) -> None:
     assert both["l2d", "", "CF1"] == approx([nan, 58.5])
     assert both["rkd", "", "mAP"] == approx([84.48, nan])
     assert both["joint_l2d", "L2", "mAP"] == approx([nan, 63.5])
-    assert found["row"].drop_duplicates().tolist()[:3] == ["individual", "vanilla", "rkd"]
+    assert found["method"].drop_duplicates().tolist()[:3] == ["individual", "vanilla", "rkd"]
     assert set(found.loc[found["ours"].notna(), "n_seeds"]) == {2}
 
 
@@ -71,7 +73,7 @@ def test_beside_paper__mlfd_compares_rows_of_the_same_level(table: pd.DataFrame)
 
 
 def test_beside_paper__a_line_without_a_level_stands_for_any(table: pd.DataFrame) -> None:
-    where = {"table": "S2", "dataset": "tiny_imagenet", "row": ["individual_light", "kd_light_to_light"]}
+    where = {"table": "S2", "dataset": "tiny_imagenet", "method": ["individual_light", "kd_light_to_light"]}
     both = pairs(compared(table, "mlfd", where, experiment="mlfd", dataset="caltech"))
     assert ("single_dataset_kd", "", "acc@1") not in both
     assert both["single_dataset_kd", "L1", "acc@1"][0] > 0
@@ -79,7 +81,7 @@ def test_beside_paper__a_line_without_a_level_stands_for_any(table: pd.DataFrame
 
 def test_printed_numbers__imports_no_pandas() -> None:
     """The plan reads them."""
-    code = "import kd.reporting.papers, sys; sys.exit('pandas' in sys.modules)"
+    code = "import kd.reporting.tables.papers, sys; sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
@@ -87,20 +89,20 @@ def test_readable_beside_paper__rows_by_metrics_and_nothing_where_there_is_nothi
     both = readable_beside_paper(compared(table, "l2d", RESNETS, experiment="e", dataset="scenes"))
     metrics = ["mAP", "OF1@k", "CF1@k"]
     sides = [f"{metric} {side}" for metric in metrics for side in ("paper", "ours")]
-    assert sorted(both.columns) == sorted(["row", "level", *sides, "differs"])
-    assert both.columns[0] == "row"
+    assert sorted(both.columns) == sorted(["method", "level", *sides, "differs"])
+    assert both.columns[0] == "method"
     assert both.columns[-1] == "differs"
-    found = {row: list(pair) for row, *pair in both[["row", "mAP paper", "mAP ours"]].itertuples(index=False)}
+    found = {method: list(pair) for method, *pair in both[["method", "mAP paper", "mAP ours"]].itertuples(index=False)}
     assert found["vanilla"] == ["84.01", "60.50 ± 0.71"]
     assert found["joint_l2d"] == ["", "63.50 ± 0.71"]
     assert found["rkd"] == ["84.48", ""]
-    assert not both["row"].duplicated().any()
+    assert not both["method"].duplicated().any()
 
 
 @pytest.mark.parametrize(
     ("paper", "where", "message"),
     [
-        ("l2e", {}, "^paper: 'l2e', expected one of l2d, mlfd"),
+        ("l2e", RESNETS, "\npaper\n.* 'l2d' or 'mlfd'"),
         ("l2d", {"tables": "S3"}, "^where: l2d.csv has no column 'tables', expected some of table, setting"),
         ("l2d", {"table": "S9"}, "^where.table: 'S9', expected some of 'S1', 'S2', 'S3', 'S4'"),
         ("l2d", {"table": ["S3", "S9"]}, "^where.table: 'S9', expected"),
@@ -109,5 +111,5 @@ def test_readable_beside_paper__rows_by_metrics_and_nothing_where_there_is_nothi
     ],
 )
 def test_beside_paper__says_what_is_wrong(table: pd.DataFrame, paper: str, where: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises((UserError, ValidationError), match=message):
         compared(table, paper, where, experiment="e", dataset="scenes")

@@ -10,13 +10,13 @@ import pytest
 
 from kd.reporting.layout import html_table, literal, markdown, readable
 from kd.reporting.statistics import (
-    ROW_ORDER,
+    METHOD_ORDER,
     SUMMARY_COLUMNS,
     headline,
     measurements,
+    method_order,
     option_and_value,
     primary_metrics,
-    row_order,
     summary,
 )
 from tests.reporting.results import Results, multi_label, single_label
@@ -34,10 +34,10 @@ VALUES = {
 @pytest.fixture
 def table() -> pd.DataFrame:
     results = Results()
-    for (row, level, seed), value in VALUES.items():
+    for (method, level, seed), value in VALUES.items():
         metrics = single_label("d", value) + single_label("another", value + 50)
-        results.add(row, metrics, level=level, seed=seed)
-    measured = measurements(results.rows, results.read)
+        results.add(method, metrics, level=level, seed=seed)
+    measured = measurements(results.run())
     assert len(measured) == len(VALUES) * 6  # the other dataset's metrics are not this row's
     return summary(measured, ["d"])
 
@@ -51,7 +51,7 @@ def line(table: pd.DataFrame, **place: str) -> pd.Series:
 
 def test_summary__mean_std_gain(table: pd.DataFrame) -> None:
     assert tuple(table.columns) == SUMMARY_COLUMNS
-    student = line(table, row="student", metric="acc@1", selection="last")
+    student = line(table, method="student", metric="acc@1", selection="last")
     assert student["n_seeds"] == 3
     assert student["mean"] == pytest.approx(67.0)
     assert student["std"] == pytest.approx(math.sqrt((1 + 4 + 9) / 2), abs=1e-3)
@@ -60,22 +60,20 @@ def test_summary__mean_std_gain(table: pd.DataFrame) -> None:
     error = math.sqrt(sum((gain - mean) ** 2 for gain in gains) / 2 / 3)
     assert student["gain"] == pytest.approx(mean, abs=1e-3)
     assert student["gain_se"] == pytest.approx(error, abs=1e-3)
-    individual = table[table["row"] == "individual"]
+    individual = table[table["method"] == "individual"]
     assert individual["gain"].isna().all()
-    assert table["row"].iloc[0] == "individual"
+    assert table["method"].iloc[0] == "individual"
 
 
 def test_summary__gains_are_over_vanilla_where_the_experiment_has_it() -> None:
     results = Results()
-    for experiment, rows in (("with", ("individual", "vanilla", "l2d")), ("without", ("individual", "l2d"))):
+    for experiment, methods in (("with", ("individual", "vanilla", "l2d")), ("without", ("individual", "l2d"))):
         for seed in (0, 1):
-            for row, value in zip(rows, (70.0, 60.0, 64.0), strict=False):
-                results.add(row, single_label("d", value + seed), experiment=experiment, seed=seed)
-    table = summary(measurements(results.rows, results.read), ["d"])
-    found = {
-        (experiment, row): gain
-        for experiment, row, gain in headline(table, "last")[["experiment", "row", "gain"]].itertuples(index=False)
-    }
+            for method, value in zip(methods, (70.0, 60.0, 64.0), strict=False):
+                results.add(method, single_label("d", value + seed), experiment=experiment, seed=seed)
+    table = summary(measurements(results.run()), ["d"])
+    gains = headline(table, "last")[["experiment", "method", "gain"]]
+    found = {(experiment, method): gain for experiment, method, gain in gains.itertuples(index=False)}
     assert found["with", "l2d"] == 4
     assert found["with", "individual"] == 10
     assert found["without", "l2d"] == -10
@@ -89,7 +87,7 @@ def test_summary__keeps_the_students_of_a_sweep_apart() -> None:
         results.add("l2d", single_label("d", value), variant=variant)
     results.add("vanilla", single_label("d", 61.0))
     results.add("vanilla", single_label("d", 1.0), variant="lr=1")
-    table = summary(measurements(results.rows, results.read), ["d"])
+    table = summary(measurements(results.run()), ["d"])
     acc = table[(table["metric"] == "acc@1") & (table["selection"] == "last")]
     assert acc["variant"].tolist() == ["", "lr=1", "", "weight=5", "weight=20", "weight=100"]
     assert line(acc, variant="weight=20")["gain"] == 5
@@ -98,14 +96,14 @@ def test_summary__keeps_the_students_of_a_sweep_apart() -> None:
 
 
 def test_summary__orders_rows_by_what_they_are() -> None:
-    rows = ["zebra", "joint_l2d", "joint_mld", "student", "l2d", "mld", "kd", "aardvark", "vanilla", "individual"]
+    methods = ["zebra", "joint_l2d", "joint_mld", "student", "l2d", "mld", "kd", "aardvark", "vanilla", "individual"]
     results = Results()
-    for row in rows:
-        results.add(row, single_label("d", 1.0))
-    table = readable(summary(measurements(results.rows, results.read), ["d"]), "last")
+    for method in methods:
+        results.add(method, single_label("d", 1.0))
+    table = readable(summary(measurements(results.run()), ["d"]), "last")
     known = ["individual", "vanilla", "kd", "mld", "l2d", "student", "joint_mld", "joint_l2d"]
-    assert table["row"].tolist() == [*known, "aardvark", "zebra"]
-    assert sorted(ROW_ORDER, key=row_order) == list(ROW_ORDER)
+    assert table["method"].tolist() == [*known, "aardvark", "zebra"]
+    assert sorted(METHOD_ORDER, key=method_order) == list(METHOD_ORDER)
 
 
 @pytest.mark.parametrize(
@@ -119,8 +117,8 @@ def test_option_and_value(variant: str, expected: tuple[str, float]) -> None:
 def test_readable__one_line_per_row(table: pd.DataFrame) -> None:
     short = readable(table, "best_val")
     assert short.to_dict("records") == [
-        {"experiment": "e", "row": "individual", "level": "", "d": "62.0 ± 2.0"},
-        {"experiment": "e", "row": "student", "level": "L2", "d": "67.0 ± 2.6 (+5.0)"},
+        {"experiment": "e", "method": "individual", "level": "", "d": "62.0 ± 2.0"},
+        {"experiment": "e", "method": "student", "level": "L2", "d": "67.0 ± 2.6 (+5.0)"},
     ]
     assert markdown(short).splitlines()[1] == "| --- | --- | --- | --- |"
 
@@ -130,18 +128,18 @@ def test_readable__the_header_says_which_metric_unless_it_is_accuracy() -> None:
     results.add("individual", single_label("d", 50.0))
     results.add("individual", multi_label("scenes", 80.0), dataset="scenes")
     results.add("l2d", multi_label("scenes", 81.5), dataset="scenes")
-    table = summary(measurements(results.rows, results.read), ["d", "scenes"])
+    table = summary(measurements(results.run("d", "scenes")), ["d", "scenes"])
     assert primary_metrics(table) == {"d": "acc@1", "scenes": "mAP"}
     assert readable(table, "best_val").to_dict("records") == [
-        {"experiment": "e", "row": "individual", "level": "", "d": "50.0", "scenes (mAP)": "80.0"},
-        {"experiment": "e", "row": "l2d", "level": "", "d": "", "scenes (mAP)": "81.5 (+1.5)"},
+        {"experiment": "e", "method": "individual", "level": "", "d": "50.0", "scenes (mAP)": "80.0"},
+        {"experiment": "e", "method": "l2d", "level": "", "d": "", "scenes (mAP)": "81.5 (+1.5)"},
     ]
 
 
 def test_measurements__are_of_networks_not_of_classes() -> None:
     results = Results()
     results.add("individual", multi_label("d", 80.0))
-    measured = measurements(results.rows, results.read)
+    measured = measurements(results.run())
     assert "AP" not in set(measured["metric"])
     assert len(measured) == 2 * 6
 

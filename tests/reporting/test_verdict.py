@@ -55,8 +55,8 @@ def told(tiny: dict[str, Any]) -> Callable[..., str]:
             metrics = []
             for row in plan.rows:
                 if row.job == job:
-                    values, more = SCORES[row.row, row.level]
-                    value = scores.get(f"{row.row}_{row.level}", values)[row.seed]
+                    values, more = SCORES[row.method, row.level]
+                    value = scores.get(f"{row.method}_{row.level}", values)[row.seed]
                     place = {"dataset": row.dataset, "selection": "best_val"}
                     metrics.append(place | {"metric": "acc@1", "value": value})
                     metrics.append(place | {"metric": "val_acc@1", "value": value + more})
@@ -64,7 +64,7 @@ def told(tiny: dict[str, Any]) -> Callable[..., str]:
             return {"seconds": SECONDS[job.stage], "bytes": 1_500_000, "result": result}
 
         run = replace(plan.run(), read=read)
-        return verdict(run, measurements(run.rows, run.read))
+        return verdict(run, measurements(run))
 
     return tell
 

@@ -149,7 +149,7 @@ def test_extending__by_files_of_ours_and_modules_of_others(
     assert "clips: clips that were cut: 80" in done.stdout
     folder = tmp_path / "results/experiments/tiny"
     rows = pd.read_csv(folder / "tables/summary.csv")
-    assert set(rows["row"]) == {"individual", "twice", "theirs.thrice"}
+    assert set(rows["method"]) == {"individual", "twice", "theirs.thrice"}
     assert "<svg" in (folder / "figures/counts.svg").read_text()
     assert (folder / "captions/figure-counts.rst").read_text() == "As many as there are."
 

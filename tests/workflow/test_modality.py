@@ -60,7 +60,7 @@ def test_modality__of_a_test_goes_through_the_whole_chain(tmp_path: Path, config
     assert done.returncode == 0, done.stdout
     table = pd.read_csv(tmp_path / "results/experiments/clips/tables/summary.csv")
     chosen = table[(table["metric"] == "acc@1") & (table["selection"] == "last") & (table["dataset"] == "near")]
-    places = zip(chosen["row"], chosen["level"].fillna(""), strict=True)
+    places = zip(chosen["method"], chosen["level"].fillna(""), strict=True)
     scores = dict(zip(places, chosen["mean"].astype(float), strict=True))
     assert set(scores) == {
         *(("individual", ""), ("joint_teacher", "L1"), ("joint_teacher", "L3"), ("student", "L1"), ("student", "L3")),

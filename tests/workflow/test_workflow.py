@@ -71,7 +71,7 @@ def test_run__two_teachers_at_once(run: Path) -> None:
 def test_run__summary_has_the_said_columns_and_rows(run: Path) -> None:
     table = pd.read_csv(run / PAGES / "tables/summary.csv")
     assert tuple(table.columns) == SUMMARY_COLUMNS
-    assert set(table["row"]) == {"individual", "single_dataset_kd", "joint_baseline", "joint_teacher", "student"}
+    assert set(table["method"]) == {"individual", "single_dataset_kd", "joint_baseline", "joint_teacher", "student"}
     assert set(table["metric"]) == {"acc@1", "acc@5", "val_acc@1"}
     assert set(table["selection"]) == {"best_val", "last"}
     assert table["mean"].between(0, 100).all()
@@ -175,7 +175,7 @@ def test_student__loaded_by_timm_alone_has_the_accuracy_of_the_table(run: Path, 
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(run / PAGES / "tables/measurements.csv")
     chosen = table[
-        (table["row"] == "student")
+        (table["method"] == "student")
         & (table["level"] == level)
         & (table["metric"] == "acc@1")
         & (table["selection"] == "best_val")

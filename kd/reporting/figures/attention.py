@@ -31,45 +31,44 @@ it. Of each map the minimum is blue, the maximum red, so that maps of one column
 """
     dataset: str
     """Whose test images."""
-    rows: Annotated[list[str], MinLen(1)] = ["vanilla", "reviewkd", "l2d"]
-    """Rows of the tables, one column each; where a row has several levels, `student L2`."""
+    methods: Annotated[list[str], MinLen(1)] = ["vanilla", "reviewkd", "l2d"]
+    """Methods of the tables, one column each; where a method has several levels, `student L2`."""
     experiment: str | None = None
     """Experiment in the tables; null: the config's."""
     classes: Annotated[int, Gt(0)] = 8
     """How many, in alphabetical order; one image for each."""
 
     def check(self, run: Run) -> None:
-        """The rows are there, and are of networks that see images."""
+        """The methods are there, and their networks see images."""
         self.networks(run)
 
     def reads(self, run: Run) -> list[Job]:
         """The networks that are shown, and the dataset."""
-        datasets = [job for job in run.stage("prepare_dataset") if job.name == self.dataset]
-        return [*datasets, *{job.directory: job for job in self.networks(run).values()}.values()]
+        return [run.dataset(self.dataset), *{job.directory: job for job in self.networks(run).values()}.values()]
 
     def networks(self, run: Run) -> dict[str, Job]:
-        """Jobs of the networks whose attention is shown: of the first seed, by the names in `rows`.
+        """Jobs of the networks whose attention is shown: of the first seed, by the names in `methods`.
 
         Raises:
-            UserError: the dataset is not of images, there is no such row, it has several levels, or its network sees
+            UserError: the dataset is not of images, there is no such method, it has several levels, or its network sees
                 no images. The text begins with the option that is wrong.
         """
         rows = run.rows_of(self.dataset, self.experiment)
-        modality = next(job.spec["modality"] for job in run.stage("prepare_dataset") if job.name == self.dataset)
+        modality = run.dataset(self.dataset).spec["modality"]
         if modality != "image":
             raise UserError(f"dataset: {self.dataset!r} has samples of modality {modality}, expected image")
         networks = {
-            (row.row, row.level): row.job
+            (row.method, row.level): row.job
             for row in rows
-            if row.seed == run.seeds[0] and not row.variant and row.row != "joint_teacher"
+            if row.seed == run.seeds[0] and not row.variant and row.method != "joint_teacher"
         }
         found = {}
-        for name in self.rows:
+        for name in self.methods:
             meant = [place for place in networks if name in (place[0], _label(place))]
             if len(meant) != 1:
-                what = "is a row of several levels" if meant else "is no row of a network that sees images"
+                what = "is a method of several levels" if meant else "is no method of a network that sees images"
                 known = ", ".join(map(_label, meant or networks))
-                raise UserError(f"rows: {name!r} {what}; expected some of {known or 'none'}")
+                raise UserError(f"methods: {name!r} {what}; expected some of {known or 'none'}")
             found[name] = networks[meant[0]]
         return found
 
@@ -89,8 +88,7 @@ it. Of each map the minimum is blue, the maximum red, so that maps of one column
         from kd.models.weights import load_network
         from kd.reporting.layer_cam import class_maps
 
-        job = next(job for job in run.stage("prepare_dataset") if job.name == self.dataset)
-        split = open_split(job.directory, "test")
+        split = open_split(run.dataset(self.dataset).directory, "test")
         labels = split.labels if split.labels.ndim == 2 else np.eye(len(split.info.classes), dtype=int)[split.labels]
         chosen = [number for number in range(labels.shape[1]) if labels[:, number].any()][: self.classes]
         # Most labels first, up to three: with more, an image is crowded.
@@ -98,9 +96,9 @@ it. Of each map the minimum is blue, the maximum red, so that maps of one column
         pixels = np.concatenate([split.images.read(slice(row, row + 1)) for row in shown])
         images = plain(split.info.samples, torch.from_numpy(pixels))
         maps = {}
-        for row, student in self.networks(run).items():
+        for method, student in self.networks(run).items():
             found = class_maps(load_network(student.directory), self.dataset, images, chosen)
-            maps[row] = torch.stack([found[place, place] for place in range(len(chosen))]).numpy()
+            maps[method] = torch.stack([found[place, place] for place in range(len(chosen))]).numpy()
         names = [split.info.classes[number] for number in chosen]
         return attention_figure(images.permute(0, 2, 3, 1).numpy(), maps, names, run.title)
 

@@ -31,19 +31,15 @@ in each epoch. Error bars and bands: one standard deviation over seeds.
         """The figure."""
         from kd.reporting.statistics import measurements
 
-        return cache_figure(cache_table(run, measurements(run.rows, run.read)), run.title)
+        return cache_figure(cache_table(run, measurements(run)), run.title)
 
 
 def cache_figure(table: pd.DataFrame, title: str) -> Drawn:
-    """Test acc@1 or mAP of students against what is stored of a training image, a panel per dataset.
-
-    Points are labelled with the number of stored views and the precision; lines across are live teachers, which
-    store nothing. Error bars and bands are one standard deviation over seeds.
-    """
+    """The figure of a table as from `cache_table`, which may be empty."""
     import matplotlib.pyplot as plt
     from matplotlib.ticker import EngFormatter
 
-    from kd.reporting.drawing import MARKERS, colour, with_legend
+    from kd.reporting.drawing import MARKERS, colour, label, with_legend
     from kd.reporting.lettering import LONGEST_AT_PANEL, legible
 
     datasets = list(dict.fromkeys(table["dataset"]))
@@ -52,9 +48,9 @@ def cache_figure(table: pd.DataFrame, title: str) -> Drawn:
     for axis, dataset in zip(axes[0], datasets, strict=False):
         lines = table[table["dataset"] == dataset]
         metric = lines["metric"].iloc[0]
-        for (row, level), group in lines.groupby(["row", "level"], sort=False):
-            text = f"{str(row).replace('_', ' ')} {level}"
-            style = {"color": colour(str(row)), "marker": MARKERS[str(level)]}
+        for (method, level), group in lines.groupby(["method", "level"], sort=False):
+            text = label("", str(method), str(level))
+            style = {"color": colour(str(method)), "marker": MARKERS[str(level)]}
             stored = group[group["views"] != "live"].sort_values("bytes_per_image")
             spread = stored["std"].fillna(0)
             axis.errorbar(
@@ -64,8 +60,8 @@ def cache_figure(table: pd.DataFrame, title: str) -> Drawn:
                 views_and_dtype = views if dtype == "float16" else f"{views} {dtype}"
                 axis.annotate(views_and_dtype, (size, mean), xytext=(4, 4), textcoords="offset points", fontsize=7)
             for mean, deviation in group.loc[group["views"] == "live", ["mean", "std"]].fillna(0).to_numpy():
-                axis.axhline(mean, color=colour(str(row)), linestyle=":", label=f"{text} live")
-                axis.axhspan(mean - deviation, mean + deviation, color=colour(str(row)), alpha=0.1)
+                axis.axhline(mean, color=colour(str(method)), linestyle=":", label=f"{text} live")
+                axis.axhspan(mean - deviation, mean + deviation, color=colour(str(method)), alpha=0.1)
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter(EngFormatter(unit="B"))
         axis.set(

@@ -30,7 +30,7 @@ Left: wall-clock of all jobs of a stage, in units of one individual training. Ri
 
 
 def cost_figure(table: pd.DataFrame, title: str) -> Drawn:
-    """Wall-clock by stage in units of one individual training, and cached bytes by level."""
+    """The figure of a table as from `cost`, with lines by level or without."""
     import matplotlib.pyplot as plt
 
     from kd.reporting.lettering import write_title

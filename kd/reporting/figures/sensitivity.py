@@ -28,52 +28,37 @@ seeds. Dashed lines: the students' network trained with labels alone, in the sam
         return any(row.variant for row in run.rows)
 
     def draw(self, run: Run) -> Drawn:
-        """The figure."""
-        from kd.reporting.statistics import measurements, summary
+        """The figure of a run in which at least one option is swept."""
+        import matplotlib.pyplot as plt
 
-        return sensitivity_figure(summary(measurements(run.rows, run.read), run.datasets), run.title, run.selection)
+        from kd.reporting.drawing import labels, with_legend
+        from kd.reporting.lettering import LONGEST_AT_PANEL, legible
+        from kd.reporting.statistics import measurements, option_and_value, primary_metrics, summary
 
-
-def sensitivity_figure(table: pd.DataFrame, title: str, selection: str) -> Drawn:
-    """Test acc@1 or mAP against the value of each option that was swept: a panel per option and dataset.
-
-    Bands are one standard deviation over seeds; dashed lines are the student's network trained with labels alone, where
-    an experiment whose students are swept has one.
-
-    Args:
-        table: as from `kd.reporting.statistics.summary`, with at least one option that was swept.
-        title: heading.
-        selection: weights that are meant.
-    """
-    import matplotlib.pyplot as plt
-
-    from kd.reporting.drawing import labels, with_legend
-    from kd.reporting.lettering import LONGEST_AT_PANEL, legible
-    from kd.reporting.statistics import option_and_value, primary_metrics
-
-    metrics = primary_metrics(table)
-    chosen = table[(table["metric"] == table["dataset"].map(metrics)) & (table["selection"] == selection)]
-    options, values = zip(*map(option_and_value, chosen["variant"]), strict=True)
-    chosen = chosen.assign(option=options, value=values, label=labels(chosen))
-    swept = chosen[chosen["option"] != ""]
-    panels = swept[["dataset", "option"]].drop_duplicates().to_numpy().tolist()
-    columns = max(1, min(len(panels), PANELS_ABREAST))
-    rows = max(1, -(-len(panels) // columns))
-    size = (3.4 * columns + 1.5, 3 * rows + 0.7)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
-    for axis in axes.flat[len(panels) :]:
-        axis.set_visible(False)
-    for (dataset, option), axis in zip(panels, axes.flat, strict=False):
-        here = chosen[chosen["dataset"] == dataset]
-        lines = here[here["option"] == option]
-        plain = here[(here["row"] == "vanilla") & (here["option"] == "")]
-        _sensitivity_panel(axis, lines, plain[plain["experiment"].isin(lines["experiment"])])
-        axis.set(
-            title=legible(dataset, LONGEST_AT_PANEL),
-            xlabel=option.replace("_", " "),
-            ylabel=f"test {metrics[dataset]} (%)",
-        )
-    return with_legend(figure, title)
+        table = summary(measurements(run), run.datasets)
+        metrics = primary_metrics(table)
+        chosen = table[(table["metric"] == table["dataset"].map(metrics)) & (table["selection"] == run.selection)]
+        options, values = zip(*map(option_and_value, chosen["variant"]), strict=True)
+        chosen = chosen.assign(option=options, value=values, label=labels(chosen))
+        swept = chosen[chosen["option"] != ""]
+        panels = swept[["dataset", "option"]].drop_duplicates().to_numpy().tolist()
+        columns = min(len(panels), PANELS_ABREAST)
+        rows = -(-len(panels) // columns)
+        size = (3.4 * columns + 1.5, 3 * rows + 0.7)
+        figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
+        for axis in axes.flat[len(panels) :]:
+            axis.set_visible(False)
+        for (dataset, option), axis in zip(panels, axes.flat, strict=False):
+            here = chosen[chosen["dataset"] == dataset]
+            lines = here[here["option"] == option]
+            plain = here[(here["method"] == "vanilla") & (here["option"] == "")]
+            _sensitivity_panel(axis, lines, plain[plain["experiment"].isin(lines["experiment"])])
+            axis.set(
+                title=legible(dataset, LONGEST_AT_PANEL),
+                xlabel=option.replace("_", " "),
+                ylabel=f"test {metrics[dataset]} (%)",
+            )
+        return with_legend(figure, run.title)
 
 
 def _sensitivity_panel(axis: Axes, swept: pd.DataFrame, vanilla: pd.DataFrame) -> None:
@@ -87,8 +72,8 @@ def _sensitivity_panel(axis: Axes, swept: pd.DataFrame, vanilla: pd.DataFrame) -
     sizes = np.abs(values[values != 0])
     if sizes.size and sizes.max() >= DECADE * sizes.min():
         axis.set_xscale("symlog", linthresh=sizes.min())
-    for (row, label), group in swept.sort_values("value").groupby(["row", "label"], sort=False):
-        shade, spread = colour(str(row)), group["std"].fillna(0)
+    for (method, label), group in swept.sort_values("value").groupby(["method", "label"], sort=False):
+        shade, spread = colour(str(method)), group["std"].fillna(0)
         axis.plot(group["value"], group["mean"], marker="o", markersize=4, color=shade, label=legible(str(label)))
         axis.fill_between(group["value"], group["mean"] - spread, group["mean"] + spread, color=shade, alpha=0.15)
     for mean, label in zip(vanilla["mean"], vanilla["label"], strict=True):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from kd.reporting.base import Figure, Row, Run
+from kd.reporting.base import Figure, Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,42 +23,33 @@ baselines and shared joint teachers, are not shown: they have one curve for all 
 
     def draw(self, run: Run) -> Drawn:
         """The figure."""
-        return curves_figure(run.rows, run.title)
+        import matplotlib.pyplot as plt
+        import pandas as pd
 
+        from kd.reporting.drawing import STYLES, colour, label, with_legend
+        from kd.reporting.lettering import LONGEST_AT_PANEL, legible
 
-def curves_figure(rows: Sequence[Row], title: str) -> Drawn:
-    """acc@1 or mAP on val after each epoch, mean over seeds, a panel per dataset.
-
-    Left out are sweeps, and what is trained for several datasets, which has one curve for all of them: joint
-    baselines, and joint teachers of scope shared.
-    """
-    import matplotlib.pyplot as plt
-    import pandas as pd
-
-    from kd.reporting.drawing import STYLES, colour, label, with_legend
-    from kd.reporting.lettering import LONGEST_AT_PANEL, legible
-
-    trained_for: dict[Path, set[str]] = {}
-    for row in rows:
-        trained_for.setdefault(row.job.directory, set()).add(row.dataset)
-    shown = [row for row in rows if len(trained_for[row.job.directory]) == 1 and not row.variant]
-    datasets = list(dict.fromkeys(row.dataset for row in shown))
-    several = len({row.experiment for row in shown}) > 1
-    figure, axes = plt.subplots(1, len(datasets), figsize=(3.4 * len(datasets) + 1.5, 3.5), squeeze=False)
-    for axis, dataset in zip(axes[0], datasets, strict=True):
-        groups: dict[tuple[str, str, str], list[pd.Series]] = {}
-        for row in shown:
-            history = row.job.directory / "history.csv"
-            if row.dataset == dataset and history.is_file():
-                groups.setdefault((row.experiment, row.row, row.level), []).append(_curve(history))
-        for (experiment, name, level), curves in groups.items():
-            mean = pd.concat(curves, axis=1).mean(axis=1)
-            text = legible(label(experiment if several else "", name, level))
-            axis.plot(mean.index, mean, color=colour(name), linestyle=STYLES[level], label=text, linewidth=1.2)
-            axis.set_ylabel(f"val {curves[0].name} (%)")
-        axis.set(title=legible(dataset, LONGEST_AT_PANEL), xlabel="epoch")
-        axis.grid(alpha=0.3)
-    return with_legend(figure, title)
+        trained_for: dict[Path, set[str]] = {}
+        for row in run.rows:
+            trained_for.setdefault(row.job.directory, set()).add(row.dataset)
+        shown = [row for row in run.rows if len(trained_for[row.job.directory]) == 1 and not row.variant]
+        datasets = list(dict.fromkeys(row.dataset for row in shown))
+        several = len({row.experiment for row in shown}) > 1
+        figure, axes = plt.subplots(1, len(datasets), figsize=(3.4 * len(datasets) + 1.5, 3.5), squeeze=False)
+        for axis, dataset in zip(axes[0], datasets, strict=True):
+            groups: dict[tuple[str, str, str], list[pd.Series]] = {}
+            for row in shown:
+                history = row.job.directory / "history.csv"
+                if row.dataset == dataset and history.is_file():
+                    groups.setdefault((row.experiment, row.method, row.level), []).append(_curve(history))
+            for (experiment, name, level), curves in groups.items():
+                mean = pd.concat(curves, axis=1).mean(axis=1)
+                text = legible(label(experiment if several else "", name, level))
+                axis.plot(mean.index, mean, color=colour(name), linestyle=STYLES[level], label=text, linewidth=1.2)
+                axis.set_ylabel(f"val {curves[0].name} (%)")
+            axis.set(title=legible(dataset, LONGEST_AT_PANEL), xlabel="epoch")
+            axis.grid(alpha=0.3)
+        return with_legend(figure, run.title)
 
 
 def _curve(history: Path) -> pd.Series:

@@ -39,12 +39,12 @@ training image (targets and the embeddings behind them), and acc@1 (multi-label:
         from kd.reporting.layout import STYLE, html_table
         from kd.reporting.statistics import measurements
 
-        table = cache_table(run, measurements(run.rows, run.read))
+        table = cache_table(run, measurements(run))
         return {"cache.csv": table.to_csv(index=False), "cache.html": STYLE + html_table(table)}
 
 
 def cache_table(run: Run, measured: pd.DataFrame) -> pd.DataFrame:
-    """A line for each row of students that have a teacher, but those of sweeps: which row it is, and `COLUMNS`.
+    """A line for each method and level of students that have a teacher, without sweeps: which it is, and `COLUMNS`.
 
     `views` is a number or `live`; `bytes_per_image` what is stored of one training image for this student: its
     targets, and the embeddings that they are made from, of as many views as it sees; `mean` and `std` over seeds
@@ -62,7 +62,7 @@ def cache_table(run: Run, measured: pd.DataFrame) -> pd.DataFrame:
     scores = dict(list(headline(measured, run.selection).groupby(list(names), sort=False)))
     lines: dict[tuple[str, ...], dict[str, Any]] = {}
     for row in run.rows:
-        key = (row.experiment, row.dataset, row.row, row.level)
+        key = (row.experiment, row.dataset, row.method, row.level)
         taught = row.job.stage == "distill_student" and ("targets" in row.job.upstream or row.job.spec["live"])
         if not taught or row.variant or key in lines:
             continue

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from kd.reporting.base import Read, Row, Run, Table
+from kd.reporting.base import Run, Table
 
 if TYPE_CHECKING:
     import pandas as pd
 
-NAMES = ("dataset", "experiment", "row", "level")
+NAMES = ("dataset", "experiment", "method", "level")
 
 
 class Report(Table):
@@ -27,14 +26,14 @@ class.
 
     def applies(self, run: Run) -> bool:
         """Whether a dataset is multi-label: only then is there a table."""
-        return run.is_multi_label()
+        return any(job.spec["task"] == "multi_label" for job in run.stage("prepare_dataset"))
 
     def texts(self, run: Run) -> dict[str, str]:
         """All metrics of multi-label datasets side by side, and the average precision of each class."""
         from kd.reporting.layout import STYLE, html_table, markdown
         from kd.reporting.statistics import measurements, summary
 
-        table, classes = summary(measurements(run.rows, run.read), run.datasets), per_class(run.rows, run.read)
+        table, classes = summary(measurements(run), run.datasets), per_class(run)
         wide = metrics_side_by_side(table, run.selection)
         short = readable_side_by_side(wide)
         title = f"test metrics of multi-label datasets in percent, mean ± std over seeds, weights: {run.selection}"
@@ -49,7 +48,7 @@ class.
 
 
 def metrics_side_by_side(table: pd.DataFrame, selection: str) -> pd.DataFrame:
-    """A line for each row of each multi-label dataset, without sweeps, as the tables of the L2D paper are laid out.
+    """A line for each method, level and multi-label dataset, without sweeps, as the L2D paper lays out its tables.
 
     Columns: `NAMES` (an experiment is a teacher-student pair), `n_seeds`, and of each of `MULTI_LABEL_METRICS` the
     mean over seeds in percent, under its name, and the standard deviation, under NAME_std.
@@ -89,14 +88,10 @@ def readable_side_by_side(wide: pd.DataFrame) -> pd.DataFrame:
     return wide[list(NAMES)].assign(**texts)
 
 
-def per_class(rows: Sequence[Row], read: Read) -> pd.DataFrame:
+def per_class(run: Run) -> pd.DataFrame:
     """One line per multi-label network, seed, selection and class: average precision on test, in percent.
 
     It is NaN where test has no positives of the class.
-
-    Args:
-        rows: measured networks.
-        read: gives the manifest of a job.
     """
     import pandas as pd
 
@@ -104,7 +99,7 @@ def per_class(rows: Sequence[Row], read: Read) -> pd.DataFrame:
 
     lines = [
         place | {"selection": metric["selection"], "class": metric["class"], "ap": metric["value"]}
-        for place, metric in metric_rows_of(rows, read)
+        for place, metric in metric_rows_of(run)
         if "class" in metric
     ]
     return pd.DataFrame(lines, columns=[*PLACE, "seed", "selection", "class", "ap"]).astype({"ap": float})
@@ -113,21 +108,21 @@ def per_class(rows: Sequence[Row], read: Read) -> pd.DataFrame:
 def readable_per_class(table: pd.DataFrame, selection: str) -> str:
     """For people, in Markdown: mean over seeds, without sweeps; a table for each experiment and dataset.
 
-    It has one line per class and one column per row. Classes of which test has no positives count for nothing in
-    means over classes: they are left out, and counted.
+    It has one line per class and one column per method and level. Classes of which test has no positives count for
+    nothing in means over classes: they are left out, and counted.
 
     Args:
         table: as from `per_class`.
         selection: weights that are meant.
     """
     from kd.reporting.layout import literal, markdown
-    from kd.reporting.statistics import row_order
+    from kd.reporting.statistics import method_order
 
     chosen = table[(table["selection"] == selection) & (table["variant"] == "")]
     texts = []
     for (dataset, experiment), group in chosen.groupby(["dataset", "experiment"], sort=False):
-        columns = (group["row"] + " " + group["level"]).str.strip()
-        order = sorted(columns.unique(), key=lambda column: (row_order(column.split()[0]), column))
+        columns = (group["method"] + " " + group["level"]).str.strip()
+        order = sorted(columns.unique(), key=lambda column: (method_order(column.split()[0]), column))
         means = group.assign(column=columns).groupby(["class", "column"])["ap"].mean().unstack()
         means = means.loc[group["class"].unique(), order]
         known = means.dropna()
