@@ -68,7 +68,7 @@ def select(spec: Spec) -> Selection:
             raise UserError("its files have changed since this run was planned; start it again")
         listing = source.read(options)
         samples = sorted(listing.samples, key=lambda sample: sample.id)
-        listed = source.classes(options)
+        listed = listing.classes
         classes = sorted({label for sample in samples for label in sample.labels} if listed is None else listed)
         labels = encode_labels(samples, classes, spec.task)
         codes = assign_splits(strata(labels), [sample.split for sample in samples], spec.split)

@@ -81,12 +81,12 @@ class CleanList:
         return {"labels": digest.hexdigest(), "listing": files_fingerprint(self.root, paths)}
 
     def listing(self) -> Listing:
-        """A sample for each image, and what was done about faults."""
+        """A sample for each image, what was done about faults, and the class list."""
         samples = [
             Sample(id=each.id, labels=each.labels, open=partial(open_image, each.path), split=each.split)
             for each in self.images
         ]
-        return Listing(samples, self.notes)
+        return Listing(samples, self.notes, self.classes)
 
 
 def stripped(text: str) -> str:

@@ -89,13 +89,11 @@ def fingerprint(options: Options) -> dict[str, Any]:
     return _cleaned(options).fingerprint()
 
 
-def classes(options: Options) -> list[str] | None:
-    """The classes named by the option, or the columns that hold 0 and 1."""
-    return _classes(options, next(_records(options))[1])
-
-
 def read(options: Options) -> Listing:
-    """One sample a row; ids are the paths as written in the file."""
+    """One sample a row; ids are the paths as written in the file.
+
+    Listed are the classes that the option names, or the columns that hold 0 and 1.
+    """
     return _cleaned(options).listing()
 
 

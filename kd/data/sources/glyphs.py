@@ -49,11 +49,6 @@ def fingerprint(options: Options) -> dict[str, Any]:
     return {"matplotlib": importlib.metadata.version("matplotlib")}
 
 
-def classes(options: Options) -> list[str] | None:
-    """There is no list of classes but what the samples have."""
-    return None
-
-
 def read(options: Options) -> Listing:
     """26 classes, `A` to `Z`; both cases of a letter are one class."""
     import matplotlib as mpl

@@ -121,11 +121,6 @@ def fingerprint(options: Options) -> dict[str, Any]:
     return {package: importlib.metadata.version(package)}
 
 
-def classes(options: Options) -> list[str] | None:
-    """There is no list of classes but what the samples have."""
-    return None
-
-
 def read(options: Options) -> Listing:
     """Ten digits or the letters of the options; ids such as `train/00042`."""
     found = []
