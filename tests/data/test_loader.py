@@ -98,7 +98,7 @@ def test_ordered_batches__rows_in_order_of_the_first_view(tmp_path: Path, monkey
 
 def test_shuffled_batches__a_damaged_chunk_stops_the_epoch(tmp_path: Path) -> None:
     rows = Rows(tmp_path, 61, 1, (4, 16), 0)
-    (tmp_path / "x.zarr/a/c/7").unlink()
+    (tmp_path / "x.zarr/a/c.7").unlink()
     with pytest.raises(UserError, match="chunk is missing"):
         list(shuffled_batches([rows], 8, seed=0, epoch=0))
 

@@ -119,8 +119,7 @@ def test_write_split__goes_on_at_the_last_whole_chunk(tmp_path: Path, dataset: P
     calls = fill(whole, dataset, "int8").calls
     with pytest.raises(KeyboardInterrupt):
         fill(cut, dataset, "int8", stop_after=stop_after)
-    (cut / STORE / "train/L2/c/1").mkdir(parents=True, exist_ok=True)
-    (cut / STORE / "train/L2/c/1/0.123.partial").write_bytes(b"half a chunk")
+    (cut / STORE / "train/L2/c.1.0.123.partial").write_bytes(b"half a chunk")
     again = fill(cut, dataset, "int8").calls
     whole_chunks = [0, 3, 6, 9, 11, 14, 17, 20, 22]  # batches of 7 after each chunk of 16 rows; 60 rows, two views
     assert again == calls - max(done for done in whole_chunks if done <= stop_after)
@@ -131,7 +130,7 @@ def test_write_split__goes_on_at_the_last_whole_chunk(tmp_path: Path, dataset: P
 def test_write_split__writes_a_damaged_chunk_anew(tmp_path: Path, dataset: Path) -> None:
     fill(tmp_path, dataset)
     before = files(tmp_path)
-    damaged = tmp_path / STORE / "train/L2/c/1/2/0/0/0"
+    damaged = tmp_path / STORE / "train/L2/c.1.2.0.0.0"
     damaged.write_bytes(damaged.read_bytes()[:-9])
     assert fill(tmp_path, dataset).calls == 3
     assert files(tmp_path) == before
@@ -147,7 +146,7 @@ def test_reader__refuses_other_samples_and_bad_chunks(tmp_path: Path, dataset: P
     with pytest.raises(UserError, match="holds no array L7"):
         StoreReader(tmp_path, ("L7",)).columns("train", ids)
     column = reader.columns("train", ids)["L1"]
-    chunk = tmp_path / STORE / "train/L1/c/1/2/0"
+    chunk = tmp_path / STORE / "train/L1/c.1.2.0"
     content = chunk.read_bytes()
     flipped = bytearray(content)
     flipped[3] ^= 4
