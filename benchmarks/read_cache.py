@@ -24,7 +24,7 @@ from kd.data.loader import ColumnGroup, shuffled_batches
 from kd.data.packed import Split
 from kd.data.storage import spans
 from kd.embeddings.options import Layout
-from kd.embeddings.store import ComputedSplit, Rows, StoreReader, create_store, write_split
+from kd.embeddings.store import ComputedSplit, Rows, open_columns, write_store
 
 SHAPE = (512, 7, 7)
 ROW_BYTES = 2 * 512 * 7 * 7
@@ -36,20 +36,24 @@ class Cached:
     """The rows of the store, as a dataset that is read from disk."""
 
     def __init__(self, folder: Path, rows: int) -> None:
-        self.groups = [ColumnGroup(dict(StoreReader(folder, ["L2"]).columns("train", np.arange(rows))), None)]
+        self.groups = [ColumnGroup(dict(open_columns(folder, split_of(rows), ["L2"])), None)]
+
+
+def split_of(rows: int) -> Split:
+    """Samples that are nothing but their ids."""
+    return Split(None, "train", np.zeros(rows), np.arange(rows), None)  # type: ignore[arg-type]
 
 
 def make(folder: Path, rows: int) -> None:
     """A store and a flat file of the same float16 rows."""
     values = torch.randn(512, *SHAPE, generator=torch.Generator().manual_seed(0))
-    split = Split(None, "train", np.zeros(rows), np.arange(rows), None)  # type: ignore[arg-type]
     layouts = {"L2": Layout(SHAPE, "float16")}
 
     def compute(part: Rows, _: int) -> dict[str, torch.Tensor]:
         assert isinstance(part, slice)
         return {"L2": values[: part.stop - part.start]}
 
-    write_split(create_store(folder), ComputedSplit(split, layouts, 1, 512, compute))
+    write_store(folder, [ComputedSplit(split_of(rows), layouts, 1, 512, compute)])
     flat = np.memmap(folder / FLAT, dtype=np.float16, mode="w+", shape=(rows, *SHAPE))
     for start in range(0, rows, len(values)):
         flat[start : start + len(values)] = values[: rows - start].half().numpy()
