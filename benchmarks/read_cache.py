@@ -32,11 +32,9 @@ BATCH = 128
 FLAT = "flat.bin"
 
 
-class Cached:
-    """The rows of the store, as a dataset that is read from disk."""
-
-    def __init__(self, folder: Path, rows: int) -> None:
-        self.groups = [ColumnGroup(dict(open_columns(folder, split_of(rows), ["L2"])), None)]
+def cached(folder: Path, rows: int) -> ColumnGroup:
+    """The rows of the store, to be read from disk."""
+    return ColumnGroup(dict(open_columns(folder, split_of(rows), ["L2"])), None)
 
 
 def split_of(rows: int) -> Split:
@@ -63,14 +61,14 @@ def make(folder: Path, rows: int) -> None:
 def read_store(folder: Path, rows: int) -> int:
     """Read an epoch in shuffled batches; its bytes."""
     size = 0
-    for (piece,) in shuffled_batches([Cached(folder, rows)], BATCH, seed=0, epoch=0):
+    for (piece,) in shuffled_batches([[cached(folder, rows)]], BATCH, seed=0, epoch=0):
         size += piece.values[0]["L2"].nbytes
     return size
 
 
 def read_memmap(folder: Path, rows: int) -> int:
     """Copy all chunks of the flat file in a random order; their bytes."""
-    size, chunks = 0, spans(rows, Cached(folder, rows).groups[0].block)
+    size, chunks = 0, spans(rows, cached(folder, rows).block)
     flat = np.memmap(folder / FLAT, dtype=np.float16, mode="r", shape=(rows, *SHAPE))
     for number in np.random.default_rng(0).permutation(len(chunks)):
         size += np.array(flat[chunks[number]]).nbytes
