@@ -85,7 +85,7 @@ def build(context: Context[Spec]) -> Outcome:
     spec = context.spec
     selection = select(spec)
     try:
-        packed = pack(
+        info, changes = pack(
             context.directory,
             spec.name,
             selection.samples,
@@ -97,7 +97,7 @@ def build(context: Context[Spec]) -> Outcome:
         )
     except UserError as error:
         raise UserError(f"datasets.{spec.name}: {error}") from error
-    info, notes = packed.info, selection.notes | packed.notes
+    notes = selection.notes | changes
     log.info("%s: %d classes, %s", spec.name, len(selection.classes), info.sizes)
     for what, count in notes.items():
         log.info("%s: %s: %d", spec.name, what, count)

@@ -42,8 +42,7 @@ def whole(
         {"image_size": (8, 8)} | {name: changes.pop(name) for name in Samples.model_fields if name in changes}
     )
     options: dict[str, Any] = {"task": "single_label", "modality": modality, "channels": 3}
-    done = pack(directory, "toy", given, codes, ["a", "b"], **(options | changes))
-    return done.info, done.notes
+    return pack(directory, "toy", given, codes, ["a", "b"], **(options | changes))
 
 
 def test_pack__round_trip(tmp_path: Path) -> None:

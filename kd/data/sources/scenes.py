@@ -139,8 +139,7 @@ def _stream(options: Options, name: str, purpose: str) -> np.random.Generator:
     import numpy as np
 
     digest = hashlib.sha256(f"{options.objects}/{name}/{purpose}".encode()).digest()
-    seed = [int.from_bytes(digest[:8], "big"), options.seed]
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
+    return np.random.Generator(np.random.Philox([int.from_bytes(digest[:8], "big"), options.seed]))
 
 
 def _digits(split: str) -> dict[str, list[Callable[[], Image]]]:
