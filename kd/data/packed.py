@@ -1,10 +1,10 @@
 """Packed datasets: every sample decoded and resized once, stored as uint8 in Zarr with its labels.
 
-Layout of a dataset directory: `images.zarr` with a group per split holding `images` (N, ...) uint8,
-(N, H, W, C) where samples are images, `labels` (N,) int64, or (N, classes) uint8 of 0 and 1 in a multi-label dataset, and `ids`
-(N,) int64; the group's attributes describe the dataset; `samples.csv` says which source sample each id is. The rows of
-a split are in a random order, drawn once, so that a chunk of consecutive rows holds samples of all classes; ids count
-the rows of train, val and test in this order.
+Layout of a dataset directory: `images.zarr` with a group per split holding `images` (N, ...) uint8, for images
+(N, H, W, C); `labels` (N,) int64, or (N, classes) uint8 of 0 and 1 in a multi-label dataset; and `ids` (N,) int64. The
+group's attributes describe the dataset; `samples.csv` says which source sample each id is. The rows of a split are in
+a random order, drawn once, so that a chunk of consecutive rows holds samples of all classes; ids count the rows of
+train, val and test in this order.
 """
 
 from __future__ import annotations
