@@ -131,9 +131,8 @@ class ColumnGroup:
         for name, column in self.columns.items():
             start = 0
             for each in wanted:
-                for part in spans(each.stop - each.start, column.chunk):
-                    rows = slice(each.start + part.start, each.start + part.stop)
-                    stop = start + part.stop - part.start
+                for rows in spans(each.stop, column.chunk, each.start):
+                    stop = start + rows.stop - rows.start
                     reads.append(readers.submit(column.fill, values[name][start:stop], rows, view))
                     start = stop
 

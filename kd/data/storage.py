@@ -48,9 +48,9 @@ def row_size(row_shape: tuple[int, ...], dtype: str) -> int:
     return math.prod(row_shape) * np.dtype(dtype).itemsize
 
 
-def spans(rows: int, size: int) -> list[slice]:
-    """Consecutive ranges of `size` rows; the last one may be shorter."""
-    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+def spans(stop: int, size: int, start: int = 0) -> list[slice]:
+    """Consecutive ranges of `size` rows, from `start` to `stop`; the last one may be shorter."""
+    return [slice(first, min(first + size, stop)) for first in range(start, stop, size)]
 
 
 class RowArray:

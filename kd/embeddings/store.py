@@ -114,8 +114,8 @@ def _compute_block(
     arrays: Sequence[EncodedArray], part: slice, view: int, computed: ComputedSplit
 ) -> dict[str, Tensor]:
     values: dict[str, list[Tensor]] = {array.name: [] for array in arrays}
-    for each in spans(part.stop - part.start, computed.batch_size):
-        batch = computed.compute(slice(part.start + each.start, part.start + each.stop), view)
+    for rows in spans(part.stop, computed.batch_size, part.start):
+        batch = computed.compute(rows, view)
         for array in arrays:
             values[array.name].append(array.prepare(batch[array.name]))
     return {name: torch.cat(batches) for name, batches in values.items()}
