@@ -1,4 +1,4 @@
-"""Packing: decode, resize and store the images of a source, and say what had to be changed."""
+"""Packing: decode, resize and store the samples of a source, and say what had to be changed."""
 
 from __future__ import annotations
 

@@ -155,12 +155,9 @@ def clean_list(
     labelled = [each for each in _merged(known, options, counts) if _is_wanted(each, options, counts)]
     images = _present(labelled, options, counts)
     if not images:
-        raise UserError(f"{root}: no image is left of the list: {_said(counts)}")
+        said = ", ".join(f"{what}: {count}" for what, count in counts.items())
+        raise UserError(f"{root}: no image is left of the list: {said}")
     return CleanList(root, images, None if classes is None else sorted(classes), dict(counts))
-
-
-def _said(counts: Counter[str]) -> str:
-    return ", ".join(f"{what}: {count}" for what, count in counts.items())
 
 
 def _known(each: ListEntry, options: ListOptions, classes: frozenset[str] | None, counts: Counter[str]) -> ListEntry:
