@@ -24,7 +24,7 @@ from kd.data.loader import ColumnGroup, shuffled_batches
 from kd.data.packed import Split
 from kd.data.storage import spans
 from kd.embeddings.options import Layout
-from kd.embeddings.store import ComputedSplit, Rows, StoreReader, create_store, write_split
+from kd.embeddings.store import ComputedSplit, Rows, open_columns, write_store
 
 SHAPE = (512, 7, 7)
 ROW_BYTES = 2 * 512 * 7 * 7
@@ -32,24 +32,26 @@ BATCH = 128
 FLAT = "flat.bin"
 
 
-class Cached:
-    """The rows of the store, as a dataset that is read from disk."""
+def cached(folder: Path, rows: int) -> ColumnGroup:
+    """The rows of the store, to be read from disk."""
+    return ColumnGroup(dict(open_columns(folder, split_of(rows), ["L2"])), None)
 
-    def __init__(self, folder: Path, rows: int) -> None:
-        self.groups = [ColumnGroup(dict(StoreReader(folder, ["L2"]).columns("train", np.arange(rows))), None)]
+
+def split_of(rows: int) -> Split:
+    """Samples that are nothing but their ids."""
+    return Split(None, "train", np.zeros(rows), np.arange(rows), None)  # type: ignore[arg-type]
 
 
 def make(folder: Path, rows: int) -> None:
     """A store and a flat file of the same float16 rows."""
     values = torch.randn(512, *SHAPE, generator=torch.Generator().manual_seed(0))
-    split = Split(None, "train", np.zeros(rows), np.arange(rows), None)  # type: ignore[arg-type]
     layouts = {"L2": Layout(SHAPE, "float16")}
 
     def compute(part: Rows, _: int) -> dict[str, torch.Tensor]:
         assert isinstance(part, slice)
         return {"L2": values[: part.stop - part.start]}
 
-    write_split(create_store(folder), ComputedSplit(split, layouts, 1, 512, compute))
+    write_store(folder, [ComputedSplit(split_of(rows), layouts, 1, 512, compute)])
     flat = np.memmap(folder / FLAT, dtype=np.float16, mode="w+", shape=(rows, *SHAPE))
     for start in range(0, rows, len(values)):
         flat[start : start + len(values)] = values[: rows - start].half().numpy()
@@ -59,14 +61,14 @@ def make(folder: Path, rows: int) -> None:
 def read_store(folder: Path, rows: int) -> int:
     """Read an epoch in shuffled batches; its bytes."""
     size = 0
-    for (piece,) in shuffled_batches([Cached(folder, rows)], BATCH, seed=0, epoch=0):
+    for (piece,) in shuffled_batches([[cached(folder, rows)]], BATCH, seed=0, epoch=0):
         size += piece.values[0]["L2"].nbytes
     return size
 
 
 def read_memmap(folder: Path, rows: int) -> int:
     """Copy all chunks of the flat file in a random order; their bytes."""
-    size, chunks = 0, spans(rows, Cached(folder, rows).groups[0].block)
+    size, chunks = 0, spans(rows, cached(folder, rows).block)
     flat = np.memmap(folder / FLAT, dtype=np.float16, mode="r", shape=(rows, *SHAPE))
     for number in np.random.default_rng(0).permutation(len(chunks)):
         size += np.array(flat[chunks[number]]).nbytes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import uuid
@@ -21,6 +22,7 @@ from kd.common.errors import UserError
 
 PARTIAL = ".partial"
 CHECKSUM_BYTES = 4
+CHUNK = re.compile(r"c(\.[0-9]+)+")  # the name of a chunk, its place along each axis
 BLOCK = 1 << 20
 
 
@@ -138,12 +140,9 @@ def file_records(directory: Path) -> list[dict[str, Any]]:
 
 
 def chunk_array(path: PurePath) -> PurePath | None:
-    """The Zarr array that a file is a chunk of, or None: below an array, chunks lie in the folder `c`."""
-    parts = path.parts
-    store = next((place for place, part in enumerate(parts) if part.endswith(".zarr")), len(parts))
-    if "c" not in parts[store + 1 : -1] or path.name == "zarr.json":
-        return None
-    return PurePath(*parts[: parts.index("c", store + 1)])
+    """The Zarr array that a file is a chunk of, or None: chunks lie in the folder of their array, as `c.0.3`."""
+    in_store = any(part.endswith(".zarr") for part in path.parent.parts)
+    return path.parent if in_store and CHUNK.fullmatch(path.name) else None
 
 
 def _ends_with_checksum(array: Path) -> bool:

@@ -6,8 +6,9 @@ import json
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
+from kd.artefacts.files import chunk_array
 from kd.artefacts.job import Job
 from kd.artefacts.manifest import manifest_path, whole_manifest
 from kd.cli.stored import BINARY, readable_size
@@ -82,8 +83,10 @@ def _taken(job: Job) -> Size:
     found: dict[str, int] = {}
     for directory in job.kin(STAGES[job.stage].unread):
         for record in (whole_manifest(directory) or {"files": []})["files"]:
-            _, *place = record["path"].split("/")  # split, array, c, view, ...
-            if len(place) > 3 and place[1].removesuffix("_scale") in arrays and int(place[3]) < job.spec["views"]:
+            path = PurePath(record["path"])
+            array, place = chunk_array(path), path.name.split(".")  # c, view, chunk, ...
+            read = array is not None and array.name.removesuffix("_scale") in arrays
+            if read and int(place[1]) < job.spec["views"]:
                 found[record["path"]] = record["bytes"]
     new = [size for path, size in found.items() if not (job.directory / path).exists()]
     return Size(sum(new), len(new))

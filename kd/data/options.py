@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import Field
 
 from kd.common.options import BaseOptions, expected
 
@@ -51,7 +50,7 @@ class Augmentation(BaseOptions):
     """Contrast is multiplied by 1 - x .. 1 + x."""
     saturation: Fraction = 0.0
     """Saturation is multiplied by 1 - x .. 1 + x."""
-    fill: Literal["black", "edge", "reflect"] = Field(default="black")
+    fill: Literal["black", "edge", "reflect"] = "black"
     """What shows where the image ends."""
     cutout: Fraction = 0.0
     """Ahead of everything else: height and width, as a fraction of the image's, of a rectangle of one random

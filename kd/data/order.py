@@ -8,7 +8,8 @@ shuffled. A window is what has to be in memory at once where data are streamed.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -29,12 +30,11 @@ class Window:
 
     spans: list[list[slice]]
     order: np.ndarray
-    starts: np.ndarray = field(init=False)
-    """Number of the first row of each dataset, and that of all rows."""
 
-    def __post_init__(self) -> None:
-        counts = [sum(each.stop - each.start for each in spans) for spans in self.spans]
-        object.__setattr__(self, "starts", np.cumsum([0, *counts]))
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Number of the first row of each dataset, and that of all rows."""
+        return np.cumsum([0, *(sum(each.stop - each.start for each in spans) for spans in self.spans)])
 
     def rows(self, dataset: int) -> np.ndarray:
         """Numbers, in its split, of the rows of one dataset."""

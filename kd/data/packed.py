@@ -1,21 +1,21 @@
-"""Packed datasets: every image decoded and resized once, stored as uint8 in Zarr with its labels.
+"""Packed datasets: every sample decoded and resized once, stored as uint8 in Zarr with its labels.
 
-Layout of a dataset directory: `images.zarr` with a group per split holding `images` (N, H, W, C) uint8,
-`labels` (N,) int64, or (N, classes) uint8 of 0 and 1 in a multi-label dataset, and `ids` (N,) int64; the group's
-attributes describe the dataset; `samples.csv` says which source sample each id is. The rows of a split are in a
-random order, drawn once, so that a chunk of consecutive rows holds images of all classes; ids count the rows
-of train, val and test in this order.
+Layout of a dataset directory: `images.zarr` with a group per split holding `images` (N, ...) uint8, for images
+(N, H, W, C); `labels` (N,) int64, or (N, classes) uint8 of 0 and 1 in a multi-label dataset; and `ids` (N,) int64. The
+group's attributes describe the dataset; `samples.csv` says which source sample each id is. The rows of a split are in
+a random order, drawn once, so that a chunk of consecutive rows holds samples of all classes; ids count the rows of
+train, val and test in this order.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import zarr
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Strict, ValidationError
 
 from kd.common.errors import UserError, shown
 from kd.data.modalities.base import Modality, stored_modality
@@ -27,16 +27,16 @@ STORE, SAMPLES = "images.zarr", "samples.csv"
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a packed dataset without reading its images.
+    """What is known of a packed dataset without reading its samples.
 
     Attributes:
         name: name in the config; part of the seed of its views.
         classes: sorted class names; a label is an index into them.
         samples: their modality, and how they are stored.
         mean, std: of the training samples, per RGB channel, in units of 0..1.
-        sizes: images per split.
-        task: what the labels are: one class an image, or any number.
-        most_labels: of one image.
+        sizes: samples per split.
+        task: what the labels are: one class a sample, or any number.
+        most_labels: of one sample.
     """
 
     name: str
@@ -50,16 +50,16 @@ class DatasetInfo:
 
 
 class _Attributes(BaseModel):
-    """The attributes of a store, checked when it is opened."""
+    """The attributes of a store, checked when it is opened; lists become tuples."""
 
     model_config = ConfigDict(strict=True, extra="ignore")
 
     name: str
-    classes: list[str]
+    classes: Annotated[tuple[str, ...], Strict(strict=False)]
     modality: str
     sample: dict[str, Any]
-    mean: list[float]
-    std: list[float]
+    mean: Annotated[tuple[float, ...], Strict(strict=False)]
+    std: Annotated[tuple[float, ...], Strict(strict=False)]
     sizes: dict[str, int]
     task: Task
     most_labels: int
@@ -67,22 +67,13 @@ class _Attributes(BaseModel):
 
 def attributes_of(info: DatasetInfo) -> dict[str, Any]:
     """A dataset as its store describes it."""
-    return {
-        "name": info.name,
-        "classes": list(info.classes),
-        "modality": info.samples.name(),
-        "sample": info.samples.model_dump(mode="json"),
-        "mean": list(info.mean),
-        "std": list(info.std),
-        "sizes": info.sizes,
-        "task": info.task,
-        "most_labels": info.most_labels,
-    }
+    values = vars(info) | {"modality": info.samples.name(), "sample": info.samples.model_dump(mode="json")}
+    return {name: values[name] for name in _Attributes.model_fields}
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split of a packed dataset; its images stay on disk until they are read.
+    """One split of a packed dataset; its samples stay on disk until they are read.
 
     Attributes:
         name: `train`, `val` or `test`.
@@ -109,20 +100,11 @@ def _info(root: zarr.Group) -> DatasetInfo:
         samples = stored_modality(told.modality).model_validate(told.sample)
     except (ValidationError, UserError) as error:
         raise UserError(f"{root.store_path}: its attributes describe no packed dataset ({shown(error)})") from error
-    return DatasetInfo(
-        told.name,
-        tuple(told.classes),
-        samples,
-        tuple(told.mean),
-        tuple(told.std),
-        told.sizes,
-        told.task,
-        told.most_labels,
-    )
+    return DatasetInfo(samples=samples, **told.model_dump(exclude={"modality", "sample"}))
 
 
 def open_split(directory: Path, name: str) -> Split:
-    """One split of a packed dataset: labels and ids in memory, images on disk."""
+    """One split of a packed dataset: labels and ids in memory, samples on disk."""
     root = open_group(directory / STORE)
     labels, ids, images = (open_rows(root, f"{name}/{key}") for key in ("labels", "ids", "images"))
     return Split(_info(root), name, labels.read(), ids.read(), images)

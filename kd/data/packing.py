@@ -1,4 +1,4 @@
-"""Packing: decode, resize and store the images of a source, and say what had to be changed."""
+"""Packing: decode, resize and store the samples of a source, and say what had to be changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO, TypeVar
 
@@ -39,19 +38,6 @@ NAMED = 5  # classes, in a note
 REPEATED = "images of val or test that another split holds, too, pixel by pixel"
 
 
-@dataclass(frozen=True)
-class Packed:
-    """A dataset that was packed.
-
-    Attributes:
-        info: describes the dataset.
-        notes: what decoding changed, and what the images have that they should not, in words, and how often.
-    """
-
-    info: DatasetInfo
-    notes: dict[str, int]
-
-
 def pack(
     directory: Path,
     name: str,
@@ -62,7 +48,7 @@ def pack(
     task: Task,
     modality: Modality,
     channels: int,
-) -> Packed:
+) -> tuple[DatasetInfo, dict[str, int]]:
     """Decode, resize and store samples; chunks that an interrupted attempt of the same job stored are kept.
 
     Args:
@@ -74,6 +60,10 @@ def pack(
         task: what the labels are.
         modality: how they are stored.
         channels: 1: all images are grey; 3: they are stored as RGB.
+
+    Returns:
+        What describes the dataset; and what decoding changed, and what the images have that they should not, in
+        words, and how often.
 
     Raises:
         UserError: an image cannot be decoded, or does not have as many labels as the task wants.
@@ -97,12 +87,12 @@ def pack(
     root.attrs.update(attributes_of(info))
     with replacing(directory / SAMPLES) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         write_samples(stream, chosen)
-    return Packed(info, packing.changes.total() | _repeated(packing.digests, chosen))
+    return info, packing.changes.total() | _repeated(packing.digests, chosen)
 
 
 def _shuffled(members: np.ndarray, code: int) -> np.ndarray:
     """The same random order whenever the same samples are packed."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(code))).permutation(members)
+    return np.random.Generator(np.random.Philox(code)).permutation(members)
 
 
 class _Changes:
@@ -192,12 +182,10 @@ class _Packing:
 def _one_ahead(items: Iterator[T]) -> Iterator[T]:
     """The same items, each after the next one has begun: images are decoded while others are stored."""
     before = next(items, None)
-    for item in items:
-        assert before is not None
+    while before is not None:
+        after = next(items, None)
         yield before
-        before = item
-    if before is not None:
-        yield before
+        before = after
 
 
 def decoders() -> int:

@@ -60,13 +60,13 @@ class Policy:
         Returns:
             (B, H, W, 3) uint8 RGB, where the images were.
         """
-        images = images.cpu().permute(0, 3, 1, 2).expand(-1, 3, -1, -1).contiguous()
+        changed = images.cpu().permute(0, 3, 1, 2).expand(-1, 3, -1, -1).contiguous()
         generator = torch.Generator()
         with _DrawFrom(generator):
             for row, draw in enumerate(draws):
                 generator.manual_seed(int(draw * SEEDS))
-                images[row] = self._transform(images[row])
-        return images.permute(0, 2, 3, 1).to(images.device)
+                changed[row] = self._transform(changed[row])
+        return changed.permute(0, 2, 3, 1).to(images.device)
 
 
 def _make_transform(options: Augmentation) -> Callable[[Tensor], Tensor]:

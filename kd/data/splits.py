@@ -84,7 +84,7 @@ def _draw(pool: np.ndarray, labels: np.ndarray, count: int, code: int, options: 
             f"split.{SPLITS[code]}: {getattr(options, SPLITS[code])} asks for {count} images, {len(pool)} are there to"
             " draw from; say fewer, or draw fewer for the other splits"
         )
-    rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([options.seed, code])))
+    rng = np.random.Generator(np.random.Philox([options.seed, code]))
     shuffled = rng.permutation(pool)
     position = np.empty(len(pool))
     for label in np.unique(labels[pool]):

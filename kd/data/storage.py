@@ -27,7 +27,7 @@ from kd.artefacts.files import CHECKSUM_BYTES, PARTIAL, link_or_copy, remove
 from kd.common.errors import UserError, shown
 from kd.data.provenance import MADE_FROM, begun_origin, check_origin
 
-FORMAT = 4  # of packed datasets and stores of embeddings and targets, as config/README.md describes it
+FORMAT = 5  # of packed datasets and stores of embeddings and targets, as config/README.md describes it
 CHUNK_BYTES = 8 << 20
 CHUNK_ROWS = 512
 PIECE_BYTES = 512 << 10
@@ -48,9 +48,9 @@ def row_size(row_shape: tuple[int, ...], dtype: str) -> int:
     return math.prod(row_shape) * np.dtype(dtype).itemsize
 
 
-def spans(rows: int, size: int) -> list[slice]:
-    """Consecutive ranges of `size` rows; the last one may be shorter."""
-    return [slice(start, min(start + size, rows)) for start in range(0, rows, size)]
+def spans(stop: int, size: int, start: int = 0) -> list[slice]:
+    """Consecutive ranges of `size` rows, from `start` to `stop`; the last one may be shorter."""
+    return [slice(first, min(first + size, stop)) for first in range(start, stop, size)]
 
 
 class RowArray:
@@ -106,8 +106,8 @@ class RowArray:
 
     def file(self, chunk: int, view: int = 0) -> Path:
         """The file that holds a chunk."""
-        place = ([view] if self._lead else []) + [chunk] + [0] * len(self.row_shape)
-        return self.path.joinpath("c", *map(str, place))
+        place = (view,) * self._lead + (chunk,) + (0,) * len(self.row_shape)
+        return self.path / self._array.metadata.encode_chunk_key(place)
 
     def write(self, rows: slice, values: np.ndarray, view: int = 0) -> None:
         """Store (rows, *row_shape) values; `rows` are whole chunks."""
@@ -122,7 +122,6 @@ class RowArray:
             target = self.file(part, view)
             source = other / target.relative_to(self.path)
             if source.is_file() and not target.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
                 link_or_copy(source, target)
 
     def has(self, rows: slice, view: int = 0) -> bool:
@@ -223,6 +222,7 @@ def create_rows(
             dtype=dtype,
             chunks=chunks,
             compressors=[Crc32cCodec()],
+            chunk_key_encoding={"name": "default", "separator": "."},  # with "/", each axis makes a folder
             fill_value=fill_value(np.dtype(dtype)),
             attributes=attributes,
         )

@@ -16,8 +16,9 @@ from kd.data.packed import Split, open_split
 from kd.data.sources.base import SPLITS
 from kd.data.storage import RowArray
 from kd.embeddings.encoding import EncodedArray
-from kd.embeddings.options import CacheOptions
-from kd.embeddings.store import ComputedSplit, Rows, StoreReader, stored_arrays
+from kd.embeddings.options import POSITIVES, CacheOptions
+from kd.embeddings.positives import pack_positives
+from kd.embeddings.store import ComputedSplit, Rows, open_columns
 from kd.embeddings.teachers import FrozenTeachers
 from kd.models.devices import send
 from kd.models.joint import JointConfig, load_joint_teacher
@@ -68,7 +69,7 @@ def _embeddings_of(split: Split, teacher: FrozenTeachers, count: int, views: Vie
     def compute(rows: Rows, view: int) -> dict[str, Tensor]:
         images = send(fabric, read_rows(split.images, rows))
         seen = views(images, split.ids[rows], view) if train else plain(split.info.samples, images)
-        return stored_arrays(teacher.embed(seen)[0], teacher.options, split, rows)
+        return _as_stored(teacher.embed(seen)[0], teacher.options, split, rows)
 
     shapes = {name: teacher.shapes(name)[0] for name in teacher.names}
     layouts = teacher.options.stored(shapes, split.info.most_labels)
@@ -104,7 +105,7 @@ def compute_targets(
     joint = freeze(load_joint_teacher(joint_teacher))
     fabric.to_device(joint)
     split = open_split(dataset, "train")
-    stores = [StoreReader(store, [level]).columns("train", split.ids)[level] for store in embeddings]
+    stores = [open_columns(store, split, [level])[level] for store in embeddings]
 
     def make(rows: Rows, view: int) -> dict[str, Tensor]:
         seen: list[dict[str, Tensor]] = [
@@ -120,8 +121,18 @@ def compute_targets(
         layouts,
         views,
         batch_rows(joint.config),
-        lambda rows, view: stored_arrays(make(rows, view), cache, split, rows),
+        lambda rows, view: _as_stored(make(rows, view), cache, split, rows),
     )
+
+
+def _as_stored(values: dict[str, Tensor], options: CacheOptions, split: Split, rows: Rows) -> dict[str, Tensor]:
+    """Values for some rows of a split under the names, and in the form, that they are stored with."""
+    if options.label_embeddings == "all" or "label_embeddings" not in values:
+        return values
+    whole = values["label_embeddings"]
+    labels = torch.from_numpy(split.labels[rows]).to(whole.device)
+    others = {name: value for name, value in values.items() if name != "label_embeddings"}
+    return others | {POSITIVES: pack_positives(whole, labels, split.info.most_labels)}
 
 
 def batch_rows(joint: JointConfig) -> int:

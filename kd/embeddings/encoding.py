@@ -100,10 +100,6 @@ class EncodedArray:
         return (values.float() if self.dtype == "int8" else converted).detach().contiguous().cpu()
 
     def write(self, rows: slice, values: Tensor, view: int) -> None:
-        """Store whole chunks of (rows, ...) float values; for errors see `prepare`."""
-        self.write_prepared(rows, self.prepare(values), view)
-
-    def write_prepared(self, rows: slice, values: Tensor, view: int) -> None:
         """Store whole chunks of what `prepare` gave."""
         if self.scales is None:
             stored = values.view(torch.uint16) if self.dtype == "bfloat16" else values

@@ -24,8 +24,7 @@ from kd.common.errors import UserError
 from kd.data.packed import Split
 from kd.data.storage import create_group, open_group, open_rows, spans, write_column
 from kd.embeddings.encoding import EncodedArray
-from kd.embeddings.options import POSITIVES, CacheOptions, Layout
-from kd.embeddings.positives import pack_positives
+from kd.embeddings.options import Layout
 from kd.jobs.progress import Progress
 
 STORE = "embeddings.zarr"
@@ -55,27 +54,24 @@ class ComputedSplit:
     compute: Callable[[Rows, int], dict[str, Tensor]]
 
 
-def stored_arrays(values: dict[str, Tensor], options: CacheOptions, split: Split, rows: Rows) -> dict[str, Tensor]:
-    """Values for some rows of a split under the names, and in the form, that they are stored with."""
-    if options.label_embeddings == "all" or "label_embeddings" not in values:
-        return values
-    whole = values["label_embeddings"]
-    labels = torch.from_numpy(split.labels[rows]).to(whole.device)
-    others = {name: value for name, value in values.items() if name != "label_embeddings"}
-    return others | {POSITIVES: pack_positives(whole, labels, split.info.most_labels)}
-
-
-def create_store(directory: Path) -> zarr.Group:
-    """The store of a directory, new or as an interrupted attempt left it."""
-    return create_group(directory / STORE)
-
-
 def write_store(directory: Path, splits: Iterable[ComputedSplit], kin: Sequence[Path] = ()) -> None:
-    """Fill the store of a directory; for `kin` and errors see `write_split`."""
-    root = create_store(directory)
+    """Fill every view of every split of a store; chunks that an interrupted attempt stored are kept.
+
+    What is computed together depends on the rows alone, never on where an attempt began, so that a store
+    that was continued equals one made at once.
+
+    Args:
+        directory: of the store, new or as an interrupted attempt left it.
+        splits: what it is to hold.
+        kin: directories of stores that have other arrays or views of the very same; what they have is taken.
+
+    Raises:
+        UserError: a value is not finite, or too large for its precision.
+    """
+    root = create_group(directory / STORE)
     sound = [each for each in kin if _can_be_read(each)]
     for each in splits:
-        write_split(root, each, sound)
+        _write_split(root, each, sound)
 
 
 def _can_be_read(directory: Path) -> bool:
@@ -87,20 +83,7 @@ def _can_be_read(directory: Path) -> bool:
     return True
 
 
-def write_split(root: zarr.Group, computed: ComputedSplit, kin: Sequence[Path] = ()) -> None:
-    """Fill every view of a split; chunks that an interrupted attempt stored are kept.
-
-    What is computed together depends on the rows alone, never on where an attempt began, so that a store
-    that was continued equals one made at once.
-
-    Args:
-        root: the store.
-        computed: the split.
-        kin: directories of stores that have other arrays or views of the very same; what they have is taken.
-
-    Raises:
-        UserError: a value is not finite, or too large for its precision.
-    """
+def _write_split(root: zarr.Group, computed: ComputedSplit, kin: Sequence[Path]) -> None:
     split, views = computed.split, computed.views
     group = root.require_group(split.name)
     rows = len(split.ids)
@@ -131,8 +114,8 @@ def _compute_block(
     arrays: Sequence[EncodedArray], part: slice, view: int, computed: ComputedSplit
 ) -> dict[str, Tensor]:
     values: dict[str, list[Tensor]] = {array.name: [] for array in arrays}
-    for each in spans(part.stop - part.start, computed.batch_size):
-        batch = computed.compute(slice(part.start + each.start, part.start + each.stop), view)
+    for rows in spans(part.stop, computed.batch_size, part.start):
+        batch = computed.compute(rows, view)
         for array in arrays:
             values[array.name].append(array.prepare(batch[array.name]))
     return {name: torch.cat(batches) for name, batches in values.items()}
@@ -140,41 +123,32 @@ def _compute_block(
 
 def _write_block(arrays: Sequence[EncodedArray], part: slice, view: int, values: dict[str, Tensor]) -> None:
     for array in arrays:
-        array.write_prepared(part, values[array.name], view)
+        array.write(part, values[array.name], view)
 
 
-class StoreReader:
-    """Reads one store.
+def open_columns(directory: Path, split: Split, names: Sequence[str]) -> dict[str, EncodedArray]:
+    """Arrays of one split of a store, for reading.
 
     Args:
-        directory: of the artefact.
-        names: arrays that are needed.
+        directory: of the store.
+        split: of the dataset, as the caller has it; rows must belong to the same samples.
+        names: of the arrays.
+
+    Raises:
+        UserError: the store is of other samples, holds no such array, or cannot be read.
     """
+    root = open_group(directory / STORE)
+    stored = open_rows(root, f"{split.name}/ids").read()
+    if not np.array_equal(stored, split.ids):
+        raise UserError(
+            f"{directory}: ids of split {split.name} are those of {len(stored)} other samples than the dataset's"
+            f" {len(split.ids)}"
+        )
+    group = root[split.name]
+    assert isinstance(group, zarr.Group)
+    return {name: EncodedArray.open(group, name) for name in names}
 
-    def __init__(self, directory: Path, names: Sequence[str]) -> None:
-        self.directory, self.names = directory, tuple(names)
-        self._root = open_group(directory / STORE)
 
-    def holds(self, name: str) -> bool:
-        """Whether there is such an array of the train split."""
-        return f"train/{name}" in self._root
-
-    def columns(self, split: str, ids: np.ndarray) -> dict[str, EncodedArray]:
-        """The arrays of a split.
-
-        Args:
-            split: of the dataset.
-            ids: (N,) ids that the caller's samples have; rows must belong to the same samples.
-
-        Raises:
-            UserError: the store is of other samples, or holds no such array.
-        """
-        stored = open_rows(self._root, f"{split}/ids").read()
-        if not np.array_equal(stored, ids):
-            raise UserError(
-                f"{self.directory}: ids of split {split} are those of {len(stored)} other samples than the"
-                f" dataset's {len(ids)}"
-            )
-        group = self._root[split]
-        assert isinstance(group, zarr.Group)
-        return {name: EncodedArray.open(group, name) for name in self.names}
+def holds(directory: Path, name: str) -> bool:
+    """Whether a store has such an array of the train split."""
+    return f"train/{name}" in open_group(directory / STORE)

@@ -42,9 +42,9 @@ class FrozenTeachers:
         return [self.options.shape(name, shapes[name]) for shapes in self._shapes]
 
     @torch.no_grad()
-    def embed(self, images: Tensor) -> list[dict[str, Tensor]]:
-        """Per teacher: name -> (B, ...) float32 of (B, 3, H, W) images in 0..1."""
-        seen = [network(images, self.levels) for network in self.networks]
+    def embed(self, samples: Tensor) -> list[dict[str, Tensor]]:
+        """Per teacher: name -> (B, ...) float32, of (B, ...) samples as backbones take them."""
+        seen = [network(samples, self.levels) for network in self.networks]
         return [
             {
                 name: reduce_map(value, name, self.options).float()

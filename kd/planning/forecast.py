@@ -59,8 +59,7 @@ def array_size(rows: int, row_shape: Shape, dtype: str, views: int = 0, chunk: i
     """A Zarr array of `kd.data.storage`, once it is filled: its last chunks are padded."""
     shape, chunks = array_layout(rows, row_shape, dtype, views, chunk)
     count = math.prod(-(-size // step) for size, step in zip(shape, chunks, strict=True))
-    # Each chunk's place in every further axis is a folder of its own.
-    return Size(count * math.prod(chunks) * np.dtype(dtype).itemsize, 3 + views + count * (1 + len(row_shape)))
+    return Size(count * math.prod(chunks) * np.dtype(dtype).itemsize, 2 + count)  # its folder and zarr.json besides
 
 
 class Forecast:

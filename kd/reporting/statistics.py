@@ -6,13 +6,14 @@ Everything here works on data frames whose columns `PLACE` say which network a l
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.special import stdtr
 
+from kd.artefacts.files import chunk_array
 from kd.training.metrics import PRIMARY
 
 if TYPE_CHECKING:
@@ -151,8 +152,8 @@ def stored_bytes(manifest: dict[str, Any]) -> dict[str, dict[str, int]]:
     """Bytes of a store's chunks: array -> split -> bytes; scales count with their array."""
     found: dict[str, dict[str, int]] = {}
     for record in manifest["files"]:
-        parts = Path(record["path"]).parts
-        if len(parts) > 4 and parts[2] != "ids" and parts[3] == "c":  # STORE/split/array/c/...
-            splits = found.setdefault(parts[2].removesuffix("_scale"), {})
-            splits[parts[1]] = splits.get(parts[1], 0) + record["bytes"]
+        array = chunk_array(PurePath(record["path"]))  # STORE/split/array
+        if array is not None and array.name != "ids":
+            splits = found.setdefault(array.name.removesuffix("_scale"), {})
+            splits[array.parent.name] = splits.get(array.parent.name, 0) + record["bytes"]
     return found

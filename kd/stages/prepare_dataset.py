@@ -68,7 +68,7 @@ def select(spec: Spec) -> Selection:
             raise UserError("its files have changed since this run was planned; start it again")
         listing = source.read(options)
         samples = sorted(listing.samples, key=lambda sample: sample.id)
-        listed = source.classes(options)
+        listed = listing.classes
         classes = sorted({label for sample in samples for label in sample.labels} if listed is None else listed)
         labels = encode_labels(samples, classes, spec.task)
         codes = assign_splits(strata(labels), [sample.split for sample in samples], spec.split)
@@ -85,7 +85,7 @@ def build(context: Context[Spec]) -> Outcome:
     spec = context.spec
     selection = select(spec)
     try:
-        packed = pack(
+        info, changes = pack(
             context.directory,
             spec.name,
             selection.samples,
@@ -97,7 +97,7 @@ def build(context: Context[Spec]) -> Outcome:
         )
     except UserError as error:
         raise UserError(f"datasets.{spec.name}: {error}") from error
-    info, notes = packed.info, selection.notes | packed.notes
+    notes = selection.notes | changes
     log.info("%s: %d classes, %s", spec.name, len(selection.classes), info.sizes)
     for what, count in notes.items():
         log.info("%s: %s: %d", spec.name, what, count)

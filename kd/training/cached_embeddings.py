@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kd.data.loader import ColumnGroup, MemoryBudget, SubBatch
 from kd.data.packed import Split
-from kd.embeddings.store import StoreReader
+from kd.embeddings.store import open_columns
 from kd.models.devices import send
 from kd.training.samples import OfSplit
 
@@ -37,7 +37,7 @@ class CachedSamples(OfSplit):
         fabric: Fabric,
         memory: MemoryBudget | None,
     ) -> None:
-        columns = [StoreReader(store, names).columns(split.name, split.ids) for store in stores]
+        columns = [open_columns(store, split, names) for store in stores]
         super().__init__(
             split, [ColumnGroup(dict(each), memory, views if split.name == "train" else 1) for each in columns], fabric
         )

@@ -16,7 +16,7 @@ from kd.data.loader import MemoryBudget, SubBatch
 from kd.data.packed import Split
 from kd.embeddings.options import POSITIVES
 from kd.embeddings.positives import unpack_positives
-from kd.embeddings.store import StoreReader
+from kd.embeddings.store import holds
 from kd.models.devices import send
 from kd.training.cached_embeddings import CachedSamples
 
@@ -36,8 +36,8 @@ class StoredTargets:
     def __init__(
         self, store: Path, split: Split, names: Sequence[str], views: int, fabric: Fabric, memory: MemoryBudget
     ) -> None:
-        reader = StoreReader(store, ())
-        stored = [POSITIVES if name == "label_embeddings" and reader.holds(POSITIVES) else name for name in names]
+        packed = holds(store, POSITIVES)
+        stored = [POSITIVES if name == "label_embeddings" and packed else name for name in names]
         self._samples = CachedSamples(split, [store], stored, views, fabric, memory)
         self.groups, self._stored, self._labels, self._fabric = self._samples.groups, stored, split.labels, fabric
 

@@ -74,7 +74,12 @@ class Classification:
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[float, LabelledBatch]]:
         """All samples of all datasets, shuffled together."""
         shuffled = shuffled_batches(
-            self.train, self.recipe.batch_size, seed=self.seed, epoch=epoch, start=start, partition=self.partition
+            [samples.groups for samples in self.train],
+            self.recipe.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            start=start,
+            partition=self.partition,
         )
         for step, sub_batches in enumerate(shuffled, start):
             for part, held in self.partition.of(sub_batches):
@@ -92,10 +97,10 @@ class Classification:
         return LabelledBatch(
             self.join(inputs),
             {
-                samples.dataset: send(self.fabric, torch.from_numpy(samples.labels[sub_batch.rows]))
+                samples.info.name: send(self.fabric, torch.from_numpy(samples.labels[sub_batch.rows]))
                 for samples, sub_batch in present
             },
-            {samples.dataset: slice(*ends) for (samples, _), ends in zip(present, slices, strict=True)},
+            {samples.info.name: slice(*ends) for (samples, _), ends in zip(present, slices, strict=True)},
             mix,
         )
 
@@ -118,16 +123,16 @@ class Classification:
     @property
     def metric(self) -> str:
         """Name of the metric that `validate` measures."""
-        metrics = {PRIMARY[samples.task] for samples in self.val}
+        metrics = {PRIMARY[samples.info.task] for samples in self.val}
         return metrics.pop() if len(metrics) == 1 else "score"
 
     def validate(self, module: nn.Module) -> float:
         """Mean over the datasets of acc@1 or mAP on val."""
         scores = [
             primary(
-                samples.task,
+                samples.info.task,
                 *predict(module, samples, self.recipe.batch_size),
-                f"the network in training on val of {samples.dataset}",
+                f"the network in training on val of {samples.info.name}",
             )
             for samples in self.val
         ]
@@ -160,9 +165,9 @@ def predict(module: nn.Module, samples: Samples, batch_size: int) -> tuple[Tenso
     """
     module.eval()
     logits, labels = [], []
-    for sub_batch in ordered_batches(samples, WITHOUT_GRADIENTS * batch_size):
+    for sub_batch in ordered_batches(samples.groups, WITHOUT_GRADIENTS * batch_size):
         output = module(samples.inputs(sub_batch, None))
-        logits.append((output.logits[samples.dataset] if isinstance(output, Outputs) else output).float().cpu())
+        logits.append((output.logits[samples.info.name] if isinstance(output, Outputs) else output).float().cpu())
         labels.append(torch.from_numpy(samples.labels[sub_batch.rows]))
     return torch.cat(logits), torch.cat(labels)
 
@@ -192,10 +197,10 @@ def measure_test(module: nn.Module, test: Sequence[Samples], selection: str, bat
         row
         for samples in test
         for row in metric_rows(
-            samples.task,
-            samples.dataset,
+            samples.info.task,
+            samples.info.name,
             selection,
-            samples.classes,
+            samples.info.classes,
             *predict(module, samples, batch_size),
         )
     ]
@@ -205,10 +210,12 @@ def measure_val(module: nn.Module, val: Sequence[Samples], selection: str, batch
     """The primary metric on the val split of every dataset, as rows for the tables: what choices are made by."""
     return [
         {
-            "dataset": samples.dataset,
+            "dataset": samples.info.name,
             "selection": selection,
-            "metric": VAL + PRIMARY[samples.task],
-            "value": primary(samples.task, *predict(module, samples, batch_size), f"{selection} on {samples.dataset}"),
+            "metric": VAL + PRIMARY[samples.info.task],
+            "value": primary(
+                samples.info.task, *predict(module, samples, batch_size), f"{selection} on {samples.info.name}"
+            ),
         }
         for samples in val
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from kd.common.streams import torch_seed
-from kd.data.loader import ColumnGroup, SubBatch, batch_count, shuffled_batches
+from kd.data.loader import SubBatch, batch_count, shuffled_batches
 from kd.distillers.base import Batch, Distiller
 from kd.distillers.losses import widened
 from kd.models.devices import gathering, send
@@ -48,13 +48,6 @@ class DistillationBatch:
         return replace(self, targets=flipped(self.targets), samples=partners)
 
 
-@dataclass(frozen=True)
-class _Together:
-    """Images and targets of the same samples, read in step."""
-
-    groups: Sequence[ColumnGroup]
-
-
 class Distillation:
     """A student on one dataset.
 
@@ -88,7 +81,7 @@ class Distillation:
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[float, DistillationBatch]]:
         """All samples, shuffled, in the view that belongs to the epoch."""
-        together = _Together([*self.images.groups, *self.source.groups])
+        together = [*self.images.groups, *self.source.groups]
         shuffled = shuffled_batches(
             [together], self.recipe.batch_size, seed=self.seed, epoch=epoch, start=start, partition=self.partition
         )
@@ -130,10 +123,10 @@ class Distillation:
     @property
     def metric(self) -> str:
         """Name of the metric that `validate` measures."""
-        return PRIMARY[self.val.task]
+        return PRIMARY[self.val.info.task]
 
     def validate(self, module: nn.Module) -> float:
         """acc@1 or mAP on val."""
         assert isinstance(module, Student)
-        whose = f"the student in training on val of {self.val.dataset}"
-        return primary(self.val.task, *predict(module.network, self.val, self.recipe.batch_size), whose)
+        whose = f"the student in training on val of {self.val.info.name}"
+        return primary(self.val.info.task, *predict(module.network, self.val, self.recipe.batch_size), whose)

@@ -25,8 +25,6 @@ from kd.training.samples import Samples, data_memory
 class EmbeddingSamples(Samples, Protocol):
     """Samples whose inputs are, per teacher, level -> (B, ...)."""
 
-    info: DatasetInfo
-
     def shapes(self, level: Level) -> list[tuple[int, ...]]:
         """Shape of one sample's embedding by each teacher."""
 

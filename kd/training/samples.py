@@ -1,4 +1,4 @@
-"""What is trained and measured on: images, seen through views. `kd.training.cached_embeddings` has embeddings."""
+"""What is trained and measured on: samples, seen through views. `kd.training.cached_embeddings` has embeddings."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from kd.data.loader import ColumnGroup, LoadedDataset, MemoryBudget, RawColumn, SubBatch
+from kd.data.loader import ColumnGroup, MemoryBudget, RawColumn, SubBatch
 from kd.data.modalities.base import View, plain
-from kd.data.options import Task
 from kd.data.order import view_of_epoch
 from kd.data.packed import DatasetInfo, Split
 from kd.jobs.environment import memory_budget
@@ -24,24 +23,14 @@ def data_memory(fabric: Fabric) -> MemoryBudget:
     return MemoryBudget(fabric.to_device, host, device if fabric.device.type == "cuda" else 0)
 
 
-class Samples(LoadedDataset, Protocol):
+class Samples(Protocol):
     """The samples of one split of one dataset, ready for a module."""
 
-    @property
-    def dataset(self) -> str:
-        """Its name."""
-
-    @property
-    def labels(self) -> np.ndarray:
-        """(N,) int64 class ids; or, multi-label, (N, classes) uint8 of 0 and 1."""
-
-    @property
-    def task(self) -> Task:
-        """Single-label or multi-label."""
-
-    @property
-    def classes(self) -> Sequence[str]:
-        """Names."""
+    info: DatasetInfo
+    labels: np.ndarray
+    """(N,) int64 class ids; or, multi-label, (N, classes) uint8 of 0 and 1."""
+    groups: Sequence[ColumnGroup]
+    """What is read from disk."""
 
     def inputs(self, sub_batch: SubBatch, epoch: int | None) -> Any:
         """Module input for what was read, on the device; `epoch` None: the images themselves."""
@@ -52,9 +41,7 @@ class OfSplit:
 
     def __init__(self, split: Split, groups: Sequence[ColumnGroup], fabric: Fabric) -> None:
         self.split, self.groups, self.fabric = split, groups, fabric
-        self.info: DatasetInfo = split.info
-        self.dataset, self.labels = split.info.name, split.labels
-        self.task, self.classes = split.info.task, split.info.classes
+        self.info, self.labels = split.info, split.labels
 
 
 class ViewedSamples(OfSplit):

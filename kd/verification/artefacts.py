@@ -98,7 +98,7 @@ def _missing_chunks(group: zarr.Group, folder: Path, listed: set[Path]) -> Itera
             continue
         counts = [-(-size // chunk) if chunk else 0 for size, chunk in zip(member.shape, member.chunks, strict=True)]
         for place in _places(counts):
-            path = folder.joinpath(name, "c", *map(str, place))
+            path = folder / name / member.metadata.encode_chunk_key(place)
             if path not in listed and not path.is_file():
                 yield path
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from kd.data.storage import spans
 from kd.embeddings.computing import read_rows
 from kd.embeddings.encoding import EncodedArray
-from kd.embeddings.store import ComputedSplit, StoreReader
+from kd.embeddings.store import ComputedSplit, open_columns
 
 # Rounding, relative to each value; int8 has half a step of its scale besides.
 ROUNDING = {"float32": 0.0, "float16": 2.0**-10, "bfloat16": 2.0**-7, "int8": 2.0**-9}
@@ -56,7 +56,7 @@ def noise(device: str, fabric: Fabric) -> float:
 
 def _differences(directory: Path, computed: ComputedSplit, noise: float, rows: int) -> Iterator[str]:
     split, names, views = computed.split, list(computed.layouts), computed.views
-    columns = StoreReader(directory, names).columns(split.name, split.ids)
+    columns = open_columns(directory, split, names)
     short = [column for column in columns.values() if column.views < views or column.rows != len(split.ids)]
     for column in short:
         yield (f"{column.array.path}: {column.views} views of {column.rows} rows, expected {views} of {len(split.ids)}")

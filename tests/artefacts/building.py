@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec
+from zarr.core.chunk_key_encodings import ChunkKeyEncodingParams
 
 from kd.artefacts.job import Job
 from kd.common.options import BaseOptions
@@ -32,8 +33,9 @@ def write_store(context: Context[Spec]) -> Outcome:
     """Chunks that carry a CRC32C, one a file; and an array whose files carry none."""
     group = zarr.create_group(context.directory / "data.zarr")
     rows = np.arange(30, dtype=np.float32).reshape(10, 3)
-    group.create_array("rows", data=rows, chunks=(4, 3), compressors=[Crc32cCodec()])
-    group.create_array("plain", data=rows, chunks=(4, 3), compressors=None)
+    for name, compressors in (("rows", [Crc32cCodec()]), ("plain", None)):
+        places: ChunkKeyEncodingParams = {"name": "default", "separator": "."}
+        group.create_array(name, data=rows, chunks=(4, 3), compressors=compressors, chunk_key_encoding=places)
     return Outcome({})
 
 

@@ -32,7 +32,7 @@ def flip(path: Path, place: int) -> None:
 
 
 def rows(made: Job, chunk: int) -> Path:
-    return made.directory / f"data.zarr/rows/c/{chunk}/0"
+    return made.directory / f"data.zarr/rows/c.{chunk}.0"
 
 
 def swap(first: Path, second: Path) -> None:
@@ -43,17 +43,17 @@ def swap(first: Path, second: Path) -> None:
 
 def test_manifest__records_chunks_by_their_own_checksum(store: Job) -> None:
     records = {record["path"]: record for record in read_manifest(store)["files"]}
-    assert set(records["data.zarr/rows/c/0/0"]) == {"path", "bytes", "crc32c"}
-    assert set(records["data.zarr/plain/c/0/0"]) == {"path", "bytes", "sha256"}
+    assert set(records["data.zarr/rows/c.0.0"]) == {"path", "bytes", "crc32c"}
+    assert set(records["data.zarr/plain/c.0.0"]) == {"path", "bytes", "sha256"}
     assert set(records["data.zarr/rows/zarr.json"]) == {"path", "bytes", "sha256"}
 
 
 DAMAGES: list[tuple[Callable[[Job], Any], str]] = [
-    (lambda made: rows(made, 1).unlink(), r"rows/c/1/0: is missing"),
-    (lambda made: rows(made, 1).write_bytes(rows(made, 1).read_bytes()[4:]), r"rows/c/1/0: bytes: found 48, its"),
-    (lambda made: swap(rows(made, 0), rows(made, 1)), r"rows/c/0/0: crc32c: found \w{8}, its manifest says \w{8}"),
+    (lambda made: rows(made, 1).unlink(), r"rows/c\.1\.0: is missing"),
+    (lambda made: rows(made, 1).write_bytes(rows(made, 1).read_bytes()[4:]), r"rows/c\.1\.0: bytes: found 48, its"),
+    (lambda made: swap(rows(made, 0), rows(made, 1)), r"rows/c\.0\.0: crc32c: found \w{8}, its manifest says \w{8}"),
     (lambda made: flip(made.directory / "data.zarr/rows/zarr.json", 9), r"zarr\.json: sha256: found"),
-    (lambda made: flip(made.directory / "data.zarr/plain/c/0/0", 0), r"plain/c/0/0: sha256: found"),
+    (lambda made: flip(made.directory / "data.zarr/plain/c.0.0", 0), r"plain/c\.0\.0: sha256: found"),
 ]
 
 
@@ -67,25 +67,26 @@ def test_read_manifest__names_the_file_and_what_differs(store: Job, damage: Any,
 def test_check_manifest__reads_chunks_whole_when_asked(store: Job) -> None:
     flip(rows(store, 1), 5)
     manifest = read_manifest(store)
-    with pytest.raises(UserError, match=r"rows/c/1/0: crc32c: found \w{8}"):
+    with pytest.raises(UserError, match=r"rows/c\.1\.0: crc32c: found \w{8}"):
         check_manifest(manifest, store, chunks=True)
 
 
 def test_file_records__refuses_a_chunk_that_was_damaged_while_it_was_written(store: Job) -> None:
     flip(rows(store, 2), 5)
-    with pytest.raises(UserError, match=r"rows/c/2/0: damaged while it was written"):
+    with pytest.raises(UserError, match=r"rows/c\.2\.0: damaged while it was written"):
         file_records(store.directory)
 
 
 @pytest.mark.parametrize(
     ("path", "array"),
     [
-        ("a.zarr/train/L1/c/0/3", "a.zarr/train/L1"),
-        ("a.zarr/c/0", "a.zarr"),
-        ("a.zarr/train/c/zarr.json", None),
+        ("a.zarr/train/L1/c.0.3", "a.zarr/train/L1"),
+        ("a.zarr/c.0", "a.zarr"),
+        ("a.zarr/train/c.0/zarr.json", None),
         ("a.zarr/train/zarr.json", None),
-        ("c/0/a.zarr", None),
-        ("c/weights", None),
+        ("a.zarr/train/c.csv", None),
+        ("c.0/a.zarr", None),
+        ("c.0", None),
     ],
 )
 def test_chunk_array__by_path(path: str, array: str | None) -> None:

@@ -25,7 +25,7 @@ from kd.data.packed import open_split
 from kd.distillers.registry import METHODS, load_distiller
 from kd.embeddings.options import POSITIVES
 from kd.embeddings.positives import pack_positives, unpack_positives
-from kd.embeddings.store import StoreReader
+from kd.embeddings.store import open_columns
 from kd.models.prediction import predict_images
 from kd.planning.plan import Plan
 from kd.reporting.figures.attention import Report as Attention
@@ -114,8 +114,8 @@ def test_positives__are_what_the_store_of_all_labels_has_of_them(made: Plan) -> 
     for name in ("train", "test"):
         split = open_split(dataset, name)
         rows, labels = slice(0, len(split.ids)), torch.from_numpy(split.labels)
-        whole = StoreReader(stores["all"].directory, ["label_embeddings"]).columns(name, split.ids)
-        packed = StoreReader(stores["positives"].directory, [POSITIVES]).columns(name, split.ids)
+        whole = open_columns(stores["all"].directory, split, ["label_embeddings"])
+        packed = open_columns(stores["positives"].directory, split, [POSITIVES])
         found = unpack_positives(packed[POSITIVES].read(rows, 0), labels)
         assert packed[POSITIVES].row_shape[0] == split.info.most_labels < labels.shape[1]
         torch.testing.assert_close(
@@ -179,7 +179,7 @@ def test_forecast__what_a_growing_store_of_positives_takes_over_is_not_counted(m
     grown = Plan(load_config(config | {"results": str(made.config.results)}))
     (store,) = (each for each in expect(grown) if each.job.stage == "cache_embeddings" and not each.there)
     (smaller,) = store.job.kin(cache_embeddings.UNREAD)
-    chunks = [path for name in ("logits", POSITIVES) for path in smaller.rglob(f"{name}/c/**/*") if path.is_file()]
+    chunks = [path for name in ("logits", POSITIVES) for path in smaller.rglob(f"{name}/c.*")]
     assert store.job.spec["arrays"] == ["logits", "label_embeddings"]
     assert store.size.bytes - store.missing.bytes == sum(path.stat().st_size for path in chunks)
 

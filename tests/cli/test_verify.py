@@ -25,7 +25,7 @@ from kd.verification.recomputation import sample_rows
 from tests.conftest import make
 
 EMBEDDINGS, READER = "one-on-digits-seed0", "half-on-digits-seed0"
-CHUNK = Path(STORE) / "train/L2/c/1/1/0/0/0"
+CHUNK = Path(STORE) / "train/L2/c.1.1.0.0.0"
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def repair(directory: Path) -> None:
 
 
 def swap(directory: Path) -> None:
-    first, second = directory / CHUNK, directory / STORE / "train/L2/c/1/0/0/0/0"
+    first, second = directory / CHUNK, directory / STORE / "train/L2/c.1.0.0.0.0"
     content = first.read_bytes()
     first.write_bytes(second.read_bytes())
     second.write_bytes(content)
@@ -122,7 +122,7 @@ DAMAGES: list[tuple[Callable[[Job, Plan], None], str, str]] = [
     (
         swap_chunks,
         rf"{CHUNK}: crc32c: found \w+, its manifest",
-        r"train/L2/c/1/\d/0/0/0: crc32c: found \w+, its manifest",
+        r"train/L2/c\.1\.\d\.0\.0\.0: crc32c: found \w+, its manifest",
     ),
     (forget_a_chunk, rf"{CHUNK}: is missing, and its manifest does not list it", rf"{CHUNK}: chunk is missing"),
     (
@@ -209,11 +209,8 @@ def test_verify__the_chunks_of_another_store_under_the_own_attributes(plan: Plan
         if job != store and job.spec["cache"] == store.spec["cache"]
     )
     for level in store.spec["arrays"]:
-        shutil.copytree(
-            source.directory / STORE / f"train/{level}/c",
-            store.directory / STORE / f"train/{level}/c",
-            dirs_exist_ok=True,
-        )
+        for chunk in (source.directory / STORE / "train" / level).glob("c.*"):
+            shutil.copy(chunk, store.directory / STORE / "train" / level)
     repair(store.directory)
     lines, _ = verified(plan, [str(store.directory)])
     assert len(lines) == 2  # one for each view
@@ -223,7 +220,7 @@ def test_verify__the_chunks_of_another_store_under_the_own_attributes(plan: Plan
 def test_verify__lists_all_problems(plan: Plan) -> None:
     store = read_by_targets(plan)
     (store.directory / CHUNK).unlink()
-    (store.directory / STORE / "val/L2/c/0/0/0/0/0").write_bytes(b"")
+    (store.directory / STORE / "val/L2/c.0.0.0.0.0").write_bytes(b"")
     (teacher,) = jobs_named(plan, "train_teacher", "one-seed0")
     (teacher.directory / "history.csv").write_text("")
     lines, message = verified(plan, [str(store.directory), "one-seed0"])

@@ -32,13 +32,14 @@ def multi(path: Path, text: str, **options: Any) -> csv_manifest.Options:
 
 def test_csv_manifest__rows_are_samples(folder: Path) -> None:
     options = manifest(folder / "list.csv", "path,label,split\ncat/0.png,feline,train\ndog/1.png,canine,test\n")
-    samples = csv_manifest.read(options).samples
+    listing = csv_manifest.read(options)
+    samples = listing.samples
     assert [(each.id, each.labels, each.split) for each in samples] == [
         ("cat/0.png", ("feline",), "train"),
         ("dog/1.png", ("canine",), "test"),
     ]
     assert samples[0].open().size == (12, 10)
-    assert csv_manifest.classes(options) is None
+    assert listing.classes is None
     without = manifest(folder / "short.csv", "path,label\ncat/0.png,feline\n")
     assert csv_manifest.read(without).samples[0].split is None
     assert csv_manifest.fingerprint(options) != csv_manifest.fingerprint(without)
@@ -47,9 +48,9 @@ def test_csv_manifest__rows_are_samples(folder: Path) -> None:
 def test_csv_manifest__of_a_multi_label_dataset_holds_lists(folder: Path) -> None:
     options = multi(folder / "list.csv", "path,label\ncat/0.png,tabby|feline|tabby\ndog/1.png, canine \n")
     assert [each.labels for each in csv_manifest.read(options).samples] == [("feline", "tabby"), ("canine",)]
-    assert csv_manifest.classes(options) is None
+    assert csv_manifest.read(options).classes is None
     listed = multi(folder / "list.csv", "path,label\ncat/0.png,feline\n", classes=["fox", "feline"])
-    assert csv_manifest.classes(listed) == ["fox", "feline"]
+    assert csv_manifest.read(listed).classes == ["feline", "fox"]
     assert csv_manifest.fingerprint(listed) != csv_manifest.fingerprint(listed.model_copy(update={"classes": None}))
 
 
@@ -59,13 +60,13 @@ COLUMNS = "path,cat,dog,split\ncat/0.png,1,1,train\ndog/1.png,0,1,val\nfox/2.png
 @pytest.mark.parametrize("chosen", ["all", ["cat", "dog"]])
 def test_csv_manifest__or_a_column_of_zeros_and_ones_for_each_class(folder: Path, chosen: Any) -> None:
     options = multi(folder / "list.csv", COLUMNS, label_columns=chosen, unlabelled="keep")
-    samples = csv_manifest.read(options).samples
-    assert [(each.labels, each.split) for each in samples] == [
+    listing = csv_manifest.read(options)
+    assert [(each.labels, each.split) for each in listing.samples] == [
         (("cat", "dog"), "train"),
         (("dog",), "val"),
         ((), "test"),
     ]
-    assert csv_manifest.classes(options) == ["cat", "dog"]
+    assert listing.classes == ["cat", "dog"]
 
 
 def test_csv_manifest__columns_of_a_single_label_dataset_hold_one_1(folder: Path) -> None:
@@ -145,7 +146,7 @@ def test_csv_manifest__white_space_around_names_does_not_count(folder: Path, bla
     expected = [("cat/0.png", (f"cup{blank}1",), "train"), ("dog/1.png", (f"cup{blank}1",), "test")]
     assert [(each.id, each.labels, each.split) for each in csv_manifest.read(options).samples] == expected
     named = options.model_dump() | {"classes": [f"{blank}cup{blank}1{blank}", "b"], "label_column": f"label{blank}"}
-    assert csv_manifest.classes(csv_manifest.Options(**named)) == [f"cup{blank}1", "b"]
+    assert csv_manifest.read(csv_manifest.Options(**named)).classes == ["b", f"cup{blank}1"]
     listed = multi(folder / "lists.csv", f"path,label\ncat/0.png,a{blank}|{blank}b\n")
     assert csv_manifest.read(listed).samples[0].labels == ("a", "b")
 
@@ -230,7 +231,8 @@ def test_csv_manifest__names_with_commas_and_slashes_are_names(folder: Path) -> 
 def test_csv_manifest__thousands_of_classes(folder: Path) -> None:
     names = [f"class {number}" for number in range(6000)]
     wide = multi(folder / "list.csv", f"path,{','.join(names)}\ncat/0.png{',1' * 6000}\n", label_columns="all")
-    assert len(csv_manifest.read(wide).samples[0].labels) == len(csv_manifest.classes(wide) or ()) == 6000
+    listing = csv_manifest.read(wide)
+    assert len(listing.samples[0].labels) == len(listing.classes or ()) == 6000
     with pytest.raises(UserError, match="has no column 'nothing'; its columns are") as raised:
         csv_manifest.read(wide.model_copy(update={"label_columns": ["nothing"]}))
     assert len(str(raised.value)) < 500

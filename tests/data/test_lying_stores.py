@@ -48,6 +48,7 @@ LIES: dict[str, Callable[[Document], object]] = {
     "codecs": lambda document: document.update(codecs=[{"name": "numcodecs.pickle", "configuration": {}}]),
     "codec": lambda document: document.update(codecs=5),
     "grid": lambda document: document.update(chunk_grid=None),
+    "places": lambda document: document["chunk_key_encoding"]["configuration"].update(separator="/"),
     "kind": lambda document: document.update(node_type="group"),
 }
 

@@ -14,7 +14,7 @@ from tests.data.layouts import CONCEPTS, make_coco, make_nus_wide, make_voc
 
 
 def test_voc__lists_twenty_classes_whatever_is_shown(tmp_path: Path) -> None:
-    found = voc.classes(voc.Options(root=tmp_path))
+    found = voc.read(voc.Options(root=make_voc(tmp_path))).classes
     assert found is not None
     assert len(set(found)) == 20
 
@@ -155,7 +155,7 @@ def test_coco__val2014_is_test_and_ids_say_which(tmp_path: Path) -> None:
 
 
 def test_coco__lists_eighty_classes_whatever_is_shown(tmp_path: Path) -> None:
-    found = coco.classes(coco.Options(root=tmp_path))
+    found = coco.read(coco.Options(root=make_coco(tmp_path))).classes
     assert found is not None
     assert len(set(found)) == 80
     assert sorted(found)[49] == "person"  # as in the labels that L2D comes with
@@ -252,8 +252,9 @@ def test_coco__no_json(tmp_path: Path) -> None:
 
 def test_nus_wide__ids_are_paths_with_slashes_and_concepts_those_of_the_file(tmp_path: Path) -> None:
     options = nus_wide.Options(root=make_nus_wide(tmp_path))
-    assert nus_wide.read(options).samples[0].id == "actor/0001_000005.jpg"
-    assert nus_wide.classes(options) == list(CONCEPTS)
+    listing = nus_wide.read(options)
+    assert listing.samples[0].id == "actor/0001_000005.jpg"
+    assert listing.classes == sorted(CONCEPTS)
 
 
 def test_nus_wide__may_lie_as_its_archives_unpack(tmp_path: Path) -> None:
@@ -283,4 +284,4 @@ def test_nus_wide__a_concept_stands_once(tmp_path: Path) -> None:
     with (tmp_path / "Concepts81.txt").open("a") as stream:
         stream.write(f"{CONCEPTS[1]}\n")
     with pytest.raises(UserError, match=r"Concepts81.txt, line 5: 'person' stands in line 2, too; expected once"):
-        nus_wide.classes(options)
+        nus_wide.read(options)

@@ -18,21 +18,11 @@ from hypothesis import strategies as st
 from torchvision.transforms import v2
 
 from kd.data.draws import draw
-from kd.data.modalities.image import Samples
 from kd.data.options import Augmentation, PolicyName
-from kd.data.packed import DatasetInfo
 from kd.data.policies import Policy
 from kd.data.views import POLICY_COLUMN, Views
 from tests.conftest import ROOT
 
-INFO = DatasetInfo(
-    "toy",
-    ("a", "b"),
-    Samples(image_size=(16, 16)),
-    (0.5,) * 3,
-    (0.5,) * 3,
-    {"train": 24, "val": 0, "test": 0},
-)
 IDS = np.arange(24) * 700  # of several blocks
 IMAGES = torch.randint(0, 256, (24, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 NAMES: tuple[PolicyName, ...] = get_args(PolicyName)
@@ -56,8 +46,8 @@ def test_views__with_a_policy_do_not_depend_on_order_or_batch_size(
     name: PolicyName, mixed: bool, order: list[int], size: int, seed: int, view: int
 ) -> None:
     options = combined(name) if mixed else Augmentation(policy=name)
-    whole = Views("shared", INFO.name, seed, options)(IMAGES, IDS, view)
-    views = Views("shared", INFO.name, seed, options)
+    whole = Views("shared", "toy", seed, options)(IMAGES, IDS, view)
+    views = Views("shared", "toy", seed, options)
     for start in range(0, 24, size):
         rows = np.array(order[start : start + size])
         assert torch.equal(views(IMAGES[rows], IDS[rows], view), whole[rows])
@@ -96,13 +86,13 @@ def test_policy__is_that_of_torchvision(name: PolicyName) -> None:
 @every_policy
 def test_policy__leaves_the_global_generator_alone(name: PolicyName) -> None:
     before = torch.default_generator.get_state()
-    Views("shared", INFO.name, 0, combined(name))(IMAGES, IDS, 0)
+    Views("shared", "toy", 0, combined(name))(IMAGES, IDS, 0)
     assert torch.equal(torch.default_generator.get_state(), before)
 
 
 def test_policy__threads_do_not_disturb_each_other() -> None:
     """A view that is made ahead in a thread and the dropout of the training thread."""
-    views = Views("shared", INFO.name, 0, combined("randaugment"))
+    views = Views("shared", "toy", 0, combined("randaugment"))
     expected = [views(IMAGES, IDS, view) for view in range(8)]
     torch.manual_seed(0)
     alone = torch.cat([torch.rand(10) for _ in range(200)])
@@ -116,7 +106,7 @@ def test_policy__threads_do_not_disturb_each_other() -> None:
 
 def test_policy__differs_by_view_and_sample() -> None:
     same = IMAGES[:1].expand(24, -1, -1, -1)
-    views = Views("shared", INFO.name, 0, Augmentation(policy="trivialaugment"))
+    views = Views("shared", "toy", 0, Augmentation(policy="trivialaugment"))
     first, second = views(same, IDS, 0), views(same, IDS, 1)
     assert not torch.equal(first, second)
     assert sum(torch.equal(one, two) for one, two in combinations(first, 2)) < 24
@@ -125,7 +115,7 @@ def test_policy__differs_by_view_and_sample() -> None:
 @every_policy
 def test_policy__grey_becomes_rgb_first(name: PolicyName) -> None:
     grey = IMAGES[..., :1]
-    views = Views("shared", INFO.name, 0, combined(name))
+    views = Views("shared", "toy", 0, combined(name))
     assert torch.equal(views(grey, IDS, 0), views(grey.expand(-1, -1, -1, 3), IDS, 0))
 
 
@@ -134,7 +124,7 @@ def test_policy__comes_before_geometry_and_colour() -> None:
     both = options.model_copy(update={"policy": "randaugment"})
     images = Policy(both)(IMAGES, draw("shared", 0, "toy", 5, IDS)[:, POLICY_COLUMN])
     assert torch.equal(
-        Views("shared", INFO.name, 0, both)(IMAGES, IDS, 5), Views("shared", INFO.name, 0, options)(images, IDS, 5)
+        Views("shared", "toy", 0, both)(IMAGES, IDS, 5), Views("shared", "toy", 0, options)(images, IDS, 5)
     )
 
 
@@ -157,7 +147,7 @@ print(hashlib.sha256(views(images, ids, 3).numpy().tobytes()).hexdigest())
 
 def test_policy__a_process_started_anew_sees_the_same() -> None:
     images = IMAGES.repeat_interleave(14, dim=1).repeat_interleave(14, dim=2)  # 224 px
-    views = Views("shared", INFO.name, 1, combined("autoaugment_imagenet"))
+    views = Views("shared", "toy", 1, combined("autoaugment_imagenet"))
     expected = hashlib.sha256(views(images, IDS, 3).numpy().tobytes()).hexdigest()
     content = pickle.dumps((views, images, IDS))
     seen = subprocess.run([sys.executable, "-c", ANEW], cwd=ROOT, input=content, capture_output=True, check=True)

@@ -26,10 +26,11 @@ def content(options: Options) -> dict[str, tuple[tuple[str, ...], bytes]]:
 @every_kind
 def test_scenes__have_ten_classes_and_the_wanted_counts(objects: Any) -> None:
     options = Options(objects=objects, **FEW)
-    found = read(options).samples
+    listing = read(options)
+    found = listing.samples
     assert {split: sum(each.split == split for each in found) for split in FEW} == FEW
     assert len({label for each in found for label in each.labels}) == 10
-    assert scenes.classes(options) is None
+    assert listing.classes is None
     for each in found:
         assert 1 <= len(each.labels) <= 5
         assert list(each.labels) == sorted(set(each.labels))

@@ -12,18 +12,9 @@ from PIL import Image
 from kd.data.draws import DRAWS, draw
 from kd.data.modalities.image import Samples, plain
 from kd.data.options import Augmentation
-from kd.data.packed import DatasetInfo
 from kd.data.policies import Policy
 from kd.data.views import POLICY_COLUMN, Views, cutout, resize_images, to_float, warp
 
-INFO = DatasetInfo(
-    "toy",
-    ("a", "b"),
-    Samples(image_size=(16, 16)),
-    (0.5,) * 3,
-    (0.5,) * 3,
-    {"train": 40, "val": 5, "test": 5},
-)
 ALL = Augmentation(
     crop=(0.5, 1.0),
     ratio=(0.8, 1.25),
@@ -44,8 +35,8 @@ IDS = np.arange(50)
 @settings(max_examples=25, deadline=None)
 @given(st.permutations(range(50)), st.integers(1, 50), st.integers(0, 20))
 def test_views__do_not_depend_on_order_or_batch_size(order: list[int], size: int, view: int) -> None:
-    whole = Views("shared", INFO.name, 3, ALL)(IMAGES, IDS, view)
-    views = Views("shared", INFO.name, 3, ALL)
+    whole = Views("shared", "toy", 3, ALL)(IMAGES, IDS, view)
+    views = Views("shared", "toy", 3, ALL)
     for start in range(0, 50, size):
         rows = np.array(order[start : start + size])
         assert torch.equal(views(IMAGES[rows], IDS[rows], view), whole[rows])
@@ -53,23 +44,21 @@ def test_views__do_not_depend_on_order_or_batch_size(order: list[int], size: int
 
 def test_views__differ_by_dataset_seed_view_and_sample() -> None:
     same = IMAGES[:1].expand(50, -1, -1, -1)
-    first = Views("shared", INFO.name, 0, ALL)(same, IDS, 0)
+    first = Views("shared", "toy", 0, ALL)(same, IDS, 0)
     assert not torch.equal(first[0], first[1])
-    assert not torch.equal(first, Views("shared", INFO.name, 0, ALL)(same, IDS, 1))
-    assert not torch.equal(first, Views("shared", INFO.name, 1, ALL)(same, IDS, 0))
+    assert not torch.equal(first, Views("shared", "toy", 0, ALL)(same, IDS, 1))
+    assert not torch.equal(first, Views("shared", "toy", 1, ALL)(same, IDS, 0))
     assert not torch.equal(first, Views("shared", "other", 0, ALL)(same, IDS, 0))
 
 
 def test_views__without_augmentation_are_the_images() -> None:
     expected = IMAGES.permute(0, 3, 1, 2).float() / 255
-    assert torch.equal(Views("shared", INFO.name, 0, None)(IMAGES, IDS, 7), expected)
-    torch.testing.assert_close(
-        Views("shared", INFO.name, 0, Augmentation())(IMAGES, IDS, 7), expected, atol=1e-5, rtol=0
-    )
+    assert torch.equal(Views("shared", "toy", 0, None)(IMAGES, IDS, 7), expected)
+    torch.testing.assert_close(Views("shared", "toy", 0, Augmentation())(IMAGES, IDS, 7), expected, atol=1e-5, rtol=0)
 
 
 def test_views__stay_in_range_and_grey_becomes_rgb() -> None:
-    out = Views("shared", INFO.name, 0, ALL)(IMAGES[..., :1], IDS, 0)
+    out = Views("shared", "toy", 0, ALL)(IMAGES[..., :1], IDS, 0)
     assert out.shape == (50, 3, 16, 16)
     assert 0 <= out.min() <= out.max() <= 1
     assert to_float(IMAGES[..., :1]).shape == (50, 3, 16, 16)
@@ -161,8 +150,8 @@ def test_cutout__comes_first_and_changes_no_other_number() -> None:
     both = ALL.model_copy(update={"policy": "randaugment"})
     drawn = draw("shared", 3, "toy", 5, IDS)
     images = Policy(both)(cutout(IMAGES, torch.from_numpy(drawn), both), drawn[:, POLICY_COLUMN])
-    expected = Views("shared", INFO.name, 3, ALL.model_copy(update={"cutout": 0.0}))(images, IDS, 5)
-    assert torch.equal(Views("shared", INFO.name, 3, both)(IMAGES, IDS, 5), expected)
+    expected = Views("shared", "toy", 3, ALL.model_copy(update={"cutout": 0.0}))(images, IDS, 5)
+    assert torch.equal(Views("shared", "toy", 3, both)(IMAGES, IDS, 5), expected)
 
 
 def test_views__of_larger_stored_images_are_cut_from_these() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from kd.data.views import Views, to_float
 from kd.embeddings.computing import batch_rows
 from kd.embeddings.encoding import reduce_map
 from kd.embeddings.options import CacheOptions, Layout
-from kd.embeddings.store import STORE, ComputedSplit, Rows, StoreReader, create_store, write_split
+from kd.embeddings.store import STORE, ComputedSplit, Rows, open_columns, write_store
 from kd.jobs.run import Context
 from kd.models.joint import JointConfig
 from kd.models.network import freeze
@@ -52,7 +53,6 @@ def test_cache__equals_the_live_teacher(
     cache_embeddings.build(Context(spec, {"teacher": teacher, "dataset": dataset}, store))
 
     live = freeze(load_network(teacher))
-    reader = StoreReader(store, LEVELS)
     views = Views("shared", info.name, 4, SHAKE)
     for name, view in (("train", 0), ("train", 2), ("val", 0), ("test", 0)):
         split = open_split(dataset, name)
@@ -60,7 +60,7 @@ def test_cache__equals_the_live_teacher(
         images = torch.from_numpy(split.images.read()[rows])
         pixels = views(images, split.ids[rows], view) if name == "train" else to_float(images)
         features = live(pixels, LEVELS)
-        cached = reader.columns(name, split.ids)
+        cached = open_columns(store, split, LEVELS)
         for level in LEVELS:
             found = cached[level].read(slice(0, len(split.ids)), view)[rows].float()
             expected = reduce_map(features.arrays("digits")[level], level, options)
@@ -86,7 +86,7 @@ def fill(directory: Path, dataset: Path, dtype: Any = "float32", **options: Any)
     split = open_split(dataset, "train")
     source = Source(split.ids, **options)
     layouts = {"L1": Layout((1,), dtype), "L2": Layout((2, 2, 2), dtype)}
-    write_split(create_store(directory), ComputedSplit(split, layouts, 2, 7, source))
+    write_store(directory, [ComputedSplit(split, layouts, 2, 7, source)])
     return source
 
 
@@ -101,10 +101,10 @@ def files(directory: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.usefixtures("_small_chunks")
-def test_write_split__every_row_in_its_place(tmp_path: Path, dataset: Path) -> None:
+def test_write_store__every_row_in_its_place(tmp_path: Path, dataset: Path) -> None:
     fill(tmp_path, dataset)
-    ids = open_split(dataset, "train").ids
-    columns = StoreReader(tmp_path, ("L1", "L2")).columns("train", ids)
+    split = open_split(dataset, "train")
+    ids, columns = split.ids, open_columns(tmp_path, split, ("L1", "L2"))
     assert columns["L1"].chunk == 16
     for view in (0, 1):
         assert columns["L1"].read(slice(0, 60), view)[:, 0].tolist() == (ids + 1000.0 * view).tolist()
@@ -114,13 +114,12 @@ def test_write_split__every_row_in_its_place(tmp_path: Path, dataset: Path) -> N
 
 @pytest.mark.usefixtures("_small_chunks")
 @pytest.mark.parametrize("stop_after", [0, 1, 5, 13, 17])
-def test_write_split__goes_on_at_the_last_whole_chunk(tmp_path: Path, dataset: Path, stop_after: int) -> None:
+def test_write_store__goes_on_at_the_last_whole_chunk(tmp_path: Path, dataset: Path, stop_after: int) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     calls = fill(whole, dataset, "int8").calls
     with pytest.raises(KeyboardInterrupt):
         fill(cut, dataset, "int8", stop_after=stop_after)
-    (cut / STORE / "train/L2/c/1").mkdir(parents=True, exist_ok=True)
-    (cut / STORE / "train/L2/c/1/0.123.partial").write_bytes(b"half a chunk")
+    (cut / STORE / "train/L2/c.1.0.123.partial").write_bytes(b"half a chunk")
     again = fill(cut, dataset, "int8").calls
     whole_chunks = [0, 3, 6, 9, 11, 14, 17, 20, 22]  # batches of 7 after each chunk of 16 rows; 60 rows, two views
     assert again == calls - max(done for done in whole_chunks if done <= stop_after)
@@ -128,26 +127,25 @@ def test_write_split__goes_on_at_the_last_whole_chunk(tmp_path: Path, dataset: P
 
 
 @pytest.mark.usefixtures("_small_chunks")
-def test_write_split__writes_a_damaged_chunk_anew(tmp_path: Path, dataset: Path) -> None:
+def test_write_store__writes_a_damaged_chunk_anew(tmp_path: Path, dataset: Path) -> None:
     fill(tmp_path, dataset)
     before = files(tmp_path)
-    damaged = tmp_path / STORE / "train/L2/c/1/2/0/0/0"
+    damaged = tmp_path / STORE / "train/L2/c.1.2.0.0.0"
     damaged.write_bytes(damaged.read_bytes()[:-9])
     assert fill(tmp_path, dataset).calls == 3
     assert files(tmp_path) == before
 
 
 @pytest.mark.usefixtures("_small_chunks")
-def test_reader__refuses_other_samples_and_bad_chunks(tmp_path: Path, dataset: Path) -> None:
+def test_open_columns__refuses_other_samples_and_bad_chunks(tmp_path: Path, dataset: Path) -> None:
     fill(tmp_path, dataset)
-    ids = open_split(dataset, "train").ids
-    reader = StoreReader(tmp_path, ("L1",))
+    split = open_split(dataset, "train")
     with pytest.raises(UserError, match="ids of split train are those of 60 other samples"):
-        reader.columns("train", ids[::-1].copy())
+        open_columns(tmp_path, replace(split, ids=split.ids[::-1]), ("L1",))
     with pytest.raises(UserError, match="holds no array L7"):
-        StoreReader(tmp_path, ("L7",)).columns("train", ids)
-    column = reader.columns("train", ids)["L1"]
-    chunk = tmp_path / STORE / "train/L1/c/1/2/0"
+        open_columns(tmp_path, split, ("L7",))
+    column = open_columns(tmp_path, split, ("L1",))["L1"]
+    chunk = tmp_path / STORE / "train/L1/c.1.2.0"
     content = chunk.read_bytes()
     flipped = bytearray(content)
     flipped[3] ^= 4
@@ -162,7 +160,7 @@ def test_reader__refuses_other_samples_and_bad_chunks(tmp_path: Path, dataset: P
 
 
 @pytest.mark.parametrize(("dtype", "largest"), [("float16", 65504), ("int8", 65504)])
-def test_write_split__refuses_what_the_precision_cannot_hold(
+def test_write_store__refuses_what_the_precision_cannot_hold(
     tmp_path: Path, dataset: Path, dtype: str, largest: int
 ) -> None:
     with pytest.raises(UserError, match=rf"L1: largest value 6e\+06 does not fit {dtype} \({largest}\)"):
@@ -204,7 +202,7 @@ def test_batch_rows__few_for_wide_joint_teachers(level: Level, side: int, rows: 
 
 
 @pytest.mark.usefixtures("_small_chunks")
-def test_write_split__the_same_bits_whatever_else_is_stored(tmp_path: Path, dataset: Path) -> None:
+def test_write_store__the_same_bits_whatever_else_is_stored(tmp_path: Path, dataset: Path) -> None:
     """Batches do not follow the chunks of the other arrays."""
     split = open_split(dataset, "train")
     met: list[list[Rows]] = []
@@ -217,25 +215,21 @@ def test_write_split__the_same_bits_whatever_else_is_stored(tmp_path: Path, data
                 rows.append(part)  # noqa: B023
                 return source(part, view)  # noqa: B023
 
-            write_split(
-                create_store(tmp_path / folder), ComputedSplit(split, {"L1": Layout((1,), "float32")}, 1, 8, make)
-            )
+            write_store(tmp_path / folder, [ComputedSplit(split, {"L1": Layout((1,), "float32")}, 1, 8, make)])
         met.append(rows)
     assert met[0] == met[1]
 
 
 @pytest.mark.usefixtures("_small_chunks")
-def test_write_split__takes_what_a_smaller_store_has(tmp_path: Path, dataset: Path) -> None:
+def test_write_store__takes_what_a_smaller_store_has(tmp_path: Path, dataset: Path) -> None:
     """Another view, another array: only these are computed, and the store is what it would have been."""
     split = open_split(dataset, "train")
     small = {"L1": Layout((1,), "int8")}
     large = small | {"L2": Layout((2, 2, 2), "int8")}
     first, again, whole = (Source(split.ids) for _ in range(3))
-    write_split(create_store(tmp_path / "small"), ComputedSplit(split, large, 1, 16, first))
-    write_split(create_store(tmp_path / "taken"), ComputedSplit(split, large, 3, 16, again), [tmp_path / "small"])
-    write_split(create_store(tmp_path / "whole"), ComputedSplit(split, large, 3, 16, whole))
+    write_store(tmp_path / "small", [ComputedSplit(split, large, 1, 16, first)])
+    write_store(tmp_path / "taken", [ComputedSplit(split, large, 3, 16, again)], [tmp_path / "small"])
+    write_store(tmp_path / "whole", [ComputedSplit(split, large, 3, 16, whole)])
     assert (first.calls, again.calls, whole.calls) == (4, 8, 12)
     assert files(tmp_path / "taken") == files(tmp_path / "whole")
-    write_split(
-        create_store(tmp_path / "fewer"), ComputedSplit(split, small, 2, 16, Source(split.ids, 0)), [tmp_path / "whole"]
-    )
+    write_store(tmp_path / "fewer", [ComputedSplit(split, small, 2, 16, Source(split.ids, 0))], [tmp_path / "whole"])

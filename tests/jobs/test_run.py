@@ -215,7 +215,7 @@ def test_run_job__a_follower_computes_just_when_the_first_process_does(
         if state != "missing":
             run_job(made, Spec(text="x"), write_store)
         if state.startswith("damaged"):
-            chunk = made.directory / "data.zarr/rows/c/1/0"
+            chunk = made.directory / "data.zarr/rows/c.1.0"
             chunk.write_bytes(b"?" + chunk.read_bytes()[1:])
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")  # what another step decided does not count
     followed: list[str] = []

@@ -47,7 +47,7 @@ def test_predict__equals_the_test_split(
     samples = images(tmp_path / "images")
     codes = np.repeat([0, 1, 2], 6)
     task: Task = "single_label" if label_encoder is None else "multi_label"
-    packed = pack(
+    info, _ = pack(
         tmp_path,
         "pets",
         samples,
@@ -57,7 +57,6 @@ def test_predict__equals_the_test_split(
         modality=Samples(image_size=(24, 32), resize=resize),
         channels=3,
     )
-    info = packed.info
     torch.manual_seed(0)
     spec = ModelSpec.model_validate(
         {"architecture": "test_resnet", "label_encoder": label_encoder, "input_size": input_size}

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from kd.data.packed import open_split, read_info
-from kd.embeddings.store import StoreReader
+from kd.embeddings.store import open_columns
 from kd.jobs.run import Context
 from kd.models.devices import make_fabric, send
 from kd.models.network import freeze
@@ -109,7 +109,7 @@ def test_cache__built_on_the_gpu_is_that_of_the_cpu(tmp_path: Path, dataset: Pat
     upstream = {"teacher": tmp_path / "teacher", "dataset": dataset}
     cache_embeddings.build(Context(spec, upstream, folder(tmp_path / "store")))
     split = open_split(dataset, "test")
-    cached = StoreReader(tmp_path / "store", ("L1", "L2")).columns("test", split.ids)
+    cached = open_columns(tmp_path / "store", split, ("L1", "L2"))
     images = torch.from_numpy(split.images.read()).permute(0, 3, 1, 2).float().div(255).expand(-1, 3, -1, -1)
     features = freeze(load_network(tmp_path / "teacher"))(images, ("L2",))
     assert read_info(dataset).sizes["test"] == len(images)

@@ -61,11 +61,6 @@ def fingerprint(options):
     return {}
 
 
-def classes(options):
-    """What the samples have."""
-    return None
-
-
 def square(value):
     """One image."""
     from PIL import Image

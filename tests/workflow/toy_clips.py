@@ -36,10 +36,6 @@ def fingerprint(options: Options) -> dict[str, Any]:
     return {"count": options.count}
 
 
-def classes(options: Options) -> list[str] | None:  # noqa: ARG001
-    return None
-
-
 def read(options: Options) -> Listing:
     names = [(label, number) for label in STEPS for number in range(options.count)]
     return Listing([Sample(f"{label}{number}", (label,), partial(clip, label, number)) for label, number in names])

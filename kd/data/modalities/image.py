@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge
-from pydantic import field_validator
+from pydantic import AfterValidator
 
 from kd.data.modalities.base import Modality, Shape, View
 from kd.data.options import WHITE, Colour, Ground, Resize, ground_colour
@@ -20,30 +20,21 @@ if TYPE_CHECKING:
 
 Edge = Annotated[int, Ge(8)]
 Edges = tuple[Edge, Edge]
+Size = Annotated[Edge | Edges, AfterValidator(lambda size: (size, size) if isinstance(size, int) else size)]
 
 
 class Samples(Modality):
     """Options of images: how they are stored and seen."""
 
-    image_size: Edge | Edges
+    image_size: Size
     """Pixels that views have: one number for squares, or [height, width]."""
-    store_size: Edge | Edges | None = None
+    store_size: Size | None = None
     """Pixels that images are stored with, so that random crops come from larger ones; null: as `image_size`."""
     resize: Resize = "squash"
     """squash: ignore the aspect ratio; crop: keep it and cut the longer side."""
-    ground: Ground = WHITE
+    ground: Annotated[Ground, AfterValidator(ground_colour)] = WHITE
     """What shows where images are transparent, also in `python -m kd predict`: white, black, or [red, green, blue] in
     0..255."""
-
-    @field_validator("image_size", "store_size")
-    @classmethod
-    def _height_and_width(cls, value: int | Edges | None) -> Edges | None:
-        return (value, value) if isinstance(value, int) else value
-
-    @field_validator("ground")
-    @classmethod
-    def _as_colour(cls, value: Ground) -> Colour:
-        return ground_colour(value)
 
     @property
     def size(self) -> tuple[int, int]:

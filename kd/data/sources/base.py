@@ -55,16 +55,20 @@ class Sample:
 
 @dataclass(frozen=True)
 class Listing:
-    """All samples of a source, and its notes.
+    """All samples of a source, and what is said of them.
 
     Attributes:
         samples: in any order; their ids are unique.
         notes: what was left out or changed, in words, and how often: `files that are no images left out` -> 3. Notes
             are told on the terminal and in the report, so that nothing is dropped in silence.
+        classes: the class list that the source comes with; None: classes are what its samples have. Only what is listed
+            officially may lack training images, in a multi-label dataset: of 80 classes a small part of COCO shows 79,
+            and its network should still have 80 outputs.
     """
 
     samples: list[Sample]
     notes: dict[str, int] = field(default_factory=dict)
+    classes: list[str] | None = None
 
 
 class Source(Protocol):
@@ -84,12 +88,5 @@ class Source(Protocol):
             UserError: the source is missing; and its shape is wrong, where a quick look finds that.
         """
 
-    def classes(self, options: Any) -> list[str] | None:
-        """The class list that a multi-label source comes with; None: classes are what its samples have.
-
-        Only what is listed officially may lack training images: of 80 classes a small part of COCO shows 79, and
-        its network should still have 80 outputs. Without a list, a class is known from its samples alone.
-        """
-
     def read(self, options: Any) -> Listing:
-        """All samples, and what was left out or changed."""
+        """All samples, what was left out or changed, and the class list."""

@@ -81,12 +81,12 @@ class CleanList:
         return {"labels": digest.hexdigest(), "listing": files_fingerprint(self.root, paths)}
 
     def listing(self) -> Listing:
-        """A sample for each image, and what was done about faults."""
+        """A sample for each image, what was done about faults, and the class list."""
         samples = [
             Sample(id=each.id, labels=each.labels, open=partial(open_image, each.path), split=each.split)
             for each in self.images
         ]
-        return Listing(samples, self.notes)
+        return Listing(samples, self.notes, self.classes)
 
 
 def stripped(text: str) -> str:
@@ -155,12 +155,9 @@ def clean_list(
     labelled = [each for each in _merged(known, options, counts) if _is_wanted(each, options, counts)]
     images = _present(labelled, options, counts)
     if not images:
-        raise UserError(f"{root}: no image is left of the list: {_said(counts)}")
+        said = ", ".join(f"{what}: {count}" for what, count in counts.items())
+        raise UserError(f"{root}: no image is left of the list: {said}")
     return CleanList(root, images, None if classes is None else sorted(classes), dict(counts))
-
-
-def _said(counts: Counter[str]) -> str:
-    return ", ".join(f"{what}: {count}" for what, count in counts.items())
 
 
 def _known(each: ListEntry, options: ListOptions, classes: frozenset[str] | None, counts: Counter[str]) -> ListEntry:

@@ -52,13 +52,8 @@ def fingerprint(options: Options) -> dict[str, Any]:
     return {"files": tree_digest(*lists, *(options.root / folder for folder in FOLDERS.values()))}
 
 
-def classes(options: Options) -> list[str] | None:
-    """The 80 that have instances in COCO."""
-    return list(CLASSES)
-
-
 def read(options: Options) -> Listing:
-    """Ids are paths below the root, such as `train2014/COCO_train2014_000000000009.jpg`."""
+    """All 80 classes are listed; ids are paths below the root, such as `train2014/COCO_train2014_000000000009.jpg`."""
     listed = [each for split in FOLDERS for each in _listed(options, split)]
     return clean_list(options.root, listed, options, CLASSES).listing()
 

@@ -89,25 +89,24 @@ def fingerprint(options: Options) -> dict[str, Any]:
     return _cleaned(options).fingerprint()
 
 
-def classes(options: Options) -> list[str] | None:
-    """The classes named by the option, or the columns that hold 0 and 1."""
-    return _classes(options, next(_records(options))[1])
-
-
 def read(options: Options) -> Listing:
-    """One sample a row; ids are the paths as written in the file."""
+    """One sample a row; ids are the paths as written in the file.
+
+    Listed are the classes that the option names, or the columns that hold 0 and 1.
+    """
     return _cleaned(options).listing()
 
 
 def _cleaned(options: Options) -> CleanList:
     records = _records(options)
     _, columns = next(records)
-    listed = list(_listed(options, columns, records))
+    label_columns = _label_columns(options, columns)
+    listed = list(_listed(options, columns, label_columns, records))
     if not listed:
         raise UserError(f"{options.csv}: has a header but no rows")
-    if _label_columns(options, columns) is None:
+    if label_columns is None:
         _ask_about_lists(options, listed)
-    cleaned = clean_list(_root(options), listed, options, _classes(options, columns))
+    cleaned = clean_list(_root(options), listed, options, options.classes or label_columns)
     for each in cleaned.images:
         if options.task == "single_label" and len(each.labels) != 1:
             raise UserError(f"{each.place}: labels are {list(each.labels)}, expected exactly one (task: single_label)")
@@ -122,10 +121,6 @@ def _label_columns(options: Options, columns: Row) -> list[str] | None:
     if options.label_columns == "all":
         return [name for name in columns if name not in (options.path_column, options.split_column)]
     return options.label_columns
-
-
-def _classes(options: Options, columns: Row) -> list[str] | None:
-    return options.classes or _label_columns(options, columns)
 
 
 def _records(options: Options) -> Iterator[tuple[int, Row]]:
@@ -205,9 +200,10 @@ def _check_header(options: Options, columns: Row) -> None:
             raise UserError(f"{options.csv}: has {counts[column]} columns {column!r}, expected one")
 
 
-def _listed(options: Options, columns: Row, records: Iterator[tuple[int, Row]]) -> Iterator[ListEntry]:
+def _listed(
+    options: Options, columns: Row, label_columns: Row | None, records: Iterator[tuple[int, Row]]
+) -> Iterator[ListEntry]:
     """Each row, checked."""
-    label_columns = _label_columns(options, columns)
     number = {column: at for at, column in enumerate(columns)}
     path_at, split_at = number[options.path_column], number.get(options.split_column)
     labels_at = [number[name] for name in label_columns or [options.label_column]]

@@ -27,11 +27,6 @@ def fingerprint(options: Options) -> dict[str, Any]:
     return {"scikit-learn": importlib.metadata.version("scikit-learn")}
 
 
-def classes(options: Options) -> list[str] | None:
-    """There is no list of classes but what the samples have."""
-    return None
-
-
 def read(options: Options) -> Listing:
     """Ten classes, `0` to `9`."""
     rows = load()

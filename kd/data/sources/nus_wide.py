@@ -41,26 +41,24 @@ def fingerprint(options: Options) -> dict[str, Any]:
     return {"files": tree_digest(lists, _concepts(options), _labels(options), images)}
 
 
-def classes(options: Options) -> list[str] | None:
-    """The concepts of Concepts81.txt."""
-    file = _concepts(options)
-    found: dict[str, int] = {}
-    for number, concept in read_lines(file):
-        if concept in found:
-            raise UserError(f"{file}, line {number}: {concept!r} stands in line {found[concept]}, too; expected once")
-        found[concept] = number
-    return list(found)
-
-
 def read(options: Options) -> Listing:
-    """Ids are paths as in the lists, with slashes: `actor/0001_2124494179.jpg`."""
-    concepts = classes(options) or []
+    """All concepts are listed; ids are paths as in the lists, with slashes: `actor/0001_2124494179.jpg`."""
+    concepts = _read_concepts(_concepts(options))
     listed = [each for split in PARTS for each in _listed(options, concepts, split)]
     return clean_list(options.root, listed, options, concepts).listing()
 
 
 def _concepts(options: Options) -> Path:
     return _first(options.root / "Concepts81.txt", options.root / "ConceptsList" / "Concepts81.txt")
+
+
+def _read_concepts(file: Path) -> list[str]:
+    found: dict[str, int] = {}
+    for number, concept in read_lines(file):
+        if concept in found:
+            raise UserError(f"{file}, line {number}: {concept!r} stands in line {found[concept]}, too; expected once")
+        found[concept] = number
+    return list(found)
 
 
 def _labels(options: Options) -> Path:

@@ -12,7 +12,6 @@ import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
@@ -22,7 +21,7 @@ from kd.common.options import BaseOptions
 from kd.data.options import Task
 from kd.data.sources import mnist5k
 from kd.data.sources.base import SPLITS, Listing, Sample
-from kd.data.sources.glyphs import FONTS
+from kd.data.sources.glyphs import FONTS, render
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,11 +120,6 @@ def fingerprint(options: Options) -> dict[str, Any]:
     return {package: importlib.metadata.version(package)}
 
 
-def classes(options: Options) -> list[str] | None:
-    """There is no list of classes but what the samples have."""
-    return None
-
-
 def read(options: Options) -> Listing:
     """Ten digits or the letters of the options; ids such as `train/00042`."""
     found = []
@@ -144,16 +138,17 @@ def _stream(options: Options, name: str, purpose: str) -> np.random.Generator:
     import numpy as np
 
     digest = hashlib.sha256(f"{options.objects}/{name}/{purpose}".encode()).digest()
-    seed = [int.from_bytes(digest[:8], "big"), options.seed]
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence(seed)))
+    return np.random.Generator(np.random.Philox([int.from_bytes(digest[:8], "big"), options.seed]))
 
 
 def _digits(split: str) -> dict[str, list[Callable[[], Image]]]:
     """How to draw each image of each digit that belongs to a split."""
+    from PIL import Image
+
     pixels, labels = mnist5k.load()
     return {
         str(digit): [
-            partial(_digit, pixels[row])
+            partial(Image.fromarray, pixels[row])
             for number, row in enumerate((labels == digit).nonzero()[0])
             if number % 10 in SHARES[split]
         ]
@@ -161,32 +156,14 @@ def _digits(split: str) -> dict[str, list[Callable[[], Image]]]:
     }
 
 
-def _digit(pixels: np.ndarray) -> Image:
-    from PIL import Image
-
-    return Image.fromarray(pixels)
-
-
 def _letters(split: str, letters: str) -> dict[str, list[Callable[[], Image]]]:
     """How to draw each letter in each font of a split, upper and lower case."""
-    import matplotlib as mpl
-
-    folder = Path(mpl.get_data_path()) / "fonts" / "ttf"
     return {
         letter: [
-            partial(_letter, folder / f"{font}.ttf", case) for font in FONTS[split] for case in (letter, letter.lower())
+            partial(render, font, case, 2 * FACE, 0.5) for font in FONTS[split] for case in (letter, letter.lower())
         ]
         for letter in letters
     }
-
-
-def _letter(font: Path, letter: str) -> Image:
-    from PIL import Image, ImageDraw, ImageFont
-
-    image = Image.new("L", (2 * FACE, 2 * FACE))
-    face = ImageFont.truetype(str(font), FACE)
-    ImageDraw.Draw(image).text((FACE, FACE), letter, fill=255, font=face, anchor="mm")
-    return image
 
 
 def _place(

@@ -56,13 +56,8 @@ def fingerprint(options: Options) -> dict[str, Any]:
     return {"files": tree_digest(*(options.root / name for name in ("ImageSets/Main", "Annotations", "JPEGImages")))}
 
 
-def classes(options: Options) -> list[str] | None:
-    """The 20 of the challenge."""
-    return list(CLASSES)
-
-
 def read(options: Options) -> Listing:
-    """Ids are the numbers of the images, such as `000005`."""
+    """All 20 classes are listed; ids are the numbers of the images, such as `000005`."""
     return clean_list(options.root, _listed(options), options, CLASSES).listing()
 
 
