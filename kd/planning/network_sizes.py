@@ -17,6 +17,7 @@ from kd.distillers.base import Distiller
 from kd.models.backbones.timm_weights import check_pretrained
 from kd.models.joint import JointTeacher
 from kd.models.network import Network, tap_shapes
+from kd.models.outputs import shapes_of
 from kd.models.spec import LEVELS, LabelEncoderOptions, Level, ModelSpec
 from kd.models.weights import Exported, new_network
 from kd.training.fusion import joint_config
@@ -102,8 +103,7 @@ def measure_joint(
         joint = JointTeacher(config).eval()
         with torch.no_grad():
             targets = joint.make_targets([{level: torch.zeros(1, *shape)} for shape in shapes], datasets[0].name)
-        shapes_of = {name: tuple(value.shape[1:]) for name, value in targets.items() if name in LEVELS}
-        return _measured(joint, shapes_of)
+        return _measured(joint, shapes_of({name: value for name, value in targets.items() if name in LEVELS}))
 
     return _without_storage(measure)
 

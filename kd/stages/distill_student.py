@@ -76,7 +76,7 @@ def _target_source(context: Context[Spec], names: tuple[str, ...]) -> MakeSource
         if spec.live is not None:
             directories = [upstream[f"teacher:{teacher}"] for teacher in spec.live_teachers]
             tapped = names if spec.individual else tuple(filter(None, (spec.level,)))
-            source: TargetSource = load_live().live_targets(
+            source: TargetSource = load_live().LiveTargets(
                 directories, tapped, spec.dataset, spec.live, names, upstream.get("joint_teacher"), fabric
             )
         else:

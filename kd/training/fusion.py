@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -15,21 +15,11 @@ from kd.data.packed import DatasetInfo, Split, open_split
 from kd.models.devices import make_fabric
 from kd.models.joint import JointConfig, JointTeacher, save_joint_teacher
 from kd.models.spec import LabelEncoderOptions, Level, ModelSpec, map_levels
-from kd.training.cached_embeddings import CachedSamples, join_embeddings
-from kd.training.classification import Classification, measure_selections, measure_test, measure_val
-from kd.training.loop import finish, fit
+from kd.training.cached_embeddings import CachedSamples, EmbeddingSamples
+from kd.training.classification import Classification
+from kd.training.loop import finish, train_and_measure
 from kd.training.recipe import Recipe
-from kd.training.samples import Samples, data_memory
-
-
-class EmbeddingSamples(Samples, Protocol):
-    """Samples whose inputs are, per teacher, level -> (B, ...)."""
-
-    info: DatasetInfo
-
-    def shapes(self, level: Level) -> list[tuple[int, ...]]:
-        """Shape of one sample's embedding by each teacher."""
-
+from kd.training.samples import data_memory
 
 MakeSamples = Callable[[int, Split, Fabric, MemoryBudget | None], EmbeddingSamples]
 
@@ -85,20 +75,11 @@ def train_joint_teacher(
     shapes = train[0].shapes(level)
     config = joint_config(level, shapes, infos, student, width=width, dropout=dropout, label_encoder=label_encoder)
     joint = JointTeacher(config)
-    task = Classification(joint, train, val, recipe, seed, fabric, join_embeddings)
-    trained = fit(fabric, task, recipe, seed, directory)
-    test = samples("test", None)
-    metrics = measure_selections(
-        trained,
-        joint,
-        recipe.selection,
-        lambda kind: (
-            measure_test(joint, test, kind, recipe.batch_size) + measure_val(joint, val, kind, recipe.batch_size)
-        ),
-    )
+    objective = Classification(joint, train, val, recipe, seed, fabric)
+    result = train_and_measure(objective, samples("test", None), directory)
     save_joint_teacher(joint, directory)
     finish(directory)
-    return {"metrics": metrics, "best_epoch": trained.best_epoch}, str(fabric.device)
+    return result, str(fabric.device)
 
 
 def joint_config(
