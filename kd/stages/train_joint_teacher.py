@@ -4,27 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kd.common.options import BaseOptions
 from kd.embeddings.options import CacheOptions
 from kd.jobs.run import Context, Outcome, stage_main
-from kd.models.spec import LabelEncoderOptions, Level, ModelSpec
+from kd.models.spec import JointOptions
 from kd.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from kd.training.fusion import MakeSamples
 
 
-class Spec(BaseOptions):
+class Spec(JointOptions):
     """Options that a joint teacher depends on, beside its datasets and embeddings."""
 
-    level: Level
     teachers: list[str]
     targets: list[str]
-    student: ModelSpec | None
-    """Whose map shapes the distilled maps take; None (scope shared, or L1): maps of `width` channels."""
-    width: int
-    dropout: float
-    label_encoder: LabelEncoderOptions | None
     views: int | None
     """Stored views; None: the teachers look at a new view in each epoch."""
     live: CacheOptions | None
@@ -43,13 +36,9 @@ def build(context: Context[Spec]) -> Outcome:
             context.directory,
             [context.upstream[f"dataset:{target}"] for target in spec.targets],
             _embeddings(context),
-            level=spec.level,
-            student=spec.student,
-            width=spec.width,
-            dropout=spec.dropout,
-            label_encoder=spec.label_encoder,
-            recipe=spec.recipe,
-            seed=spec.seed,
+            spec,
+            spec.recipe,
+            spec.seed,
         )
     )
 

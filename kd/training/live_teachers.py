@@ -20,7 +20,7 @@ from kd.embeddings.options import CacheOptions
 from kd.embeddings.teachers import FrozenTeachers
 from kd.models.joint import load_joint_teacher
 from kd.models.network import freeze
-from kd.models.outputs import shapes_of
+from kd.models.outputs import Outputs, shapes_of
 from kd.models.spec import Level
 from kd.training.cached_embeddings import EmbeddingSamples
 from kd.training.fusion import MakeSamples
@@ -107,4 +107,5 @@ class LiveTargets:
         embeddings = self.teachers.embed(images)
         if self.joint is None:
             return embeddings[0]
-        return self.joint.make_targets(embeddings, self.teachers.dataset, self.names)
+        outputs: Outputs = self.joint(embeddings)
+        return outputs.arrays(self.teachers.dataset, self.names)
