@@ -51,11 +51,11 @@ class Method(Distiller):
     label_weight: Annotated[float, Ge(0)] = 1.0
     """w: of the label loss."""
 
-    def required(self, level: Level | None) -> Required:  # noqa: ARG002
+    def required(self, level: Level | None) -> Required:
         """The maps."""
         return Required(self.levels)
 
-    def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:  # noqa: ARG002
+    def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:
         """The fusing modules: for each level `<level>_in`, `<level>_attention` (not the deepest) and `<level>_out`."""
         from torch import nn
 
