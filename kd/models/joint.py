@@ -23,17 +23,16 @@ from annotated_types import Ge, Gt, Lt
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from kd.artefacts.files import write_text
 from kd.common.options import BaseOptions
 from kd.data.packed import DatasetInfo
 from kd.models.label_encoder import LabelClassifier
 from kd.models.network import Heads, resample, tap_shapes
 from kd.models.outputs import Outputs
 from kd.models.spec import HeadSizes, JointOptions, LabelEncoderOptions, Level, map_levels
-from kd.models.user_checkpoints import load_stored
-from kd.models.weights import new_network, save_tensors
+from kd.models.weight_files import load_stored, save_stored
+from kd.models.weights import new_network
 
-CONFIG, WEIGHTS = "joint.json", "joint.safetensors"
+NAME = "joint"  # of its files
 
 Embeddings = Sequence[dict[str, Tensor]]  # per teacher: level -> (B, D) or (B, C, h, w)
 
@@ -161,8 +160,7 @@ def _stage(channels: int, width: int, *, kernel: int, stride: int) -> nn.Module:
 
 def save_joint_teacher(joint: JointTeacher, directory: Path) -> None:
     """Store a joint teacher so that `load_joint_teacher` builds it again."""
-    write_text(directory / CONFIG, joint.config.model_dump_json(indent=1))
-    save_tensors(directory / WEIGHTS, joint.state_dict())
+    save_stored(joint, joint.config, directory, NAME)
 
 
 def load_joint_teacher(directory: Path) -> JointTeacher:
@@ -171,4 +169,4 @@ def load_joint_teacher(directory: Path) -> JointTeacher:
     Raises:
         UserError: one of its files is missing, damaged or not what this program stores.
     """
-    return load_stored(directory / CONFIG, directory / WEIGHTS, JointConfig, JointTeacher)
+    return load_stored(directory, NAME, JointConfig, JointTeacher)

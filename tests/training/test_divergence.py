@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from kd.common.errors import UserError
 from kd.models.devices import make_fabric
 from kd.models.finite import first_not_finite
-from kd.models.weights import save_tensors
+from kd.models.weight_files import save_tensors
 from kd.training import loop
 from kd.training.classification import Classification
 from kd.training.loop import CHECKPOINT, HISTORY, fit
