@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from kd.embeddings.options import CacheOptions
@@ -46,12 +47,12 @@ def build(context: Context[Spec]) -> Outcome:
 def _embeddings(context: Context[Spec]) -> MakeSamples:
     """Embeddings from stores or, if the teachers are live, from the teachers themselves."""
     from kd.training.fusion import cached_embeddings
-    from kd.training.registry import load_live
+    from kd.training.targets import LIVE
 
     spec = context.spec
     if spec.live is not None:
         teachers = [context.upstream[f"teacher:{teacher}"] for teacher in spec.teachers]
-        live: MakeSamples = load_live().live_embeddings(
+        live: MakeSamples = import_module(LIVE).live_embeddings(
             teachers, spec.level, spec.live, spec.recipe.augmentation, spec.seed
         )
         return live

@@ -1,6 +1,6 @@
 """Frozen teachers at work beside the training, without any cache: the exact reference, a new view in each epoch.
 
-Loaded by name, so that its code counts only in jobs whose views are live.
+Loaded by name, see `kd.training.targets`.
 """
 
 from __future__ import annotations
