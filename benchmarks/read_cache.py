@@ -59,7 +59,7 @@ def make(folder: Path, rows: int) -> None:
 def read_store(folder: Path, rows: int) -> int:
     """Read an epoch in shuffled batches; its bytes."""
     size = 0
-    for (piece,) in shuffled_batches([Cached(folder, rows)], BATCH, seed=0, epoch=0):
+    for (piece,) in shuffled_batches([Cached(folder, rows).groups], BATCH, seed=0, epoch=0):
         size += piece.values[0]["L2"].nbytes
     return size
 

@@ -147,23 +147,15 @@ class ColumnGroup:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Values in memory: of the whole table, or of the blocks of a window."""
+    """Values of a group in memory: of all its rows, or of the blocks of a window."""
 
     values: dict[str, Tensor]
     whole: bool
 
     def take(self, rows: np.ndarray, positions: np.ndarray) -> dict[str, Tensor]:
-        """Chosen rows; `rows` are their numbers in the table, `positions` those in the window."""
+        """Chosen rows; `rows` are their numbers in the group, `positions` those in the window."""
         chosen = torch.from_numpy(rows if self.whole else positions)
         return {name: value.index_select(0, chosen.to(value.device)) for name, value in self.values.items()}
-
-
-class LoadedDataset(Protocol):
-    """Samples of one dataset, as groups in step with one another."""
-
-    @property
-    def groups(self) -> Sequence[ColumnGroup]:
-        """Arrays that are read from disk."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +164,7 @@ class SubBatch:
 
     Attributes:
         rows: (B,) numbers of the samples in their split.
-        values: of each table, (B, ...) by column, wherever the table keeps its data.
+        values: of each group, (B, ...) by column, wherever the group keeps its data.
     """
 
     rows: np.ndarray
@@ -184,8 +176,8 @@ class SubBatch:
         return SubBatch(
             self.rows[places],
             [
-                {name: value.index_select(0, chosen.to(value.device)) for name, value in table.items()}
-                for table in self.values
+                {name: value.index_select(0, chosen.to(value.device)) for name, value in columns.items()}
+                for columns in self.values
             ],
         )
 
@@ -264,7 +256,7 @@ def batch_count(count: int, batch_size: int, partition: Partition = WHOLE) -> in
 
 
 def shuffled_batches(
-    datasets: Sequence[LoadedDataset],
+    datasets: Sequence[Sequence[ColumnGroup]],
     batch_size: int,
     *,
     seed: int,
@@ -275,7 +267,7 @@ def shuffled_batches(
     """An epoch: every sample of every dataset once, shuffled together.
 
     Args:
-        datasets: in step within themselves, mixed with one another.
+        datasets: the groups of each, which are read in step; datasets are mixed with one another.
         batch_size: about that many samples make a batch, over all datasets.
         seed: of the run.
         epoch: from 0; stored views follow it.
@@ -285,32 +277,29 @@ def shuffled_batches(
     Yields:
         For each batch a sub-batch of each dataset, some perhaps without rows.
     """
-    count = sum(each.groups[0].rows for each in datasets)
-    windows = shuffled_windows(
-        [_weights(each) for each in datasets], batch_size, generator("order", seed, epoch, count)
-    )
+    count = sum(groups[0].rows for groups in datasets)
+    windows = shuffled_windows(list(map(_weights, datasets)), batch_size, generator("order", seed, epoch, count))
     batches = batch_count(count, batch_size, partition)
     sizes = [len(each) for each in np.array_split(np.empty(count, np.int8), batches)]
     return _batches(datasets, windows, sizes, epoch, start)
 
 
-def ordered_batches(dataset: LoadedDataset, batch_size: int) -> Iterator[SubBatch]:
+def ordered_batches(groups: Sequence[ColumnGroup], batch_size: int) -> Iterator[SubBatch]:
     """Every sample of a dataset in the order of its rows, in the first view."""
-    rows, block, row_bytes = _weights(dataset)
+    rows, block, row_bytes = _weights(groups)
     step = block * max(1, ORDERED_BYTES // (block * row_bytes))
     windows = [Window([[part]], np.arange(part.stop - part.start)) for part in spans(rows, step)]
     sizes = [part.stop - part.start for part in spans(rows, batch_size)]
-    return (sub_batches[0] for sub_batches in _batches([dataset], windows, sizes, None))
+    return (sub_batches[0] for sub_batches in _batches([groups], windows, sizes, None))
 
 
-def _weights(dataset: LoadedDataset) -> tuple[int, int, int]:
-    """Rows, rows in a block, and bytes of a row."""
-    groups = dataset.groups
-    return groups[0].rows, max(table.block for table in groups), sum(table.row_bytes for table in groups)
+def _weights(groups: Sequence[ColumnGroup]) -> tuple[int, int, int]:
+    """Rows, rows in a block, and bytes of a row of a dataset."""
+    return groups[0].rows, max(group.block for group in groups), sum(group.row_bytes for group in groups)
 
 
 def _batches(
-    datasets: Sequence[LoadedDataset],
+    datasets: Sequence[Sequence[ColumnGroup]],
     windows: Sequence[Window],
     sizes: Sequence[int],
     epoch: int | None,
@@ -325,8 +314,8 @@ def _batches(
 
     def load(number: int) -> list[list[Callable[[], Loaded]]]:
         return [
-            [table.load(spans, epoch, number % 2, readers) for table in each.groups]
-            for each, spans in zip(datasets, windows[number].spans, strict=True)
+            [group.load(spans, epoch, number % 2, readers) for group in groups]
+            for groups, spans in zip(datasets, windows[number].spans, strict=True)
         ]
 
     begun: list[SubBatch] | None = None
@@ -356,7 +345,7 @@ def _take(chosen: np.ndarray, window: Window, rows: list[np.ndarray], loaded: li
         low, high = window.starts[dataset : dataset + 2]
         positions = chosen[(chosen >= low) & (chosen < high)] - low
         numbers = rows[dataset][positions]
-        sub_batches.append(SubBatch(numbers, [table.take(numbers, positions) for table in groups]))
+        sub_batches.append(SubBatch(numbers, [group.take(numbers, positions) for group in groups]))
     return sub_batches
 
 
@@ -366,8 +355,8 @@ def _join(first: list[SubBatch], second: list[SubBatch]) -> list[SubBatch]:
         SubBatch(
             np.concatenate([one.rows, other.rows]),
             [
-                {name: torch.cat([value, more[name]]) for name, value in table.items()}
-                for table, more in zip(one.values, other.values, strict=True)
+                {name: torch.cat([value, more[name]]) for name, value in columns.items()}
+                for columns, more in zip(one.values, other.values, strict=True)
             ],
         )
         for one, other in zip(first, second, strict=True)

@@ -19,7 +19,6 @@ from kd.models.devices import send
 from kd.models.outputs import Outputs
 from kd.training.mixing import Mix
 from kd.training.objective import Objective
-from kd.training.samples import Samples
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class LabelledBatch:
         return replace(self, labels={dataset: labels.flip(0) for dataset, labels in self.labels.items()})
 
 
-class Classification(Objective[Samples]):
+class Classification(Objective):
     """Cross-entropy with the labels; each sample by the head of its own dataset, each with equal weight.
 
     Of multi-label datasets it is the binary one, summed over labels.
@@ -57,10 +56,10 @@ class Classification(Objective[Samples]):
         return LabelledBatch(
             self.train[0].join(inputs),
             {
-                samples.dataset: send(self.fabric, torch.from_numpy(samples.labels[sub_batch.rows]))
+                samples.info.name: send(self.fabric, torch.from_numpy(samples.labels[sub_batch.rows]))
                 for samples, sub_batch in present
             },
-            {samples.dataset: slice(*ends) for (samples, _), ends in zip(present, slices, strict=True)},
+            {samples.info.name: slice(*ends) for (samples, _), ends in zip(present, slices, strict=True)},
             mix,
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,7 +10,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from kd.common.streams import torch_seed
-from kd.data.loader import ColumnGroup, SubBatch
+from kd.data.loader import SubBatch
 from kd.distillers.base import Batch, Distiller
 from kd.distillers.losses import widened
 from kd.models.devices import gathering, send
@@ -71,14 +70,7 @@ class DistillationBatch:
         return replace(self, targets=targets, samples=partners)
 
 
-@dataclass(frozen=True)
-class _Together:
-    """Samples and targets of the same rows, read in step."""
-
-    groups: Sequence[ColumnGroup]
-
-
-class Distillation(Objective[_Together]):
+class Distillation(Objective):
     """A student on one dataset.
 
     Args:
@@ -103,16 +95,17 @@ class Distillation(Objective[_Together]):
         seed: int,
         fabric: Fabric,
     ) -> None:
-        super().__init__(student, [_Together([*samples.groups, *source.groups])], [val], recipe, seed, fabric)
-        self.student, self.samples, self.source, self.method = student, samples, source, method
+        super().__init__(student, [samples], [val], recipe, seed, fabric)
+        self.groups = [[*samples.groups, *source.groups]]
+        self.student, self.source, self.method = student, source, method
 
     def make_batch(self, sub_batches: list[SubBatch], epoch: int, step: int, count: int) -> DistillationBatch:
         """Samples in the view that belongs to the epoch, with their targets."""
-        (sub_batch,) = sub_batches
-        n_sample_groups = len(self.samples.groups)
-        seen = self.samples.inputs(SubBatch(sub_batch.rows, sub_batch.values[:n_sample_groups]), epoch)
-        targets = self.source.targets(SubBatch(sub_batch.rows, sub_batch.values[n_sample_groups:]), seen)
-        labels = send(self.fabric, torch.from_numpy(self.samples.labels[sub_batch.rows]))
+        (samples,), (sub_batch,) = self.train, sub_batches
+        own = len(samples.groups)
+        seen = samples.inputs(SubBatch(sub_batch.rows, sub_batch.values[:own]), epoch)
+        targets = self.source.targets(SubBatch(sub_batch.rows, sub_batch.values[own:]), seen)
+        labels = send(self.fabric, torch.from_numpy(samples.labels[sub_batch.rows]))
         rows = send(self.fabric, torch.from_numpy(sub_batch.rows))
         (shown,), mix = self.mix([seen], epoch, step)
         drawn = torch_seed("loss", self.seed, epoch, step)

@@ -66,7 +66,7 @@ class Fit:
     seconds: float = 0.0
 
 
-def train_and_measure(objective: Objective[Any], test: Sequence[Samples], directory: Path) -> dict[str, Any]:
+def train_and_measure(objective: Objective, test: Sequence[Samples], directory: Path) -> dict[str, Any]:
     """Train, then read test once with the weights of each selection, and leave the module with the selected ones.
 
     Args:
@@ -87,7 +87,7 @@ def train_and_measure(objective: Objective[Any], test: Sequence[Samples], direct
     return {"metrics": metrics, "best_epoch": trained.best_epoch}
 
 
-def fit(objective: Objective[Any], directory: Path) -> Fit:
+def fit(objective: Objective, directory: Path) -> Fit:
     """Train `objective.module` by its recipe, from the last checkpoint if there is one.
 
     Order, views and dropout of a step depend on seed, epoch and step alone, so that training continued from a
@@ -121,7 +121,7 @@ def finish(directory: Path) -> None:
 class _Training:
     """One call of `fit`: all that a checkpoint holds, and how it changes."""
 
-    def __init__(self, objective: Objective[Any], directory: Path) -> None:
+    def __init__(self, objective: Objective, directory: Path) -> None:
         self.objective, self.directory = objective, directory
         self.fabric, self.recipe = fabric, recipe = objective.fabric, objective.recipe
         self.state = Fit()

@@ -24,9 +24,9 @@ def predict(module: nn.Module, samples: Samples, batch_size: int) -> tuple[Tenso
     """
     module.eval()
     logits, labels = [], []
-    for sub_batch in ordered_batches(samples, WITHOUT_GRADIENTS * batch_size):
+    for sub_batch in ordered_batches(samples.groups, WITHOUT_GRADIENTS * batch_size):
         output = module(samples.inputs(sub_batch, None))
-        logits.append((output.logits[samples.dataset] if isinstance(output, Outputs) else output).float().cpu())
+        logits.append((output.logits[samples.info.name] if isinstance(output, Outputs) else output).float().cpu())
         labels.append(torch.from_numpy(samples.labels[sub_batch.rows]))
     return torch.cat(logits), torch.cat(labels)
 
@@ -61,10 +61,10 @@ def result_rows(
     for samples in val:
         rows.append(
             {
-                "dataset": samples.dataset,
+                "dataset": samples.info.name,
                 "selection": selection,
                 "metric": VAL + PRIMARY[samples.info.task],
-                "value": score(network, samples, batch_size, f"{selection} on {samples.dataset}"),
+                "value": score(network, samples, batch_size, f"{selection} on {samples.info.name}"),
             }
         )
     return rows

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar
 
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from kd.data.loader import LoadedDataset, Partition, SubBatch, batch_count, shuffled_batches
+from kd.data.loader import Partition, SubBatch, batch_count, shuffled_batches
 from kd.training.measuring import score
 from kd.training.metrics import PRIMARY
 from kd.training.mixing import Mix, draw_mix, mix_images, mixed_loss
 from kd.training.recipe import Recipe
 from kd.training.samples import Samples
 
-DatasetT = TypeVar("DatasetT", bound=LoadedDataset)
 
-
-class Objective(Generic[DatasetT]):
+class Objective:
     """A module to train, its data and its loss. A subclass says how batches are made and what is compared.
 
     Args:
         module: holds every parameter that trains.
-        train: what is read of each dataset; the samples of all datasets are shuffled together.
+        train: training samples of each dataset; those of all datasets are shuffled together.
         val: validation samples of each dataset.
         recipe: how the module is trained.
         seed: of the run.
         fabric: owns the device.
 
     Attributes:
+        groups: what is read of each dataset, in step.
         steps: optimiser steps in an epoch.
     """
 
@@ -39,7 +38,7 @@ class Objective(Generic[DatasetT]):
     def __init__(
         self,
         module: nn.Module,
-        train: Sequence[DatasetT],
+        train: Sequence[Samples],
         val: Sequence[Samples],
         recipe: Recipe,
         seed: int,
@@ -48,8 +47,8 @@ class Objective(Generic[DatasetT]):
         self.module, self.train, self.val = module, train, val
         self.recipe, self.seed, self.fabric = recipe, seed, fabric
         self.partition = Partition(recipe.accumulate, fabric.global_rank, fabric.world_size)
-        rows = sum(each.groups[0].rows for each in train)
-        self.steps = batch_count(rows, recipe.batch_size, self.partition)
+        self.groups = [samples.groups for samples in train]
+        self.steps = batch_count(sum(len(samples.labels) for samples in train), recipe.batch_size, self.partition)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[float, Any]]:
         """This process's batches of an epoch, from step `start` on; a pure function of epoch and step.
@@ -59,7 +58,7 @@ class Objective(Generic[DatasetT]):
             holds, and the batch, on the device.
         """
         shuffled = shuffled_batches(
-            self.train, self.recipe.batch_size, seed=self.seed, epoch=epoch, start=start, partition=self.partition
+            self.groups, self.recipe.batch_size, seed=self.seed, epoch=epoch, start=start, partition=self.partition
         )
         for step, sub_batches in enumerate(shuffled, start):
             count = sum(len(each.rows) for each in sub_batches)
@@ -108,11 +107,7 @@ class Objective(Generic[DatasetT]):
 
     def validate(self, module: nn.Module) -> float:
         """Score of `module` on val in percent: the mean over the datasets of acc@1 or mAP."""
-        network = self.network(module)
-        scores = [
-            score(
-                network, samples, self.recipe.batch_size, f"the {self.TRAINED} in training on val of {samples.dataset}"
-            )
-            for samples in self.val
-        ]
+        network, batch_size = self.network(module), self.recipe.batch_size
+        whose = f"the {self.TRAINED} in training on val of"
+        scores = [score(network, samples, batch_size, f"{whose} {samples.info.name}") for samples in self.val]
         return sum(scores) / len(scores)

@@ -1,4 +1,4 @@
-"""What is trained and measured on: images, seen through views. `kd.training.cached_embeddings` has embeddings."""
+"""What is trained and measured on: samples, seen through views. `kd.training.cached_embeddings` has embeddings."""
 
 from __future__ import annotations
 
@@ -29,13 +29,12 @@ class Samples:
     Attributes:
         groups: arrays that are read from disk.
         info: of the dataset.
-        dataset: its name.
         labels: (N,) int64 class ids; or, multi-label, (N, classes) uint8 of 0 and 1.
     """
 
     def __init__(self, split: Split, groups: Sequence[ColumnGroup], fabric: Fabric) -> None:
         self.split, self.groups, self.fabric = split, groups, fabric
-        self.info, self.dataset, self.labels = split.info, split.info.name, split.labels
+        self.info, self.labels = split.info, split.labels
 
     def inputs(self, sub_batch: SubBatch, epoch: int | None) -> Any:
         """Module input for what was read, on the device; `epoch` None: of the samples themselves, without a view."""
@@ -54,7 +53,7 @@ class ViewedSamples(Samples):
         split: whose.
         views: of the dataset.
         fabric: owns the device.
-        memory: where images may stay; None: they are read once.
+        memory: where samples may stay; None: they are read once.
         count: views that repeat over the epochs; None: a new one in each epoch.
         fit: brings what is seen to one shape, so that datasets of different shapes fit into one batch; None: as it is.
     """

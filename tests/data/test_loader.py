@@ -31,22 +31,20 @@ from kd.data.order import WINDOW_BATCHES, shuffled_windows
 from kd.data.storage import chunk_rows, create_rows
 
 
-class Rows:
-    """Tables of one dataset: numbers that say which row and view they are."""
-
-    def __init__(self, folder: Path, rows: int, views: int, chunks: tuple[int, int], budget: int) -> None:
-        memory = MemoryBudget(lambda tensor: tensor, budget)
-        group = zarr.create_group(folder / "x.zarr")
-        numbers = np.arange(rows, dtype=np.int64)
-        first = create_rows(group, "a", rows, (), "int64", chunk=chunks[0])
-        first.write(slice(0, rows), numbers)
-        second = create_rows(group, "b", rows, (2,), "int64", views=views, chunk=chunks[1])
-        for view in range(views):
-            second.write(slice(0, rows), np.stack([numbers, np.full(rows, view)], axis=1), view)
-        self.groups = [ColumnGroup({"a": RawColumn(first)}, memory), ColumnGroup({"b": RawColumn(second)}, memory)]
+def stored(folder: Path, rows: int, views: int, chunks: tuple[int, int], budget: int) -> list[ColumnGroup]:
+    """Two groups of one dataset: numbers that say which row and view they are."""
+    memory = MemoryBudget(lambda tensor: tensor, budget)
+    group = zarr.create_group(folder / "x.zarr")
+    numbers = np.arange(rows, dtype=np.int64)
+    first = create_rows(group, "a", rows, (), "int64", chunk=chunks[0])
+    first.write(slice(0, rows), numbers)
+    second = create_rows(group, "b", rows, (2,), "int64", views=views, chunk=chunks[1])
+    for view in range(views):
+        second.write(slice(0, rows), np.stack([numbers, np.full(rows, view)], axis=1), view)
+    return [ColumnGroup({"a": RawColumn(first)}, memory), ColumnGroup({"b": RawColumn(second)}, memory)]
 
 
-def epoch(datasets: list[Rows], number: int, batch_size: int = 8) -> list[list[Any]]:
+def epoch(datasets: list[list[ColumnGroup]], number: int, batch_size: int = 8) -> list[list[Any]]:
     found = []
     for sub_batches in shuffled_batches(datasets, batch_size, seed=3, epoch=number):
         for sub_batch in sub_batches:
@@ -66,7 +64,7 @@ def test_shuffled_batches__every_sample_once_in_step_and_whatever_the_budget(
     results = []
     for budget in (0, 500, 10**9):
         folder = tmp_path / str(budget)
-        datasets = [Rows(folder / "a", 61, 2, (4, 16), budget), Rows(folder / "b", 30, 2, (8, 30), budget)]
+        datasets = [stored(folder / "a", 61, 2, (4, 16), budget), stored(folder / "b", 30, 2, (8, 30), budget)]
         epochs = [epoch(datasets, number) for number in range(3)]
         for number, batches in enumerate(epochs):
             for dataset, rows in enumerate((61, 30)):
@@ -82,7 +80,7 @@ def test_shuffled_batches__every_sample_once_in_step_and_whatever_the_budget(
 
 
 def test_shuffled_batches__rows_of_a_small_dataset_are_mixed_as_a_whole(tmp_path: Path) -> None:
-    batches = epoch([Rows(tmp_path, 60, 1, (4, 16), 0)], 0)
+    batches = epoch([stored(tmp_path, 60, 1, (4, 16), 0)], 0)
     first = [row for batch in batches[:4] for row in batch[0][0]]
     assert max(first) > 45
     assert min(first) < 15
@@ -90,14 +88,14 @@ def test_shuffled_batches__rows_of_a_small_dataset_are_mixed_as_a_whole(tmp_path
 
 def test_ordered_batches__rows_in_order_of_the_first_view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "ORDERED_BYTES", 300)
-    rows = Rows(tmp_path, 61, 2, (4, 16), 0)
+    rows = stored(tmp_path, 61, 2, (4, 16), 0)
     sub_batches = list(ordered_batches(rows, 7))
     assert np.concatenate([sub_batch.rows for sub_batch in sub_batches]).tolist() == list(range(61))
     assert torch.cat([sub_batch.values[1]["b"] for sub_batch in sub_batches])[:, 1].eq(0).all()
 
 
 def test_shuffled_batches__a_damaged_chunk_stops_the_epoch(tmp_path: Path) -> None:
-    rows = Rows(tmp_path, 61, 1, (4, 16), 0)
+    rows = stored(tmp_path, 61, 1, (4, 16), 0)
     (tmp_path / "x.zarr/a/c/7").unlink()
     with pytest.raises(UserError, match="chunk is missing"):
         list(shuffled_batches([rows], 8, seed=0, epoch=0))

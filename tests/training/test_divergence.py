@@ -84,7 +84,7 @@ class _Scaled(torch.autograd.Function):
         return gradients[0] * torch.full(ctx.shape, ctx.size), None
 
 
-class Toy(Objective[Any]):
+class Toy(Objective):
     """An objective without data, whose loss is 1 in the first process and 2 in the second, but for a fault."""
 
     metric = "acc@1"
