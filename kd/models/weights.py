@@ -92,12 +92,12 @@ class Exported(nn.Module):
         self.network, self.dataset = network, dataset
         self.plain = network.kind.fold(network, dataset)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Logits of the head."""
         if self.plain is None:
-            labels: Tensor = self.network(images).logits[self.dataset]
-            return labels
-        logits: Tensor = self.plain(self.network.normalise(images))
+            logits: Tensor = self.network(inputs).logits[self.dataset]
+        else:
+            logits = self.plain(self.network.normalise(inputs))
         return logits
 
 
