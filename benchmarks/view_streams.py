@@ -25,7 +25,7 @@ from kd.data.packed import open_split
 from kd.models.devices import make_fabric
 from kd.models.weights import load_network
 from kd.planning.plan import Plan
-from kd.training.classification import predict
+from kd.training.measuring import predict
 from kd.training.samples import ViewedSamples
 
 AGAINST = "the same with a teacher that was trained on the cached views"

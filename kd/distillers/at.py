@@ -40,11 +40,11 @@ class Method(Distiller):
     label_weight: Annotated[float, Ge(0)] = 1.0
     """w: of the label loss."""
 
-    def required(self, level: Level | None) -> Required:  # noqa: ARG002
+    def required(self, level: Level | None) -> Required:
         """The maps."""
         return Required(self.levels)
 
-    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:  # noqa: ARG002
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
         from torch.nn import functional
 

@@ -91,16 +91,18 @@ class Distiller(BaseOptions):
     """Whether the loss of a mixed image (mixup, cutmix) may be the mean of those with either image's targets."""
     NEEDS_LEVEL: ClassVar[bool] = False
     """Whether the config says how deep maps are compared with an individual teacher."""
+    REQUIRED: ClassVar[Required]
+    """The arrays that are compared, where neither options nor the level change them."""
 
     def required(self, level: Level | None) -> Required:
         """The arrays that are compared.
 
         Args:
-            level: how deep maps are wanted; that of the joint teacher, or of the config. Most methods know themselves.
+            level: how deep maps are wanted; that of the joint teacher, or of the config. Most methods do without.
         """
-        raise NotImplementedError
+        return self.REQUIRED
 
-    def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module | None:  # noqa: ARG002
+    def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module | None:
         """Modules trained beside the student, such as projectors, and thrown away afterwards.
 
         Args:

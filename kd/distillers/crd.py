@@ -28,7 +28,6 @@ from annotated_types import Ge, Gt, Lt
 
 from kd.data.options import Task
 from kd.distillers.base import Batch, Distiller, Required, Shapes
-from kd.models.spec import Level
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -58,10 +57,7 @@ class Method(Distiller):
     TASKS: ClassVar[tuple[Task, ...]] = ("single_label",)
     NEEDS_GLOBAL_BATCH: ClassVar[bool] = True
     SUPPORTS_MIXUP: ClassVar[bool] = False
-
-    def required(self, level: Level | None) -> Required:  # noqa: ARG002
-        """Vectors before the classifiers."""
-        return Required(("L1",))
+    REQUIRED: ClassVar[Required] = Required(("L1",))
 
     def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:
         """A linear layer for each side, and what is remembered of all samples.

@@ -18,7 +18,6 @@ from annotated_types import Ge, Gt
 
 from kd.data.options import Task
 from kd.distillers.base import Batch, Distiller, Required
-from kd.models.spec import Level
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,12 +41,9 @@ class Method(Distiller):
     """w: of the cross-entropy with the labels."""
 
     TASKS: ClassVar[tuple[Task, ...]] = ("single_label",)
+    REQUIRED: ClassVar[Required] = Required(logits=True)
 
-    def required(self, level: Level | None) -> Required:  # noqa: ARG002
-        """Logits."""
-        return Required(logits=True)
-
-    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:  # noqa: ARG002
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
         from torch.nn import functional
 
@@ -60,10 +56,7 @@ class Method(Distiller):
             warm_up,
         )
 
-        student_logits, teacher_logits = (
-            at(student, "logits") / self.temperature,
-            at(teacher, "logits") / self.temperature,
-        )
+        student_logits, teacher_logits = (at(each, "logits") / self.temperature for each in (student, teacher))
         target = functional.one_hot(batch.labels, student_logits.shape[1]).bool()
         student_odds, student_shares = against_negatives(student_logits, target)
         teacher_odds, teacher_shares = against_negatives(teacher_logits, target)

@@ -37,11 +37,11 @@ class Method(Distiller):
     label_weight: Annotated[float, Ge(0)] = 1.0
     """w: of the label loss."""
 
-    def required(self, level: Level | None) -> Required:  # noqa: ARG002
+    def required(self, level: Level | None) -> Required:
         """The one map."""
         return Required((self.level,))
 
-    def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:  # noqa: ARG002
+    def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:
         """The regressor: a 1x1 conv."""
         from torch import nn
 

@@ -4,8 +4,7 @@ Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", NIPS deep
 
     L = a T^2 KL(softmax(z_T / T) || softmax(z_S / T)) + w CE(z_S, y)
 
-KL is a mean over the batch. Defaults are those of CRD's comparisons (ICLR 2020): T = 4,
-a = 0.9, w = 0.1.
+KL is a mean over the batch. Defaults are those of CRD's comparisons (ICLR 2020): T = 4, a = 0.9, w = 0.1.
 
     distiller: {name: kd, temperature: 4, soft_weight: 0.9, label_weight: 0.1}
 """
@@ -18,7 +17,6 @@ from annotated_types import Ge, Gt
 
 from kd.data.options import Task
 from kd.distillers.base import Batch, Distiller, Required
-from kd.models.spec import Level
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -38,12 +36,9 @@ class Method(Distiller):
     """w: of the cross-entropy with the labels."""
 
     TASKS: ClassVar[tuple[Task, ...]] = ("single_label",)
+    REQUIRED: ClassVar[Required] = Required(logits=True)
 
-    def required(self, level: Level | None) -> Required:  # noqa: ARG002
-        """Logits."""
-        return Required(logits=True)
-
-    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:  # noqa: ARG002
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
         from torch.nn import functional
 
@@ -52,10 +47,8 @@ class Method(Distiller):
         student_log_probabilities, teacher_log_probabilities = (
             (at(each, "logits") / self.temperature).log_softmax(dim=1) for each in (student, teacher)
         )
-        soft = (
-            functional.kl_div(
-                student_log_probabilities, teacher_log_probabilities, reduction="batchmean", log_target=True
-            )
-            * self.temperature**2
+        divergence = functional.kl_div(
+            student_log_probabilities, teacher_log_probabilities, reduction="batchmean", log_target=True
         )
+        soft = divergence * self.temperature**2
         return self.label_weight * label_loss(student, batch.labels) + self.soft_weight * soft

@@ -52,7 +52,7 @@ class Method(Distiller):
     TASKS: ClassVar[tuple[Task, ...]] = ("multi_label",)
     NEEDS_GLOBAL_BATCH: ClassVar[bool] = True
 
-    def required(self, level: Level | None) -> Required:  # noqa: ARG002
+    def required(self, level: Level | None) -> Required:
         """The arrays read by terms whose weight is not 0."""
         return Required(logits=self.mld_weight > 0, label_embeddings=self._compares_embeddings)
 
@@ -60,7 +60,7 @@ class Method(Distiller):
     def _compares_embeddings(self) -> bool:
         return self.cd_weight > 0 or self.id_weight > 0
 
-    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:  # noqa: ARG002
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
         from kd.distillers.losses import combined, label_loss, logits_divergence, of_positives, structural_distance
 

@@ -20,7 +20,6 @@ from annotated_types import Ge, Gt
 
 from kd.data.options import Task
 from kd.distillers.base import Batch, Distiller, Reduction, Required
-from kd.models.spec import Level
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,12 +41,9 @@ class Method(Distiller):
     """paper: label loss as a sum over the batch; batch_mean: all as means, see `l2d`."""
 
     TASKS: ClassVar[tuple[Task, ...]] = ("multi_label",)
+    REQUIRED: ClassVar[Required] = Required(logits=True)
 
-    def required(self, level: Level | None) -> Required:  # noqa: ARG002
-        """Logits."""
-        return Required(logits=True)
-
-    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:  # noqa: ARG002
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
         from kd.distillers.losses import combined, label_loss, logits_divergence
 

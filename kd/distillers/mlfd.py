@@ -53,7 +53,7 @@ class Method(Distiller):
         vector: tuple[Level, ...] = ("L1",) if self.feature_on_vector and self.feature_weight > 0 else ()
         return Required((*vector, *maps), logits=True)
 
-    def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:  # noqa: ARG002
+    def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:
         """Projectors from the student's widths to the teacher's."""
         from torch import nn
 
@@ -61,11 +61,9 @@ class Method(Distiller):
             student_channels, teacher_channels = student[level][0], teacher[level][0]
             if student_channels == teacher_channels:
                 return nn.Identity()
-            return (
-                nn.Linear(student_channels, teacher_channels)
-                if level == "L1"
-                else nn.Conv2d(student_channels, teacher_channels, kernel_size=1)
-            )
+            if level == "L1":
+                return nn.Linear(student_channels, teacher_channels)
+            return nn.Conv2d(student_channels, teacher_channels, kernel_size=1)
 
         return nn.ModuleDict({level: projector(level) for level in teacher if level != "logits"})
 

@@ -12,12 +12,11 @@ label loss is the mean cross-entropy and `reduction` changes nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt
 
 from kd.distillers.base import Batch, Distiller, Reduction, Required
-from kd.models.spec import Level
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,11 +35,9 @@ class Method(Distiller):
     reduction: Reduction = "paper"
     """Multi-label only. paper: label loss as a sum over the batch; batch_mean: all as means, see `l2d`."""
 
-    def required(self, level: Level | None) -> Required:  # noqa: ARG002
-        """Logits."""
-        return Required(logits=True)
+    REQUIRED: ClassVar[Required] = Required(logits=True)
 
-    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:  # noqa: ARG002
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
         from kd.distillers.losses import at, combined, label_loss
 

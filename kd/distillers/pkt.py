@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from annotated_types import Ge, Gt
 
 from kd.distillers.base import Batch, Distiller, Required
-from kd.models.spec import Level
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,12 +39,9 @@ class Method(Distiller):
     """w: of the label loss."""
 
     NEEDS_GLOBAL_BATCH: ClassVar[bool] = True
+    REQUIRED: ClassVar[Required] = Required(("L1",))
 
-    def required(self, level: Level | None) -> Required:  # noqa: ARG002
-        """Vectors of pooled features."""
-        return Required(("L1",))
-
-    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:  # noqa: ARG002
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
         from kd.distillers.losses import at, directions, label_loss, products
 
@@ -54,11 +50,7 @@ class Method(Distiller):
             similarities = (products(unit, unit).clamp(-1, 1) + 1) / 2
             return similarities / similarities.sum(dim=1, keepdim=True)
 
-        student_probabilities, teacher_probabilities = (
-            probabilities(at(student, "L1")),
-            probabilities(at(teacher, "L1")),
-        )
-        divergence = (
-            teacher_probabilities * ((teacher_probabilities + EPSILON) / (student_probabilities + EPSILON)).log()
-        ).mean()
+        student_probabilities, teacher_probabilities = (probabilities(at(each, "L1")) for each in (student, teacher))
+        ratios = (teacher_probabilities + EPSILON) / (student_probabilities + EPSILON)
+        divergence = (teacher_probabilities * ratios.log()).mean()
         return self.label_weight * label_loss(student, batch.labels) + self.weight * divergence

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt
 
 from kd.distillers.base import Batch, Distiller, MapLevels, Required, Shapes
-from kd.models.spec import Level, MapLevel
+from kd.models.spec import Level
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,15 +51,15 @@ class Method(Distiller):
     label_weight: Annotated[float, Ge(0)] = 1.0
     """w: of the label loss."""
 
-    def required(self, level: Level | None) -> Required:  # noqa: ARG002
+    def required(self, level: Level | None) -> Required:
         """The maps."""
         return Required(self.levels)
 
-    def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:  # noqa: ARG002
+    def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:
         """The fusing modules: for each level `<level>_in`, `<level>_attention` (not the deepest) and `<level>_out`."""
         from torch import nn
 
-        deepest, *shallower = self._deep_to_shallow()
+        deepest, *shallower = sorted(self.levels)
         middle = min(MOST_CHANNELS, student[deepest][0])
         auxiliary = nn.ModuleDict()
         for level in (deepest, *shallower):
@@ -74,9 +74,6 @@ class Method(Distiller):
             auxiliary[f"{level}_attention"] = nn.Sequential(nn.Conv2d(2 * middle, 2, kernel_size=1), nn.Sigmoid())
         return auxiliary
 
-    def _deep_to_shallow(self) -> list[MapLevel]:
-        return sorted(self.levels)
-
     def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
         import torch
@@ -88,7 +85,7 @@ class Method(Distiller):
         assert isinstance(auxiliary, torch.nn.ModuleDict)
         error = torch.zeros((), device=batch.labels.device)
         fused: Tensor | None = None
-        for level in self._deep_to_shallow():
+        for level in sorted(self.levels):  # from deep to shallow
             student_maps = auxiliary[f"{level}_in"](at(student, level))
             if fused is not None:
                 above = functional.interpolate(fused, size=student_maps.shape[2:])

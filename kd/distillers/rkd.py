@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from annotated_types import Ge
 
 from kd.distillers.base import Batch, Distiller, Required
-from kd.models.spec import Level
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -39,12 +38,9 @@ class Method(Distiller):
     """w: of the label loss."""
 
     NEEDS_GLOBAL_BATCH: ClassVar[bool] = True
+    REQUIRED: ClassVar[Required] = Required(("L1",))
 
-    def required(self, level: Level | None) -> Required:  # noqa: ARG002
-        """Vectors of pooled features."""
-        return Required(("L1",))
-
-    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:  # noqa: ARG002
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
         from torch.nn import functional
 

@@ -39,11 +39,11 @@ class Method(Distiller):
 
     NEEDS_GLOBAL_BATCH: ClassVar[bool] = True
 
-    def required(self, level: Level | None) -> Required:  # noqa: ARG002
+    def required(self, level: Level | None) -> Required:
         """Maps or vectors of one level."""
         return Required((self.level,))
 
-    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:  # noqa: ARG002
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
         from torch.nn import functional
 

@@ -9,12 +9,11 @@ Multi-label: binary cross-entropy, summed over labels, mean over the batch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Gt
 
 from kd.distillers.base import Batch, Distiller, Required
-from kd.models.spec import Level
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,11 +28,9 @@ class Method(Distiller):
     label_weight: Annotated[float, Gt(0)] = 1.0
     """w: of the label loss."""
 
-    def required(self, level: Level | None) -> Required:  # noqa: ARG002
-        """Nothing."""
-        return Required()
+    REQUIRED: ClassVar[Required] = Required()
 
-    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:  # noqa: ARG002
+    def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
         from kd.distillers.losses import label_loss
 

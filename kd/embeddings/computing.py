@@ -23,6 +23,7 @@ from kd.embeddings.teachers import FrozenTeachers
 from kd.models.devices import send
 from kd.models.joint import JointConfig, load_joint_teacher
 from kd.models.network import freeze
+from kd.models.outputs import Outputs, shapes_of
 from kd.models.spec import Level
 
 BATCH = 256
@@ -112,10 +113,10 @@ def compute_targets(
             {level: send(fabric, read_rows(store, rows, view)).float()} for store in stores
         ]
         with torch.inference_mode():
-            return joint.make_targets(seen, split.info.name, arrays)
+            outputs: Outputs = joint(seen)
+        return outputs.arrays(split.info.name, arrays)
 
-    shapes = {name: tuple(value.shape[1:]) for name, value in make(slice(0, 1), 0).items()}
-    layouts = cache.stored(shapes, split.info.most_labels)
+    layouts = cache.stored(shapes_of(make(slice(0, 1), 0)), split.info.most_labels)
     yield ComputedSplit(
         split,
         layouts,

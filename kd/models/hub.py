@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -112,23 +113,18 @@ def within(seconds: float, get: Callable[[], T]) -> T:
     Raises:
         TimeoutError: there was none by then.
     """
-    answers: list[T] = []
-    errors: list[Exception] = []
+    answer = Future[T]()
 
     def run() -> None:
         try:
-            answers.append(get())
+            answer.set_result(get())
         except Exception as error:  # noqa: BLE001 - raised where it is waited for
-            errors.append(error)
+            answer.set_exception(error)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if errors:
-        raise errors[0]
-    if not answers:
+    threading.Thread(target=run, daemon=True).start()  # an executor's thread would be waited for when all ends
+    if not wait([answer], seconds).done:
         raise TimeoutError(f"no answer within {seconds:g} s ({TIMEOUT} sets how long to wait)")
-    return answers[0]
+    return answer.result()
 
 
 def _check_digest(path: Path) -> None:

@@ -9,12 +9,12 @@
 
 Fused at level Lk it gives k - 1 distilled maps. With a label-wise encoder (L2 to L4, multi-label) the last of them
 goes through dropout, element by element, and the encoder instead of average pool, dropout and linear; it then gives an
-embedding for each label, too. The individual teachers are no part of it: it is trained on their cached embeddings.
+embedding for each label, too. The individual teachers are no part of it: it takes their embeddings, cached or live.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -23,16 +23,16 @@ from annotated_types import Ge, Gt, Lt
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from kd.artefacts.files import write_text
 from kd.common.options import BaseOptions
+from kd.data.packed import DatasetInfo
 from kd.models.label_encoder import LabelClassifier
-from kd.models.network import Heads, resample
+from kd.models.network import Heads, resample, tap_shapes
 from kd.models.outputs import Outputs
-from kd.models.spec import HeadSizes, LabelEncoderOptions, Level, map_levels
-from kd.models.user_checkpoints import load_stored
-from kd.models.weights import save_tensors
+from kd.models.spec import HeadSizes, JointOptions, LabelEncoderOptions, Level, map_levels
+from kd.models.weight_files import load_stored, save_stored
+from kd.models.weights import new_network
 
-CONFIG, WEIGHTS = "joint.json", "joint.safetensors"
+NAME = "joint"  # of its files
 
 Embeddings = Sequence[dict[str, Tensor]]  # per teacher: level -> (B, D) or (B, C, h, w)
 
@@ -62,6 +62,40 @@ class JointConfig(BaseOptions):
         if len(self.map_channels) != maps:
             raise ValueError(f"map_channels are {self.map_channels}, expected {maps} of them at {self.level}")
         return self
+
+
+def joint_config(
+    options: JointOptions, shapes: Sequence[tuple[int, ...]], datasets: Sequence[DatasetInfo]
+) -> JointConfig:
+    """The description of a joint teacher.
+
+    Args:
+        options: what it is.
+        shapes: of one sample's embedding at its level, by each teacher.
+        datasets: its targets.
+
+    Raises:
+        UserError: the student cannot be built, or has no maps of its level.
+    """
+    levels = map_levels(options.level)
+    grid: tuple[int, int] | None = None
+    map_channels = [options.width] * len(levels)
+    if levels:
+        grid = (max(shape[1] for shape in shapes), max(shape[2] for shape in shapes))
+        if options.student is not None:
+            maps = tap_shapes(new_network(options.student, datasets, statistics=datasets[0]), levels)
+            grid = (maps[options.level][1], maps[options.level][2])
+            map_channels = [maps[level][0] for level in levels]
+    return JointConfig(
+        level=options.level,
+        channels=[shape[0] for shape in shapes],
+        grid=grid,
+        map_channels=map_channels,
+        width=options.width,
+        dropout=options.dropout,
+        heads={dataset.name: len(dataset.classes) for dataset in datasets},
+        label_encoder=options.label_encoder,
+    )
 
 
 class JointTeacher(nn.Module):
@@ -114,13 +148,6 @@ class JointTeacher(nn.Module):
     def _classify(self, vector: Tensor, maps: dict[str, Tensor]) -> Outputs:
         return Outputs(vector, maps, self.heads(self.dropout(vector)))
 
-    def make_targets(
-        self, embeddings: Embeddings, dataset: str, names: Iterable[str] | None = None
-    ) -> dict[str, Tensor]:
-        """Targets for a student of `dataset` by name: some, or all, with label embeddings if there is an encoder."""
-        outputs: Outputs = self(embeddings)
-        return outputs.arrays(dataset, names)
-
 
 def _adaptor(channels: int, width: int) -> nn.Module:
     return nn.Sequential(nn.BatchNorm2d(channels), nn.Conv2d(channels, width, kernel_size=1))
@@ -133,8 +160,7 @@ def _stage(channels: int, width: int, *, kernel: int, stride: int) -> nn.Module:
 
 def save_joint_teacher(joint: JointTeacher, directory: Path) -> None:
     """Store a joint teacher so that `load_joint_teacher` builds it again."""
-    write_text(directory / CONFIG, joint.config.model_dump_json(indent=1))
-    save_tensors(directory / WEIGHTS, joint.state_dict())
+    save_stored(joint, joint.config, directory, NAME)
 
 
 def load_joint_teacher(directory: Path) -> JointTeacher:
@@ -143,4 +169,4 @@ def load_joint_teacher(directory: Path) -> JointTeacher:
     Raises:
         UserError: one of its files is missing, damaged or not what this program stores.
     """
-    return load_stored(directory / CONFIG, directory / WEIGHTS, JointConfig, JointTeacher)
+    return load_stored(directory, NAME, JointConfig, JointTeacher)

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from kd.models.backbones.base import stored_backbone
 from kd.models.label_encoder import LabelClassifier
-from kd.models.outputs import Outputs
+from kd.models.outputs import Outputs, shapes_of
 from kd.models.spec import LEVELS, Level, NetworkConfig
 
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
@@ -117,7 +117,7 @@ def tap_shapes(network: Network, names: Sequence[str], dataset: str = "") -> dic
         levels = [level for level in LEVELS if level in names]
         outputs = network(network.example(), levels)
     network.train(mode)
-    return {name: tuple(value.shape[1:]) for name, value in outputs.arrays(dataset, names).items()}
+    return shapes_of(outputs.arrays(dataset, names))
 
 
 def freeze(module: ModuleT) -> ModuleT:

@@ -38,6 +38,6 @@ class Outputs:
         return there if names is None else {name: there[name] for name in names}
 
 
-def flipped(arrays: Arrays) -> dict[str, Tensor]:
-    """The arrays in reversed order: where samples are mixed, the arrays of each sample's partner."""
-    return {name: value.flip(0) for name, value in arrays.items()}
+def shapes_of(arrays: Arrays) -> dict[str, tuple[int, ...]]:
+    """Shape of one sample's part of each array."""
+    return {name: tuple(value.shape[1:]) for name, value in arrays.items()}

@@ -13,7 +13,7 @@ from torch import nn
 from kd.common.errors import UserError, first_mistake
 from kd.data.modalities.base import load_modality, plain
 from kd.data.sources.files import find_images, open_image, readable
-from kd.models.user_checkpoints import read_options
+from kd.models.weight_files import read_options
 from kd.models.weights import EXPORT_CONFIG, Exported, ExportedStudent, load_network
 
 Classified = list[tuple[str, float]]

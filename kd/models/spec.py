@@ -137,3 +137,18 @@ class NetworkConfig(BaseOptions):
     std: tuple[float, float, float]
     heads: HeadSizes
     """Classes of each dataset that the network has a classifier for."""
+
+
+class JointOptions(BaseOptions):
+    """What a joint teacher is, apart from the embeddings that it fuses and the datasets that it is for."""
+
+    level: Level
+    """Where the individual teachers are tapped."""
+    student: ModelSpec | None
+    """Whose map shapes the distilled maps take; None (scope shared, or L1): `width` channels on the teachers' grid."""
+    width: int
+    """Channels of the adaptors."""
+    dropout: float
+    """Before the heads, or before the label encoder."""
+    label_encoder: LabelEncoderOptions | None
+    """For multi-label targets, or None."""

@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from kd.artefacts.files import replacing, write_text
+from kd.artefacts.files import write_text
 from kd.common.errors import UserError
 from kd.data.options import Task
 from kd.data.packed import DatasetInfo
 from kd.models.backbones.base import load_backbone
-from kd.models.finite import first_not_finite
 from kd.models.network import Network
 from kd.models.spec import ModelSpec, NetworkConfig
-from kd.models.user_checkpoints import CONFIG, load_stored
+from kd.models.weight_files import NETWORK, load_stored, save_stored, save_tensors
 
-WEIGHTS = "network.safetensors"
 EXPORT_CONFIG, EXPORT_WEIGHTS = "config.json", "model.safetensors"
 
 
@@ -68,8 +65,7 @@ def new_network(
 
 def save_network(network: Network, directory: Path) -> None:
     """Store a network so that `load_network` builds it again."""
-    write_text(directory / CONFIG, network.config.model_dump_json(indent=1))
-    save_tensors(directory / WEIGHTS, network.state_dict())
+    save_stored(network, network.config, directory, NETWORK)
 
 
 def load_network(directory: Path) -> Network:
@@ -78,16 +74,7 @@ def load_network(directory: Path) -> Network:
     Raises:
         UserError: one of its files is missing, damaged or not what this program stores.
     """
-    return load_stored(directory / CONFIG, directory / WEIGHTS, NetworkConfig, Network)
-
-
-def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a .safetensors file, wholly or not at all, and only if all is finite."""
-    bad = first_not_finite(tensors)
-    if bad is not None:
-        raise UserError(f"{path}: {bad} is not finite, so nothing is stored")
-    with replacing(path) as partial:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
+    return load_stored(directory, NETWORK, NetworkConfig, Network)
 
 
 class Exported(nn.Module):
@@ -105,12 +92,12 @@ class Exported(nn.Module):
         self.network, self.dataset = network, dataset
         self.plain = network.kind.fold(network, dataset)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor) -> Tensor:
         """Logits of the head."""
         if self.plain is None:
-            labels: Tensor = self.network(images).logits[self.dataset]
-            return labels
-        logits: Tensor = self.plain(self.network.normalise(images))
+            logits: Tensor = self.network(inputs).logits[self.dataset]
+        else:
+            logits = self.plain(self.network.normalise(inputs))
         return logits
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -25,9 +25,9 @@ from kd.data.sources.registry import load_source
 from kd.data.storage import array_layout
 from kd.distillers.registry import parse_distiller
 from kd.embeddings.options import STORED_DTYPES, CacheOptions
-from kd.models.spec import LabelEncoderOptions, Level, ModelSpec, map_levels
+from kd.models.spec import Level, ModelSpec, map_levels
 from kd.planning.plan import Plan
-from kd.stages.prepare_dataset import Spec, select
+from kd.stages import prepare_dataset, train_joint_teacher
 
 if TYPE_CHECKING:
     from kd.planning.network_sizes import Measured
@@ -137,8 +137,8 @@ class Forecast:
         with suppress(UserError):  # what is wrong with it is said by the stage, which rebuilds it
             if load_manifest(job.directory) is not None:
                 return read_info(job.directory)
-        spec = Spec.model_validate(job.spec)
-        selection = select(spec)
+        spec = prepare_dataset.Spec.model_validate(job.spec)
+        selection = prepare_dataset.select(spec)
         return DatasetInfo(
             name=spec.name,
             classes=tuple(selection.classes),
@@ -225,21 +225,18 @@ class Forecast:
     def _joint(self, job: Job) -> Measured:
         from kd.planning.network_sizes import measure_joint
 
-        spec, name = job.spec, job.name.split("-")[0]
-        level, where = cast("Level", spec["level"]), f"joint_teachers.{name}"
-        shapes = [self._embedding(job, teacher, level, f"{where}.level") for teacher in spec["teachers"]]
+        spec, name = train_joint_teacher.Spec.model_validate(job.spec), job.name.split("-")[0]
+        where = f"joint_teachers.{name}"
+        shapes = [self._embedding(job, teacher, spec.level, f"{where}.level") for teacher in spec.teachers]
         datasets = self._datasets(job)
-        student = None if spec["student"] is None else ModelSpec.model_validate(spec["student"])
-        if student is not None:
+        if spec.student is not None:
             given = self.config.joint_teachers[name].student_model
             own = f"models.{self.config.model_or_individual(given, datasets[0].name)}"
-            measured = self._network(own, student, datasets)
-            for each in map_levels(level):
+            measured = self._network(own, spec.student, datasets)
+            for each in map_levels(spec.level):
                 if each in measured.problems:
                     raise UserError(f"{where}.level: {own}: {measured.problems[each]}")
-        encoder = spec["label_encoder"] and LabelEncoderOptions.model_validate(spec["label_encoder"])
-        options = {"width": spec["width"], "dropout": spec["dropout"], "label_encoder": encoder}
-        return self._named(where, lambda: measure_joint(level, shapes, datasets, student, **options))
+        return self._named(where, lambda: measure_joint(spec, shapes, datasets))
 
     def _embedding(self, job: Job, teacher: str, level: Level, key: str) -> Shape:
         """Shape of one sample's embedding as a joint teacher gets it, from a store or live."""

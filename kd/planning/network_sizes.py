@@ -15,11 +15,11 @@ from kd.common.errors import UserError
 from kd.data.packed import DatasetInfo
 from kd.distillers.base import Distiller
 from kd.models.backbones.timm_weights import check_pretrained
-from kd.models.joint import JointTeacher
+from kd.models.joint import JointTeacher, joint_config
 from kd.models.network import Network, tap_shapes
-from kd.models.spec import LEVELS, LabelEncoderOptions, Level, ModelSpec
+from kd.models.outputs import Outputs, shapes_of
+from kd.models.spec import LEVELS, JointOptions, ModelSpec
 from kd.models.weights import Exported, new_network
-from kd.training.fusion import joint_config
 
 T = TypeVar("T")
 Shape = tuple[int, ...]
@@ -83,27 +83,14 @@ def measure_export(model: ModelSpec, dataset: DatasetInfo) -> Measured:
     return _without_storage(lambda: _measured(Exported(_build(model, [dataset]), dataset.name).plain or nn.Identity()))
 
 
-def measure_joint(
-    level: Level,
-    shapes: Sequence[Shape],
-    datasets: Sequence[DatasetInfo],
-    student: ModelSpec | None,
-    *,
-    width: int,
-    dropout: float,
-    label_encoder: LabelEncoderOptions | None,
-) -> Measured:
-    """A joint teacher; for arguments see `kd.training.fusion.joint_config`. Its shapes are those of its targets."""
+def measure_joint(options: JointOptions, shapes: Sequence[Shape], datasets: Sequence[DatasetInfo]) -> Measured:
+    """A joint teacher; for arguments see `joint_config`. Its shapes are those of its targets."""
 
     def measure() -> Measured:
-        config = joint_config(
-            level, list(shapes), list(datasets), student, width=width, dropout=dropout, label_encoder=label_encoder
-        )
-        joint = JointTeacher(config).eval()
+        joint = JointTeacher(joint_config(options, shapes, datasets)).eval()
         with torch.no_grad():
-            targets = joint.make_targets([{level: torch.zeros(1, *shape)} for shape in shapes], datasets[0].name)
-        shapes_of = {name: tuple(value.shape[1:]) for name, value in targets.items() if name in LEVELS}
-        return _measured(joint, shapes_of)
+            outputs: Outputs = joint([{options.level: torch.zeros(1, *shape)} for shape in shapes])
+        return _measured(joint, shapes_of({"L1": outputs.vector} | outputs.maps))
 
     return _without_storage(measure)
 

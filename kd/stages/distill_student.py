@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kd.common.options import BaseOptions
@@ -65,8 +66,7 @@ def build(context: Context[Spec]) -> Outcome:
 
 def _target_source(context: Context[Spec], names: tuple[str, ...]) -> MakeSource:
     """Stored targets, stored embeddings of the individual teacher, live teachers, or nothing."""
-    from kd.training.registry import load_live, load_stored
-    from kd.training.targets import NoTargets
+    from kd.training.targets import LIVE, STORED, NoTargets
 
     spec, upstream = context.spec, context.upstream
 
@@ -76,12 +76,12 @@ def _target_source(context: Context[Spec], names: tuple[str, ...]) -> MakeSource
         if spec.live is not None:
             directories = [upstream[f"teacher:{teacher}"] for teacher in spec.live_teachers]
             tapped = names if spec.individual else tuple(filter(None, (spec.level,)))
-            source: TargetSource = load_live().live_targets(
+            source: TargetSource = import_module(LIVE).LiveTargets(
                 directories, tapped, spec.dataset, spec.live, names, upstream.get("joint_teacher"), fabric
             )
         else:
             assert spec.views is not None
-            source = load_stored().StoredTargets(upstream["targets"], split, names, spec.views, fabric, memory)
+            source = import_module(STORED).StoredTargets(upstream["targets"], split, names, spec.views, fabric, memory)
         return source
 
     return make

@@ -16,7 +16,7 @@ class Spec(BaseOptions):
 
 def build(context: Context[Spec]) -> Outcome:
     """Store them with the classifier that they have."""
-    from kd.models.pretrained import fetch_pretrained
+    from kd.models.backbones.timm_weights import fetch_pretrained
 
     fetch_pretrained(context.spec.architecture, context.directory)
     return Outcome({})

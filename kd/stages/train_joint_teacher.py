@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from kd.common.options import BaseOptions
 from kd.embeddings.options import CacheOptions
 from kd.jobs.run import Context, Outcome, stage_main
-from kd.models.spec import LabelEncoderOptions, Level, ModelSpec
+from kd.models.spec import JointOptions
 from kd.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from kd.training.fusion import MakeSamples
 
 
-class Spec(BaseOptions):
+class Spec(JointOptions):
     """Options that a joint teacher depends on, beside its datasets and embeddings."""
 
-    level: Level
     teachers: list[str]
     targets: list[str]
-    student: ModelSpec | None
-    """Whose map shapes the distilled maps take; None (scope shared, or L1): maps of `width` channels."""
-    width: int
-    dropout: float
-    label_encoder: LabelEncoderOptions | None
     views: int | None
     """Stored views; None: the teachers look at a new view in each epoch."""
     live: CacheOptions | None
@@ -43,13 +37,9 @@ def build(context: Context[Spec]) -> Outcome:
             context.directory,
             [context.upstream[f"dataset:{target}"] for target in spec.targets],
             _embeddings(context),
-            level=spec.level,
-            student=spec.student,
-            width=spec.width,
-            dropout=spec.dropout,
-            label_encoder=spec.label_encoder,
-            recipe=spec.recipe,
-            seed=spec.seed,
+            spec,
+            spec.recipe,
+            spec.seed,
         )
     )
 
@@ -57,12 +47,12 @@ def build(context: Context[Spec]) -> Outcome:
 def _embeddings(context: Context[Spec]) -> MakeSamples:
     """Embeddings from stores or, if the teachers are live, from the teachers themselves."""
     from kd.training.fusion import cached_embeddings
-    from kd.training.registry import load_live
+    from kd.training.targets import LIVE
 
     spec = context.spec
     if spec.live is not None:
         teachers = [context.upstream[f"teacher:{teacher}"] for teacher in spec.teachers]
-        live: MakeSamples = load_live().live_embeddings(
+        live: MakeSamples = import_module(LIVE).live_embeddings(
             teachers, spec.level, spec.live, spec.recipe.augmentation, spec.seed
         )
         return live

@@ -13,10 +13,26 @@ from kd.data.loader import ColumnGroup, MemoryBudget, SubBatch
 from kd.data.packed import Split
 from kd.embeddings.store import open_columns
 from kd.models.devices import send
-from kd.training.samples import OfSplit
+from kd.training.samples import Samples
 
 
-class CachedSamples(OfSplit):
+class EmbeddingSamples(Samples):
+    """Samples whose inputs are embeddings by several teachers: per teacher, name -> (B, ...) float32."""
+
+    def shapes(self, name: str) -> list[tuple[int, ...]]:
+        """Shape of one sample's embedding by each teacher."""
+        raise NotImplementedError
+
+    @staticmethod
+    def join(inputs: list[list[dict[str, Tensor]]]) -> list[dict[str, Tensor]]:
+        """Teacher by teacher and level by level."""
+        return [
+            {level: torch.cat([teacher[level] for teacher in teachers]) for level in teachers[0]}
+            for teachers in zip(*inputs, strict=True)
+        ]
+
+
+class CachedSamples(EmbeddingSamples):
     """Cached embeddings by several teachers of the views of one split.
 
     Args:
@@ -44,19 +60,11 @@ class CachedSamples(OfSplit):
         self._columns = columns
 
     def shapes(self, name: str) -> list[tuple[int, ...]]:
-        """Shape of one sample in each store."""
+        """As they are stored."""
         return [each[name].row_shape for each in self._columns]
 
     def inputs(self, sub_batch: SubBatch, epoch: int | None) -> list[dict[str, Tensor]]:  # noqa: ARG002 - groups follow it
-        """Per store: name -> (B, ...) float32."""
+        """As they were read."""
         return [
             {name: send(self.fabric, value).float() for name, value in values.items()} for values in sub_batch.values
         ]
-
-
-def join_embeddings(parts: list[list[dict[str, Tensor]]]) -> list[dict[str, Tensor]]:
-    """Put batches of several datasets behind one another, teacher by teacher and level by level."""
-    return [
-        {level: torch.cat([teacher[level] for teacher in teachers]) for level in teachers[0]}
-        for teachers in zip(*parts, strict=True)
-    ]

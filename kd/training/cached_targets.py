@@ -1,7 +1,4 @@
-"""Targets from a store, of an individual or of a joint teacher.
-
-Loaded by name, so that how embeddings are stored counts only in the keys of students that read a store.
-"""
+"""Targets from a store, of an individual or of a joint teacher; loaded by name, see `kd.training.targets`."""
 
 from __future__ import annotations
 

@@ -6,29 +6,29 @@ import csv
 import logging
 import signal
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
-from lightning_fabric import Fabric
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from kd.artefacts.files import replacing
 from kd.common.errors import UserError, shown
 from kd.common.streams import torch_seed
-from kd.data.loader import Partition
 from kd.jobs.environment import events_wanted
 from kd.jobs.progress import Progress
 from kd.jobs.stopping import Stopped, not_postponed, postponed, stop_if_requested, stop_requested
 from kd.models.devices import share_statistics
+from kd.training.measuring import result_rows
 from kd.training.metrics import NotFiniteError
+from kd.training.objective import Objective
 from kd.training.optimisation import make_optimizer, make_schedule
-from kd.training.recipe import Recipe
+from kd.training.samples import Samples
 from kd.training.watch import DivergedError, Watch
 
 if TYPE_CHECKING:
@@ -44,38 +44,6 @@ EVENTS = ".events"
 State = dict[str, Tensor]
 ItemT = TypeVar("ItemT")
 log = logging.getLogger("kd")
-
-
-class Objective(Protocol):
-    """A module to train, its data and its loss.
-
-    Attributes:
-        steps: optimiser steps in an epoch.
-    """
-
-    steps: int
-
-    @property
-    def metric(self) -> str:
-        """Name of the metric that `validate` measures, such as `acc@1`."""
-
-    @property
-    def module(self) -> nn.Module:
-        """Holds every parameter that trains."""
-
-    def batches(self, epoch: int, start: int) -> Iterator[tuple[float, Any]]:
-        """This process's batches of an epoch, from step `start` on; a pure function of epoch and step.
-
-        Yields:
-            For each step as many batches as the recipe has passes: the part of all samples of the step that it
-            holds, and the batch, on the device.
-        """
-
-    def loss(self, module: nn.Module, batch: Any) -> Tensor:
-        """Scalar loss, a mean over the batch; `module` is `self.module` as Fabric wrapped it."""
-
-    def validate(self, module: nn.Module) -> float:
-        """Score of `module` on val in percent; the mean over datasets if there are several."""
 
 
 @dataclass
@@ -98,18 +66,36 @@ class Fit:
     seconds: float = 0.0
 
 
-def fit(fabric: Fabric, objective: Objective, recipe: Recipe, seed: int, directory: Path) -> Fit:
-    """Train `objective.module` for `recipe.epochs`, from the last checkpoint if there is one.
+def train_and_measure(objective: Objective, test: Sequence[Samples], directory: Path) -> dict[str, Any]:
+    """Train, then read test once with the weights of each selection, and leave the module with the selected ones.
+
+    Args:
+        objective: what is trained.
+        test: samples per dataset.
+        directory: for the checkpoint and history.csv.
+
+    Returns:
+        Metrics on test and val as rows for the tables, and the best epoch.
+    """
+    trained, recipe, module = fit(objective, directory), objective.recipe, objective.module
+    metrics = []
+    for selection, weights in trained.weights.items():
+        module.load_state_dict(weights)
+        network, exported = objective.network(module), objective.exported()
+        metrics += result_rows(network, exported, objective.val, test, selection, recipe.batch_size)
+    module.load_state_dict(trained.weights[recipe.selection])
+    return {"metrics": metrics, "best_epoch": trained.best_epoch}
+
+
+def fit(objective: Objective, directory: Path) -> Fit:
+    """Train `objective.module` by its recipe, from the last checkpoint if there is one.
 
     Order, views and dropout of a step depend on seed, epoch and step alone, so that training continued from a
     checkpoint equals training never interrupted. Of several processes only the first returns: the others have
     nothing to do once the weights are there, and end.
 
     Args:
-        fabric: owns device and precision.
-        objective: what is trained.
-        recipe: how.
-        seed: of the run.
+        objective: what is trained, how and where.
         directory: for the checkpoint and history.csv.
 
     Raises:
@@ -119,17 +105,12 @@ def fit(fabric: Fabric, objective: Objective, recipe: Recipe, seed: int, directo
     """
     try:
         with postponed():
-            return _Training(fabric, objective, recipe, seed, directory).run()
+            return _Training(objective, directory).run()
     except torch.OutOfMemoryError as error:
         raise UserError(
-            f"out of GPU memory; lower recipe batch_size ({recipe.batch_size}), or raise accumulate"
-            f" ({recipe.accumulate}): {error}"
+            f"out of GPU memory; lower recipe batch_size ({objective.recipe.batch_size}), or raise accumulate"
+            f" ({objective.recipe.accumulate}): {error}"
         ) from error
-
-
-def partition_of(fabric: Fabric, recipe: Recipe) -> Partition:
-    """The parts of every batch that this process computes."""
-    return Partition(recipe.accumulate, fabric.global_rank, fabric.world_size)
 
 
 def finish(directory: Path) -> None:
@@ -140,8 +121,9 @@ def finish(directory: Path) -> None:
 class _Training:
     """One call of `fit`: all that a checkpoint holds, and how it changes."""
 
-    def __init__(self, fabric: Fabric, objective: Objective, recipe: Recipe, seed: int, directory: Path) -> None:
-        self.fabric, self.objective, self.recipe, self.seed, self.directory = fabric, objective, recipe, seed, directory
+    def __init__(self, objective: Objective, directory: Path) -> None:
+        self.objective, self.directory = objective, directory
+        self.fabric, self.recipe = fabric, recipe = objective.fabric, objective.recipe
         self.state = Fit()
         module = share_statistics(objective.module, fabric)
         self.optimizer = make_optimizer(module, recipe, fabric.device)
@@ -216,7 +198,7 @@ class _Training:
         """One step of the optimiser."""
         fabric, recipe = self.fabric, self.recipe
         # Each process has dropout of its own.
-        torch.manual_seed(torch_seed("step", self.seed, epoch, step, fabric.global_rank))
+        torch.manual_seed(torch_seed("step", self.objective.seed, epoch, step, fabric.global_rank))
         self.wrapped.zero_grad()
         total = torch.zeros((), device=fabric.device)
         for each in range(recipe.accumulate):

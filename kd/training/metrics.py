@@ -45,7 +45,7 @@ def measure(task: Task, logits: Tensor, labels: Tensor, whose: str = "a network"
     """
     _check_finite(logits, whose)
     if task == "single_label":
-        return accuracies(logits, labels)
+        return {f"acc@{k}": topk_accuracy(logits, labels, k) for k in (1, 5)}
     scores = f1_scores(logits, labels) | {"mAP": mean_average_precision(logits, labels)}
     return {name: scores[name] for name in MULTI_LABEL_METRICS}
 
@@ -102,11 +102,6 @@ def topk_accuracy(logits: Tensor, labels: Tensor, k: int) -> float:
     """
     top = logits.topk(min(k, logits.shape[1]), dim=1).indices
     return 100 * (top == labels[:, None]).any(dim=1).double().mean().item()
-
-
-def accuracies(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """acc@1 and acc@5 in percent."""
-    return {f"acc@{k}": topk_accuracy(logits, labels, k) for k in (1, 5)}
 
 
 def mean_average_precision(logits: Tensor, labels: Tensor) -> float:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
+import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from kd.data.loader import ColumnGroup, MemoryBudget, RawColumn, SubBatch
 from kd.data.modalities.base import View, plain
 from kd.data.order import view_of_epoch
-from kd.data.packed import DatasetInfo, Split
+from kd.data.packed import Split
 from kd.jobs.environment import memory_budget
 from kd.models.devices import send
 
@@ -23,35 +23,37 @@ def data_memory(fabric: Fabric) -> MemoryBudget:
     return MemoryBudget(fabric.to_device, host, device if fabric.device.type == "cuda" else 0)
 
 
-class Samples(Protocol):
-    """The samples of one split of one dataset, ready for a module."""
+class Samples:
+    """The samples of one split of one dataset, ready for a module. A subclass says what its inputs are.
 
-    info: DatasetInfo
-    labels: np.ndarray
-    """(N,) int64 class ids; or, multi-label, (N, classes) uint8 of 0 and 1."""
-    groups: Sequence[ColumnGroup]
-    """What is read from disk."""
-
-    def inputs(self, sub_batch: SubBatch, epoch: int | None) -> Any:
-        """Module input for what was read, on the device; `epoch` None: the images themselves."""
-
-
-class OfSplit:
-    """What all samples of one split have in common."""
+    Attributes:
+        groups: arrays that are read from disk.
+        info: of the dataset.
+        labels: (N,) int64 class ids; or, multi-label, (N, classes) uint8 of 0 and 1.
+    """
 
     def __init__(self, split: Split, groups: Sequence[ColumnGroup], fabric: Fabric) -> None:
         self.split, self.groups, self.fabric = split, groups, fabric
         self.info, self.labels = split.info, split.labels
 
+    def inputs(self, sub_batch: SubBatch, epoch: int | None) -> Any:
+        """Module input for what was read, on the device; `epoch` None: of the samples themselves, without a view."""
+        raise NotImplementedError
 
-class ViewedSamples(OfSplit):
+    @staticmethod
+    def join(inputs: list[Any]) -> Any:
+        """The inputs of several datasets as one batch."""
+        return torch.cat(inputs)
+
+
+class ViewedSamples(Samples):
     """Samples, seen through views.
 
     Args:
         split: whose.
         views: of the dataset.
         fabric: owns the device.
-        memory: where images may stay; None: they are read once.
+        memory: where samples may stay; None: they are read once.
         count: views that repeat over the epochs; None: a new one in each epoch.
         fit: brings what is seen to one shape, so that datasets of different shapes fit into one batch; None: as it is.
     """

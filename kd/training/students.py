@@ -17,11 +17,9 @@ from kd.distillers.base import Distiller
 from kd.models.devices import make_fabric
 from kd.models.network import tap_shapes
 from kd.models.spec import ModelSpec
-from kd.models.student import Student
 from kd.models.weights import Exported, export_student, new_network, save_network
-from kd.training.classification import measure_selections, measure_test, measure_val
-from kd.training.distillation import Distillation
-from kd.training.loop import finish, fit
+from kd.training.distillation import Distillation, Student
+from kd.training.loop import finish, train_and_measure
 from kd.training.recipe import Recipe
 from kd.training.samples import ViewedSamples, data_memory
 from kd.training.targets import TargetSource
@@ -74,19 +72,9 @@ def distill_student(
     source = make_source(splits["train"], fabric, memory)
     auxiliary = method.auxiliary(tap_shapes(network, names, info.name), source.shapes(), info.sizes["train"])
     student = Student(network, info.name, names, auxiliary)
-    task = Distillation(student, images["train"], source, images["val"], method, recipe, seed, fabric)
-    trained = fit(fabric, task, recipe, seed, directory)
-    # Test is read by the very network that is exported, so that the table is what people get.
-    metrics = measure_selections(
-        trained,
-        student,
-        recipe.selection,
-        lambda kind: (
-            measure_test(Exported(network, info.name), [images["test"]], kind, recipe.batch_size)
-            + measure_val(network, [images["val"]], kind, recipe.batch_size)
-        ),
-    )
+    objective = Distillation(student, images["train"], source, images["val"], method, recipe, seed, fabric)
+    result = train_and_measure(objective, [images["test"]], directory)
     save_network(network, directory)
     export_student(network, info, directory)
     finish(directory)
-    return {"metrics": metrics, "best_epoch": trained.best_epoch, "notes": network.notes}, str(fabric.device)
+    return result | {"notes": network.notes}, str(fabric.device)

@@ -14,8 +14,9 @@ from kd.data.packed import open_split
 from kd.models.devices import make_fabric
 from kd.models.spec import ModelSpec
 from kd.models.weights import new_network, save_network
-from kd.training.classification import Classification, measure_selections, measure_test, measure_val
-from kd.training.loop import finish, fit
+from kd.training.classification import Classification
+from kd.training.loop import finish, train_and_measure
+from kd.training.measuring import result_rows
 from kd.training.recipe import Recipe
 from kd.training.samples import ViewedSamples, data_memory
 
@@ -60,23 +61,12 @@ def train_network(
     }
     if recipe is None:
         network.to(fabric.device)
-        metrics = measure_test(network, samples["test"], "last", EVALUATION_BATCH)
-        metrics += measure_val(network, samples["val"], "last", EVALUATION_BATCH)
+        metrics = result_rows(network, network, samples["val"], samples["test"], "last", EVALUATION_BATCH)
         metrics += [row | {"selection": "best_val"} for row in metrics]
-        save_network(network, directory)
-        return {"metrics": metrics, "best_epoch": 0, "notes": network.notes}, str(fabric.device)
-    batch_size = recipe.batch_size
-    task = Classification(network, samples["train"], samples["val"], recipe, seed, fabric)
-    trained = fit(fabric, task, recipe, seed, directory)
-    metrics = measure_selections(
-        trained,
-        network,
-        recipe.selection,
-        lambda kind: (
-            measure_test(network, samples["test"], kind, batch_size)
-            + measure_val(network, samples["val"], kind, batch_size)
-        ),
-    )
+        result = {"metrics": metrics, "best_epoch": 0}
+    else:
+        objective = Classification(network, samples["train"], samples["val"], recipe, seed, fabric)
+        result = train_and_measure(objective, samples["test"], directory)
     save_network(network, directory)
     finish(directory)
-    return {"metrics": metrics, "best_epoch": trained.best_epoch, "notes": network.notes}, str(fabric.device)
+    return result | {"notes": network.notes}, str(fabric.device)

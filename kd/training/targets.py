@@ -1,13 +1,20 @@
-"""Where a student's targets come from: `cached_targets`, `live_teachers`, or, for labels alone, nowhere."""
+"""Where a student's targets come from: a store, live teachers, or, for labels alone, nowhere. Imports no torch.
+
+What uses stores or live teachers is loaded by name, so that its code counts only in the keys of jobs that need it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
-from kd.data.loader import ColumnGroup, SubBatch
+    from kd.data.loader import ColumnGroup, SubBatch
+
+LIVE = "kd.training.live_teachers"
+STORED = "kd.training.cached_targets"
 
 
 class TargetSource(Protocol):

@@ -116,7 +116,7 @@ def _recomputed(job: Job, manifest: dict[str, Any], rows: int, *, damaged: bool)
     """Rows that are not what is computed now; where files are damaged, only of what can still be read."""
     from kd.embeddings.store import STORE
     from kd.models.devices import make_fabric
-    from kd.verification.recomputation import store_differences
+    from kd.verification.recomputation import noise, split_differences
 
     results = job.directory.parents[2]
     upstream = {role: results / up["stage"] / up["name"] / up["key"] for role, up in manifest["upstream"].items()}
@@ -130,7 +130,8 @@ def _recomputed(job: Job, manifest: dict[str, Any], rows: int, *, damaged: bool)
             check_plain(directory)
         open_group(job.directory / STORE)
         splits = stage.module.computed(stage.spec.model_validate(job.spec), upstream, fabric)
-        yield from store_differences(job.directory, splits, rows, device=manifest["device"], fabric=fabric)
+        for split in splits:
+            yield from split_differences(job.directory, split, rows, noise(manifest["device"], fabric))
     except UserError as error:
         if not damaged:  # else it was said before, with the file
             yield str(error)

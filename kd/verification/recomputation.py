@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,31 +30,23 @@ class _Tally:
     largest: float = 0.0
 
 
-def store_differences(
-    directory: Path, splits: Iterable[ComputedSplit], rows: int, *, device: str, fabric: Fabric
-) -> Iterator[str]:
-    """Differences between a store and what is computed now.
-
-    Args:
-        directory: of the store.
-        splits: what it is to hold.
-        rows: of each split and view that are computed again, at least; of every chunk at least one.
-        device: that the store was computed on.
-        fabric: owns the device of this process.
-
-    Raises:
-        UserError: something cannot be read.
-    """
-    for computed in splits:
-        yield from _differences(directory, computed, noise(device, fabric), rows)
-
-
 def noise(device: str, fabric: Fabric) -> float:
     """The tolerance between two computations of the same, relative to the largest value."""
     return NOISE_CPU if device == fabric.device.type == "cpu" else NOISE_GPU
 
 
-def _differences(directory: Path, computed: ComputedSplit, noise: float, rows: int) -> Iterator[str]:
+def split_differences(directory: Path, computed: ComputedSplit, rows: int, noise: float) -> Iterator[str]:
+    """Differences between a split of a store and what is computed now.
+
+    Args:
+        directory: of the store.
+        computed: what the split is to hold.
+        rows: of each view that are computed again, at least; of every chunk at least one.
+        noise: the tolerance, relative to the largest value.
+
+    Raises:
+        UserError: something cannot be read.
+    """
     split, names, views = computed.split, list(computed.layouts), computed.views
     columns = open_columns(directory, split, names)
     short = [column for column in columns.values() if column.views < views or column.rows != len(split.ids)]

@@ -17,8 +17,7 @@ from kd.artefacts.manifest import read_manifest
 from kd.artefacts.sharing import share
 from kd.common.errors import UserError
 from kd.jobs.run import run_job
-from kd.models.user_checkpoints import load_safetensors
-from kd.models.weights import save_tensors
+from kd.models.weight_files import load_safetensors, save_tensors
 from tests.artefacts.building import Spec, job, refuse, write
 
 ANN, BOB, GROUP = 54321, 54322, 54323

@@ -268,8 +268,7 @@ def test_joint_teacher__encodes_the_last_fused_map(level: Level) -> None:
     for dataset, classes in CLASSES.items():
         assert features.logits[dataset].shape == (4, classes)
         assert torch.equal(features.logits[dataset], logits[dataset])
-        targets = model.make_targets(embeddings_of_teachers(level), dataset)
-        made = {name: targets[name] for name in ("label_embeddings", "logits")}
+        made = model(embeddings_of_teachers(level)).arrays(dataset)
         assert torch.equal(made["label_embeddings"], embeddings[dataset])
         assert made["label_embeddings"].shape == (4, classes, 16)
         assert torch.equal(made["logits"], logits[dataset])

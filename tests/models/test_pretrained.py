@@ -15,9 +15,8 @@ from safetensors.torch import load_file, save
 
 from kd.common.errors import UserError
 from kd.models import hub as hub_module
-from kd.models.backbones.timm_weights import PRETRAINED
+from kd.models.backbones.timm_weights import PRETRAINED, fetch_pretrained
 from kd.models.hub import check_network
-from kd.models.pretrained import fetch_pretrained
 from kd.models.weights import load_network
 from kd.planning.network_sizes import measure_pretrained
 from tests.conftest import ROOT

@@ -21,7 +21,7 @@ from kd.data.packed import DatasetInfo
 from kd.models.backbones.timm_weights import fold
 from kd.models.network import Network
 from kd.models.spec import Checkpoint, ModelSpec
-from kd.models.user_checkpoints import read_tensors
+from kd.models.weight_files import read_tensors
 from kd.models.weights import export_student, load_network, new_network, save_network
 from tests.models.test_network import SWIN
 

@@ -16,7 +16,7 @@ from kd.data.options import Augmentation
 from kd.distillers import mlfd
 from kd.embeddings.options import CacheOptions
 from kd.jobs.run import Context
-from kd.models.spec import LEVELS, Level, ModelSpec
+from kd.models.spec import LEVELS, JointOptions, Level, ModelSpec
 from kd.stages import cache_embeddings, cache_targets
 from kd.training import loop
 from kd.training.cached_targets import StoredTargets
@@ -55,10 +55,12 @@ def same_weights(first: Path, second: Path) -> bool:
 
 
 def joint(directory: Path, datasets: list[Path], stores: list[list[Path]], level: Level, **options: Any) -> Path:
-    arguments: dict[str, Any] = {"student": MODEL, "width": 8, "dropout": 0.2, "recipe": RECIPE, "seed": 0}
-    arguments["label_encoder"] = None
     samples = options.pop("embeddings", None) or cached_embeddings(stores, level, VIEWS)
-    train_joint_teacher(folder(directory), datasets, samples, level=level, **(arguments | options))
+    recipe, seed = options.pop("recipe", RECIPE), options.pop("seed", 0)
+    given: dict[str, Any] = {"student": MODEL, "width": 8, "dropout": 0.2, "label_encoder": None}
+    train_joint_teacher(
+        folder(directory), datasets, samples, JointOptions(level=level, **(given | options)), recipe, seed
+    )
     return directory
 
 

@@ -15,18 +15,16 @@ from kd.data.packed import open_split
 from kd.data.views import Views
 from kd.distillers import mlfd
 from kd.embeddings.options import CacheOptions
-from kd.embeddings.teachers import FrozenTeachers
 from kd.jobs.run import Context
 from kd.models.devices import make_fabric
 from kd.models.joint import load_joint_teacher
 from kd.models.network import tap_shapes
 from kd.models.spec import Level
-from kd.models.student import Student
 from kd.models.weights import load_network, new_network
 from kd.stages import cache_embeddings
 from kd.training import live_teachers
 from kd.training.classification import Classification, classification_loss
-from kd.training.distillation import Distillation
+from kd.training.distillation import Distillation, Student
 from kd.training.samples import ViewedSamples, data_memory
 from kd.training.supervised import train_network
 from tests.training.chain import (
@@ -130,8 +128,8 @@ def live_targets(teachers: dict[str, Path], fused: Path, level: Level) -> Any:
     names = MLFD.required(level).names()
 
     def make(split: Any, fabric: Any, _: Any) -> live_teachers.LiveTargets:
-        networks = FrozenTeachers(list(teachers.values()), (level,), split.info.name, CacheOptions(), fabric)
-        return live_teachers.LiveTargets(networks, names, fused, fabric)
+        own = list(teachers.values())
+        return live_teachers.LiveTargets(own, (level,), split.info.name, CacheOptions(), names, fused, fabric)
 
     return make, names
 
@@ -147,7 +145,7 @@ def test_distillation__stored_targets_are_those_of_live_teachers(
     exact = make_distillation(dataset, *live_targets(teachers, fused, level))
     for epoch in (0, 1, 3):
         for (_, one), (_, other) in zip(cached.batches(epoch), exact.batches(epoch), strict=True):
-            assert torch.equal(one.images, other.images)
+            assert torch.equal(one.inputs, other.inputs)
             assert torch.equal(one.samples.labels, other.samples.labels)
             stored, made = one.targets, other.targets
             assert list(stored) == list(made)

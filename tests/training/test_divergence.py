@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from kd.common.errors import UserError
 from kd.models.devices import make_fabric
 from kd.models.finite import first_not_finite
-from kd.models.weights import save_tensors
+from kd.models.weight_files import save_tensors
 from kd.training import loop
 from kd.training.classification import Classification
 from kd.training.loop import CHECKPOINT, HISTORY, fit
 from kd.training.metrics import primary
+from kd.training.objective import Objective
 from kd.training.recipe import Recipe
 from kd.training.supervised import train_network
 from kd.training.watch import Watch
@@ -83,18 +84,19 @@ class _Scaled(torch.autograd.Function):
         return gradients[0] * torch.full(ctx.shape, ctx.size), None
 
 
-class Toy:
-    """A task whose loss is 1 in the first process and 2 in the second, but for a fault."""
+class Toy(Objective):
+    """An objective without data, whose loss is 1 in the first process and 2 in the second, but for a fault."""
 
     metric = "acc@1"
     steps = STEPS
 
-    def __init__(self, fabric: Fabric, fault: Fault) -> None:
+    def __init__(self, fabric: Fabric, fault: Fault, recipe: Recipe) -> None:
         torch.manual_seed(0)
-        self.module = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+        self.module = self.layers = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+        self.recipe, self.seed = recipe, 2**64 - 1
         self.fabric, self.fault, self.done = fabric, fault, 0
 
-    def batches(self, epoch: int, start: int) -> Iterator[tuple[float, tuple[int, int]]]:
+    def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[float, tuple[int, int]]]:
         for step in range(start, self.steps):
             yield 1 / self.fabric.world_size, (epoch, step)
 
@@ -108,9 +110,9 @@ class Toy:
             loss = loss * torch.nan
         elif self.fault.kind in {"gradient", "huge"}:
             size = torch.inf if self.fault.kind == "gradient" else 1e30
-            loss = loss + _Scaled.apply(self.module[2].weight, size)
+            loss = loss + _Scaled.apply(self.layers[2].weight, size)
         elif self.fault.kind == "buffer":
-            self.module[1].get_buffer("running_var").data.fill_(torch.nan)
+            self.layers[1].get_buffer("running_var").data.fill_(torch.nan)
         return loss
 
     def validate(self, module: nn.Module) -> float:  # noqa: ARG002
@@ -136,19 +138,19 @@ def train(fabric: Fabric, fault: Fault, directory: Path) -> dict[str, Any]:
     """What came of a training with a fault."""
     spoils = fault.kind == "average" and fault.rank == fabric.global_rank
     _SpoiltAverage.when = fault.when[0] * STEPS + fault.when[1] if spoils else -1
-    task = Toy(fabric, fault)
     recipe = Recipe.model_validate(
         {"lr": 1e-3, "epochs": EPOCHS, "batch_size": 6, "schedule": "constant"} | fault.recipe
     )
+    toy = Toy(fabric, fault, recipe)
     found: dict[str, Any] = {"end": "finished", "said": ""}
     try:
-        fitted = fit(fabric, task, recipe, 2**64 - 1, folder(directory))
+        fitted = fit(toy, folder(directory))
         found["bad"] = first_not_finite({k + n: v for k, kept in fitted.weights.items() for n, v in kept.items()})
     except UserError as error:
         found |= {"end": "error", "said": str(error)}
     except SystemExit as error:
         found |= {"end": f"exit {error.code}"}
-    return found | {"done": task.done}
+    return found | {"done": toy.done}
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ from kd.data.options import SplitOptions
 from kd.data.packed import DatasetInfo
 from kd.models.outputs import Outputs
 from kd.models.spec import ModelSpec
-from kd.models.student import Student
 from kd.models.weights import load_network, new_network
 from kd.training.classification import LabelledBatch, classification_loss
+from kd.training.distillation import Student
 from kd.training.optimisation import make_optimizer, make_schedule
 from kd.training.recipe import Recipe
 from kd.training.supervised import train_network

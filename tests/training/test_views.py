@@ -14,7 +14,6 @@ from kd.data import views
 from kd.data.draws import draw
 from kd.distillers import mlfd, vanilla
 from kd.embeddings.options import CacheOptions
-from kd.embeddings.teachers import FrozenTeachers
 from kd.jobs.run import Context
 from kd.stages import cache_embeddings
 from kd.training import live_teachers
@@ -68,8 +67,8 @@ def test_views__of_live_teachers_are_those_that_students_see(
     names = mlfd.Method().required("L1").names()
 
     def make(_split: Any, fabric: Any, _memory: Any) -> live_teachers.LiveTargets:
-        networks = FrozenTeachers([teachers["digits"]], ("L1",), "digits", CacheOptions(), fabric)
-        return live_teachers.LiveTargets(networks, names, fused, fabric)
+        own = [teachers["digits"]]
+        return live_teachers.LiveTargets(own, ("L1",), "digits", CacheOptions(), names, fused, fabric)
 
     student(tmp_path / "student", dataset, make, names, views=None, recipe=ONCE, seed=SEED)
     assert drawn() == {("shared", SEED, "digits", 0)}

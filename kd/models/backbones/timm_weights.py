@@ -1,8 +1,10 @@
-"""Weights of timm's networks, in and out: pretrained ones, custom checkpoints, export to plain timm."""
+"""Weights of timm's networks: pretrained ones fetched and taken, custom checkpoints, export to plain timm."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +14,17 @@ from torch import Tensor, nn
 
 from kd.common.errors import UserError
 from kd.data.modalities.image import as_images
+from kd.models.hub import SECONDS, hub_file, patience, reason, try_network
 from kd.models.spec import Checkpoint, ModelSpec, NetworkConfig
-from kd.models.user_checkpoints import (
-    CONFIG,
+from kd.models.weight_files import (
+    NETWORK,
     check_finite,
     find_by_name,
     find_by_order,
     load_strictly,
     read_options,
     read_tensors,
+    save_tensors,
 )
 
 if TYPE_CHECKING:
@@ -67,6 +71,34 @@ def check_pretrained(architecture: str) -> Any:
     return found
 
 
+def fetch_pretrained(architecture: str, directory: Path) -> None:
+    """Store timm's pretrained weights of an architecture, with the classifier that they have.
+
+    Raises:
+        UserError: timm has none, or they cannot be had from where they lie, or are damaged.
+    """
+    pretrained_cfg = check_pretrained(architecture)
+    create = partial(timm.create_model, architecture, pretrained=True)
+    try:
+        if pretrained_cfg.hf_hub_id:
+            whole = _from_hub(pretrained_cfg.hf_hub_id, create)
+        else:
+            with patience(SECONDS):
+                whole = try_network(pretrained_cfg.url, create)
+    except UserError as error:
+        raise UserError(f"models: pretrained weights of {architecture}: {error}") from error
+    save_tensors(directory / PRETRAINED, whole.state_dict())
+
+
+def _from_hub(repository: str, create: Callable[..., Any]) -> Any:
+    """A timm model with the weights of a repository of the hub."""
+    path = hub_file(repository)
+    try:
+        return create(pretrained_cfg_overlay={"file": str(path)})
+    except Exception as error:
+        raise UserError(f"{path}: is no file of its weights ({reason(error)}); delete it and run again") from error
+
+
 def input_statistics(model: ModelSpec, statistics: DatasetInfo) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std: the model's, else those the given weights were trained with, else the dataset's."""
     mean, std = statistics.mean, statistics.std
@@ -81,7 +113,7 @@ def input_statistics(model: ModelSpec, statistics: DatasetInfo) -> tuple[tuple[f
 
 def _stored_config(path: Path) -> NetworkConfig | None:
     """The config beside the weights of a network that this project stored."""
-    config = path.parent / CONFIG
+    config = path.parent / f"{NETWORK}.json"
     return read_options(config, NetworkConfig) if config.is_file() else None
 
 

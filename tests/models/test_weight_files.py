@@ -139,7 +139,7 @@ FIRST_BATCH_NORM = next(name for name in RAW if name.endswith("running_var"))
         (RAW | {FIRST_BATCH_NORM: torch.tensor([math.nan]).expand(RAW[FIRST_BATCH_NORM].shape)}, "NaN"),
         (RAW | {"fc.bias": torch.tensor([1.0, math.inf, 0.0])}, r"fc\.bias: holds values that are not finite"),
         ({"state_dict": RAW, "best": Fraction(1, 2)}, r"it also holds fractions\.Fraction, and loading those may run"),
-        ({"model": RAW, "config": Other()}, r"it also holds tests\.models\.test_user_checkpoints\.Other, and loading"),
+        ({"model": RAW, "config": Other()}, r"it also holds tests\.models\.test_weight_files\.Other, and loading"),
         ({"epoch": 3}, "holds no tensors by name"),
         ([RAW], "holds no tensors by name"),
         ({f"layer{number}.weight": torch.ones(1) for number in range(99)}, "lacks .* and [0-9]+ more"),

@@ -12,13 +12,14 @@ from typing import Any, TypeVar
 
 import torch
 from pydantic import BaseModel, ValidationError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from kd.artefacts.files import replacing, write_text
 from kd.common.errors import UserError, first_mistake
 from kd.models.finite import first_not_finite
 
-CONFIG = "network.json"  # beside the weights of a network that this project stored
+NETWORK = "network"  # name of the two files of a network that this project stored
 OptionsT = TypeVar("OptionsT", bound=BaseModel)
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 MOST_NAMES = 5  # in a message
@@ -213,18 +214,34 @@ def _kind(value: Tensor) -> str:
     return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
 
 
-def load_stored(config: Path, weights: Path, options: type[OptionsT], make: Callable[[OptionsT], ModuleT]) -> ModuleT:
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a .safetensors file, wholly or not at all, and only if all is finite."""
+    bad = first_not_finite(tensors)
+    if bad is not None:
+        raise UserError(f"{path}: {bad} is not finite, so nothing is stored")
+    with replacing(path) as partial:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, partial)
+
+
+def save_stored(module: nn.Module, options: BaseModel, directory: Path, name: str) -> None:
+    """Store a module and the options that describe it so that `load_stored` builds it again."""
+    write_text(directory / f"{name}.json", options.model_dump_json(indent=1))
+    save_tensors(directory / f"{name}.safetensors", module.state_dict())
+
+
+def load_stored(directory: Path, name: str, options: type[OptionsT], make: Callable[[OptionsT], ModuleT]) -> ModuleT:
     """Build a module from its stored description and weights, neither of which is trusted.
 
     Args:
-        config: JSON file of `options`.
-        weights: safetensors file.
-        options: what describes it.
+        directory: that `save_stored` wrote to.
+        name: of both files, without their suffixes.
+        options: what describes the module.
         make: builds it.
 
     Raises:
         UserError: one of the files is missing, damaged or another's; the text names it.
     """
+    config, weights = directory / f"{name}.json", directory / f"{name}.safetensors"
     described = read_options(config, options)
     try:
         module = make(described)

@@ -1,0 +1,70 @@
+"""How good a network is on val and on test, as rows for the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kd.data.loader import ordered_batches
+from kd.models.outputs import Outputs
+from kd.training.metrics import PRIMARY, VAL, metric_rows, primary
+from kd.training.samples import Samples
+
+WITHOUT_GRADIENTS = 4  # times as many samples fit into memory where nothing is kept for a backward pass
+
+
+@torch.no_grad()
+def predict(module: nn.Module, samples: Samples, batch_size: int) -> tuple[Tensor, Tensor]:
+    """Logits (N, classes) in float32, and labels, of all samples, un-augmented, on the CPU.
+
+    Leaves `module` in eval mode. `batch_size` is that of training.
+    """
+    module.eval()
+    logits, labels = [], []
+    for sub_batch in ordered_batches(samples.groups, WITHOUT_GRADIENTS * batch_size):
+        output = module(samples.inputs(sub_batch, None))
+        logits.append((output.logits[samples.info.name] if isinstance(output, Outputs) else output).float().cpu())
+        labels.append(torch.from_numpy(samples.labels[sub_batch.rows]))
+    return torch.cat(logits), torch.cat(labels)
+
+
+def score(module: nn.Module, samples: Samples, batch_size: int, whose: str) -> float:
+    """acc@1 or mAP of a module in percent; `whose` names module and samples in errors."""
+    return primary(samples.info.task, *predict(module, samples, batch_size), whose)
+
+
+def result_rows(
+    network: nn.Module,
+    exported: nn.Module,
+    val: Sequence[Samples],
+    test: Sequence[Samples],
+    selection: str,
+    batch_size: int,
+) -> list[dict[str, Any]]:
+    """Rows of a manifest: all metrics on the test split of every dataset, and on val the one that choices are made by.
+
+    Args:
+        network: is measured on val.
+        exported: the same network as it leaves; it reads test, so that the tables are of what people get.
+        val: samples per dataset.
+        test: samples per dataset.
+        selection: name of the weights that both have.
+        batch_size: that of training.
+    """
+    rows: list[dict[str, Any]] = []
+    for samples in test:
+        info = samples.info
+        rows += metric_rows(info.task, info.name, selection, info.classes, *predict(exported, samples, batch_size))
+    for samples in val:
+        rows.append(
+            {
+                "dataset": samples.info.name,
+                "selection": selection,
+                "metric": VAL + PRIMARY[samples.info.task],
+                "value": score(network, samples, batch_size, f"{selection} on {samples.info.name}"),
+            }
+        )
+    return rows
