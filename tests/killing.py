@@ -27,7 +27,7 @@ import yaml
 
 from kd.artefacts.job import Job
 from kd.artefacts.manifest import MADE_FROM
-from kd.cli.published import publish
+from kd.cli.publish import publish
 from kd.config.load import load_config
 from kd.jobs.run import user_errors
 from kd.jobs.stopping import listen

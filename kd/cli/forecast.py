@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from kd.artefacts.files import chunk_array
 from kd.artefacts.job import Job
@@ -15,9 +16,12 @@ from kd.cli.stored import BINARY, readable_size
 from kd.common.errors import UserError
 from kd.embeddings.options import CacheOptions
 from kd.jobs.environment import main_memory
-from kd.planning.forecast import Forecast, Size
 from kd.planning.plan import Plan
+from kd.planning.size import Size
 from kd.stages.registry import STAGES
+
+if TYPE_CHECKING:
+    from kd.planning.forecast import Forecast
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,13 @@ def expect(plan: Plan, *, finished: bool = True) -> list[Expected]:
     Raises:
         UserError: the plan asks for what cannot be, such as a level that an architecture does not have.
     """
+    jobs = [job for job in plan.run().jobs.values() if finished or manifest_path(job.directory) is None]
+    if not jobs:
+        return []
+    from kd.planning.forecast import Forecast  # with torch, which takes seconds
+
     forecast = Forecast(plan)
     # Joint teachers and students first: their levels are mistakes of theirs, not of the stores they read.
-    jobs = [job for job in plan.run().jobs.values() if finished or manifest_path(job.directory) is None]
     return [_expected(forecast, job) for job in reversed(jobs)][::-1]
 
 

@@ -7,10 +7,11 @@ manifests, headers) are left out of bytes, but not of the number of files.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import replace
+from functools import cache
+from typing import ParamSpec
 
 import numpy as np
 
@@ -25,34 +26,25 @@ from kd.data.sources.registry import load_source
 from kd.data.storage import array_layout
 from kd.distillers.registry import parse_distiller
 from kd.embeddings.options import STORED_DTYPES, CacheOptions
-from kd.models.spec import Level, ModelSpec, map_levels
+from kd.models.spec import JointOptions, map_levels
+from kd.planning.network_sizes import (
+    Measured,
+    Shape,
+    measure_auxiliary,
+    measure_export,
+    measure_joint,
+    measure_network,
+    measure_pretrained,
+)
 from kd.planning.plan import Plan
-from kd.stages import prepare_dataset, train_joint_teacher
+from kd.planning.size import Size
+from kd.stages.prepare_dataset import Spec, select
 
-if TYPE_CHECKING:
-    from kd.planning.network_sizes import Measured
-
-T = TypeVar("T")
-Shape = tuple[int, ...]
+P = ParamSpec("P")
 
 FRAME = 7  # folders of name and key, manifest and its copy, job, log and lock
 SMALL_FILES = 3  # description, history, exported configuration: at most
 MOMENTS = {"adam": 2, "adamw": 2, "sgd": 1}
-
-
-@dataclass(frozen=True)
-class Size:
-    """Bytes of contents, and files and folders."""
-
-    bytes: int = 0
-    files: int = 0
-
-    def __add__(self, other: Size) -> Size:
-        return Size(self.bytes + other.bytes, self.files + other.files)
-
-    def on_disk(self, block: int) -> int:
-        """Bytes of a file system that gives whole blocks, at least one, to every file and folder; an upper bound."""
-        return self.bytes + self.files * block
 
 
 def array_size(rows: int, row_shape: Shape, dtype: str, views: int = 0, chunk: int = 0) -> Size:
@@ -65,48 +57,30 @@ def array_size(rows: int, row_shape: Shape, dtype: str, views: int = 0, chunk: i
 class Forecast:
     """Sizes of the artefacts of a plan.
 
+    Datasets and networks go by their names in the config: each is looked at once for all seeds, methods and views.
     Every method raises a UserError, which names the key of the config, if something cannot be made: a network cannot
     be built, has no such level or cannot be exported; a source cannot be listed or split.
     """
 
     def __init__(self, plan: Plan) -> None:
         self.plan, self.config = plan, plan.config
-        self._known: dict[tuple[str, ...], Any] = {}
-
-    def dataset(self, job: Job) -> DatasetInfo:
-        """A packed dataset; one that is not packed yet has made-up statistics."""
-        return self._once(("dataset", job.key), lambda: self._dataset(job))
-
-    def network(self, job: Job) -> Measured:
-        """The measured sizes of the network that a job trains."""
-        model, datasets = ModelSpec.model_validate(job.spec["model"]), self._datasets(job)
-        return self._network(self._model_key(job), model, datasets)
-
-    def joint(self, job: Job) -> Measured:
-        """The measured sizes of a joint teacher."""
-        return self._once(("joint", job.key), lambda: self._joint(job))
-
-    def _once(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
-        if key not in self._known:
-            self._known[key] = make()
-        found: T = self._known[key]
-        return found
+        self.dataset, self.network, self.joint = cache(self._dataset), cache(self._network), cache(self._joint)
+        self.exported = cache(self._exported)
 
     def size(self, job: Job) -> Size:
         """The size of an artefact once it is finished."""
-        sizes: dict[str, Callable[[Job], Size]] = {
-            "prepare_dataset": self._packed,
-            "fetch_weights": self._weights,
-            "cache_embeddings": self._store,
-            "cache_targets": self._store,
-            "distill_student": self._student,
-        }
-        make = sizes.get(job.stage)
-        own = Size(self._measured(job).bytes) if make is None else make(job)
+        if job.stage == "prepare_dataset":
+            own = self._packed(job)
+        elif job.stage in ("cache_embeddings", "cache_targets"):
+            own = self._store(job)
+        elif job.stage == "fetch_weights":
+            own = Size(self._weights(job.spec["architecture"]).bytes)
+        else:
+            own = Size(self._trained(job).bytes)
+        if job.stage == "distill_student":
+            self._compared(job)
+            own += Size(self.exported(self._model(job), job.spec["dataset"]).bytes)
         return own + Size(files=FRAME + SMALL_FILES)
-
-    def _measured(self, job: Job) -> Measured:
-        return self.joint(job) if job.stage == "train_joint_teacher" else self.network(job)
 
     def transient(self, job: Job) -> int:
         """Bytes that an artefact takes besides while it is made: the old and the new checkpoint of a training.
@@ -116,10 +90,10 @@ class Forecast:
         recipe = job.spec.get("recipe")
         if recipe is None:
             return 0
-        measured = self._measured(job)
-        more = self._modules(job) if job.stage == "distill_student" else 0
+        trained = self._trained(job)
+        more = self._auxiliary(job).bytes if job.stage == "distill_student" else 0
         moments = MOMENTS[recipe["optimizer"]] if recipe["optimizer"] != "sgd" or recipe["momentum"] else 0
-        return 2 * ((3 if recipe["ema"] else 2) * (measured.bytes + more) + moments * (measured.trained + more))
+        return 2 * ((3 if recipe["ema"] else 2) * (trained.bytes + more) + moments * (trained.trained + more))
 
     def savings(self, job: Job) -> int:
         """Bytes that a store would not take if of label-wise embeddings it held those of positives alone."""
@@ -128,17 +102,16 @@ class Forecast:
         cheaper = job.spec | {"cache": job.spec["cache"] | {"label_embeddings": "positives"}}
         return self.size(job).bytes - self.size(job.model_copy(update={"spec": cheaper})).bytes
 
-    # Datasets
+    # Datasets and stores
 
-    def _upstream(self, job: Job, role: str) -> Job:
-        return self.plan.jobs[job.upstream[role].directory]
-
-    def _dataset(self, job: Job) -> DatasetInfo:
+    def _dataset(self, name: str) -> DatasetInfo:
+        """A packed dataset; one that is not packed yet has made-up statistics."""
+        job = next(job for job in self.plan.stage("prepare_dataset") if job.name == name)
         with suppress(UserError):  # what is wrong with it is said by the stage, which rebuilds it
             if load_manifest(job.directory) is not None:
                 return read_info(job.directory)
-        spec = prepare_dataset.Spec.model_validate(job.spec)
-        selection = prepare_dataset.select(spec)
+        spec = Spec.model_validate(job.spec)
+        selection = select(spec)
         return DatasetInfo(
             name=spec.name,
             classes=tuple(selection.classes),
@@ -150,14 +123,8 @@ class Forecast:
             most_labels=most_labels(selection.samples),
         )
 
-    def _datasets(self, job: Job) -> list[DatasetInfo]:
-        """The stores that a job reads, in the order of its spec."""
-        names = job.spec.get("targets" if job.stage == "train_joint_teacher" else "datasets")
-        roles = ["dataset"] if names is None else [f"dataset:{name}" for name in names]
-        return [self.dataset(self._upstream(job, role)) for role in roles]
-
     def _packed(self, job: Job) -> Size:
-        info, channels = self.dataset(job), load_source(job.spec["source"]["type"]).CHANNELS
+        info, channels = self.dataset(job.name), load_source(job.spec["source"]["type"]).CHANNELS
         labels = (len(info.classes),) if info.task == "multi_label" else ()
         total = Size(files=2)
         for rows in info.sizes.values():
@@ -165,113 +132,13 @@ class Forecast:
             total += array_size(rows, labels, "uint8" if labels else "int64", chunk=rows) + Size(files=2)
         return total
 
-    # Networks
-
-    def _weights(self, job: Job) -> Size:
-        from kd.planning.network_sizes import measure_pretrained
-
-        architecture = job.spec["architecture"]
-        wanted = (architecture, "pretrained")
-        name = next(name for name, each in self.config.models.items() if (each.architecture, each.weights) == wanted)
-        return Size(self._named(f"models.{name}.weights", lambda: measure_pretrained(architecture)).bytes)
-
-    def _student(self, job: Job) -> Size:
-        from kd.planning.network_sizes import measure_export
-
-        name, method = job.name.split("-")[0], parse_distiller(job.spec["distiller"])
-        own = f"students.{name}.{'level' if method.NEEDS_LEVEL else 'distiller'}"
-        key = own if job.spec["individual"] else f"joint_teachers.{self.config.students[name].teacher}.level"
-        levels = method.required(job.spec["level"]).levels
-        for network in [job, *([self._behind(job)] if job.spec["individual"] and levels else [])]:
-            for level in levels:
-                self._tap(network, level, key)
-        model, (info,) = ModelSpec.model_validate(job.spec["model"]), self._datasets(job)
-        exported = ("export", repr(model), repr(info))
-        plain = self._named(self._model_key(job), lambda: self._once(exported, lambda: measure_export(model, info)))
-        return Size(self.network(job).bytes + plain.bytes)
-
-    def _network(self, key: str, model: ModelSpec, datasets: list[DatasetInfo]) -> Measured:
-        """Measured once for all seeds, methods and teachers that have the model for the same datasets."""
-        from kd.planning.network_sizes import measure_network
-
-        known = ("network", repr(model), repr(datasets))
-        return self._named(key, lambda: self._once(known, lambda: measure_network(model, datasets)))
-
-    def _tap(self, job: Job, level: str, key: str) -> Shape:
-        """Shape of one sample's output by the network that a job trains."""
-        measured = self.network(job)
-        if level in measured.problems:
-            raise UserError(f"{key}: {self._model_key(job)}: {measured.problems[level]}")
-        return tuple(measured.shapes[level])
-
-    def _named(self, key: str, measure: Callable[[], T]) -> T:
-        """Models are measured without their names, by which the config knows them."""
-        try:
-            return measure()
-        except UserError as error:
-            told = str(error).removeprefix("models: ")
-            raise UserError(f"{key}.{told[7:]}" if told.startswith("models.") else f"{key}: {told}") from error
-
-    def _model_key(self, job: Job) -> str:
-        """Key of the config for the model of a network."""
-        name = job.name.split("-")[0]  # names in a config have no hyphen
-        sections = {"train_teacher": self.config.teachers, "train_baseline": self.config.baselines}
-        if job.stage in sections:
-            return f"models.{sections[job.stage][name].model}"  # type: ignore[index]
-        return f"models.{self.config.model_or_individual(self.config.students[name].model, job.spec['dataset'])}"
-
-    # Joint teachers
-
-    def _joint(self, job: Job) -> Measured:
-        from kd.planning.network_sizes import measure_joint
-
-        spec, name = train_joint_teacher.Spec.model_validate(job.spec), job.name.split("-")[0]
-        where = f"joint_teachers.{name}"
-        shapes = [self._embedding(job, teacher, spec.level, f"{where}.level") for teacher in spec.teachers]
-        datasets = self._datasets(job)
-        if spec.student is not None:
-            given = self.config.joint_teachers[name].student_model
-            own = f"models.{self.config.model_or_individual(given, datasets[0].name)}"
-            measured = self._network(own, spec.student, datasets)
-            for each in map_levels(spec.level):
-                if each in measured.problems:
-                    raise UserError(f"{where}.level: {own}: {measured.problems[each]}")
-        return self._named(where, lambda: measure_joint(spec, shapes, datasets))
-
-    def _embedding(self, job: Job, teacher: str, level: Level, key: str) -> Shape:
-        """Shape of one sample's embedding as a joint teacher gets it, from a store or live."""
-        options, network = job.spec["live"], job
-        if options is not None:
-            network = self._upstream(job, f"teacher:{teacher}")
-        else:
-            store = self._upstream(job, f"embeddings:{teacher}:{job.spec['targets'][0]}")
-            network, options = self._upstream(store, "teacher"), store.spec["cache"]
-        return CacheOptions.model_validate(options).shape(level, self._tap(network, level, key))
-
-    # Stores and students
-
-    def _outputs(self, source: Job, dataset: DatasetInfo, names: Collection[str], key: str = "") -> dict[str, Shape]:
-        """Shapes of one sample's outputs by a network or a joint teacher."""
-        joint = source.stage == "train_joint_teacher"
-        encoder = (source.spec if joint else source.spec["model"])["label_encoder"]
-        classes = len(dataset.classes)
-        own: dict[str, Shape] = {"logits": (classes,)} | (
-            {"label_embeddings": (classes, encoder["width"])} if encoder else {}
-        )
-        if joint:
-            own |= self.joint(source).shapes
-        return {
-            name: own[name] if name in own else self._tap(source, name, key or self._model_key(source))
-            for name in names
-        }
-
     def _store(self, job: Job) -> Size:
-        (info,), options = self._datasets(job), CacheOptions.model_validate(job.spec["cache"])
-        targets = job.stage == "cache_targets"
-        source = self._upstream(job, "joint_teacher" if targets else "teacher")
-        shapes = self._outputs(source, info, job.spec["arrays"])
+        name, info, targets = _entry(job), self.dataset(job.spec["dataset"]), job.stage == "cache_targets"
+        options = CacheOptions.model_validate(job.spec["cache"])
+        source = self.joint(name, info.name) if targets else self.teacher(name)
+        shapes = {array: source.output(array, f"teachers.{name}") for array in job.spec["arrays"]}
         if not targets:
-            shapes = {name: options.shape(name, shape) for name, shape in shapes.items()}
+            shapes = {array: options.shape(array, shape) for array, shape in shapes.items()}
         total = Size(files=2)
         for split in ("train",) if targets else SPLITS:
             rows, views = info.sizes[split], job.spec["views"] if split == "train" else 1
@@ -283,19 +150,90 @@ class Forecast:
                     total += array_size(chunks, shape[:1], "float32", views, chunk=1)
         return total
 
-    def _modules(self, job: Job) -> int:
-        """Bytes of what a method trains beside the student."""
-        from kd.planning.network_sizes import measure_modules
+    # Networks
 
-        method, (info,) = parse_distiller(job.spec["distiller"]), self._datasets(job)
-        names, key = method.required(job.spec["level"]).names(), f"students.{job.name.split('-')[0]}"
-        student = self._outputs(job, info, names)
-        teacher = self._outputs(self._behind(job), info, names, key) if names else {}
-        return self._named(key, lambda: measure_modules(method, student, teacher, info.sizes["train"]))
+    def _trained(self, job: Job) -> Measured:
+        """The network that a job trains, or that a teacher with given weights is."""
+        name, spec = _entry(job), job.spec
+        if job.stage == "train_teacher":
+            return self.teacher(name)
+        if job.stage == "train_joint_teacher":
+            return self.joint(name, spec["targets"][0])
+        if job.stage == "train_baseline":
+            return self.network(self.config.baselines[name].model, *spec["datasets"])
+        return self.network(self._model(job), spec["dataset"])
 
-    def _behind(self, job: Job) -> Job:
-        """The individual or joint teacher of a student."""
-        role = "teacher" if job.spec["individual"] else "joint_teacher"
-        if "targets" in job.upstream:
-            return self._upstream(self._upstream(job, "targets"), role)
-        return self._upstream(job, f"teacher:{job.spec['live_teachers'][0]}" if job.spec["individual"] else role)
+    def _model(self, job: Job) -> str:
+        """Name of the model of a student."""
+        return self.config.model_or_individual(self.config.students[_entry(job)].model, job.spec["dataset"])
+
+    def teacher(self, name: str) -> Measured:
+        """An individual teacher."""
+        teacher = self.config.teachers[name]
+        return self.network(teacher.model, teacher.dataset)
+
+    def _network(self, model: str, *datasets: str) -> Measured:
+        key, packed = f"models.{model}", [self.dataset(name) for name in datasets]
+        found = _measured(key, measure_network, self.config.models[model], packed)
+        return replace(found, problems={name: f"{key}: {problem}" for name, problem in found.problems.items()})
+
+    def _joint(self, name: str, target: str) -> Measured:
+        """The joint teacher that serves a target, with what it makes of it."""
+        joint, key = self.config.joint_teachers[name], f"joint_teachers.{name}"
+        taps = [self.teacher(each).output(joint.level, f"{key}.level") for each in self.config.joint_members(joint)]
+        shapes = [self.plan.caches.of_joint(joint).cache.shape(joint.level, tap) for tap in taps]
+        datasets, student = self.config.joint_targets(joint), None
+        if joint.scope == "per_target":
+            datasets = [target]
+            model = self.config.model_or_individual(joint.student_model, target)
+            for level in map_levels(joint.level):
+                self.network(model, target).output(level, f"{key}.level")
+                student = self.config.models[model]
+        options = JointOptions(
+            level=joint.level,
+            student=student,
+            width=joint.width,
+            dropout=joint.dropout,
+            label_encoder=joint.label_encoder,
+        )
+        return _measured(key, measure_joint, options, shapes, [self.dataset(each) for each in datasets], target)
+
+    def _weights(self, architecture: str) -> Measured:
+        wanted = (architecture, "pretrained")
+        name = next(name for name, each in self.config.models.items() if (each.architecture, each.weights) == wanted)
+        return _measured(f"models.{name}.weights", measure_pretrained, architecture)
+
+    def _exported(self, model: str, dataset: str) -> Measured:
+        return _measured(f"models.{model}", measure_export, self.config.models[model], self.dataset(dataset))
+
+    def _compared(self, job: Job) -> tuple[dict[str, Shape], ...]:
+        """Shapes of what a method compares: of the student, and of its individual or joint teacher."""
+        name, target, method = _entry(job), job.spec["dataset"], parse_distiller(job.spec["distiller"])
+        student = self.config.students[name]
+        behind = self.config.student_teacher(student, target)
+        key = f"students.{name}.{'level' if method.NEEDS_LEVEL else 'distiller'}"
+        if not job.spec["individual"]:
+            key = f"joint_teachers.{behind}.level"
+        networks = [self._trained(job), self.teacher(behind) if job.spec["individual"] else self.joint(behind, target)]
+        names = method.required(job.spec["level"]).names()
+        return tuple({each: network.output(each, key) for each in names} for network in networks)
+
+    def _auxiliary(self, job: Job) -> Measured:
+        """What a method trains beside the student."""
+        method, (student, teacher) = parse_distiller(job.spec["distiller"]), self._compared(job)
+        samples = self.dataset(job.spec["dataset"]).sizes["train"]
+        return _measured(f"students.{_entry(job)}", measure_auxiliary, method, student, teacher, samples)
+
+
+def _entry(job: Job) -> str:
+    """Name of the teacher, joint teacher, student or baseline of the config that a job is of; it has no hyphen."""
+    return job.name.split("-")[0]
+
+
+def _measured(key: str, measure: Callable[P, Measured], *args: P.args, **kwargs: P.kwargs) -> Measured:
+    """Measure something, which does not know its key in the config; a mistake in it is told with that."""
+    try:
+        return measure(*args, **kwargs)
+    except UserError as error:
+        told = str(error).removeprefix("models: ")
+        raise UserError(f"{key}.{told[7:]}" if told.startswith("models.") else f"{key}: {told}") from error

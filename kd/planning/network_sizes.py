@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import timm
 import torch
@@ -21,6 +22,7 @@ from kd.models.outputs import Outputs, shapes_of
 from kd.models.spec import LEVELS, JointOptions, ModelSpec
 from kd.models.weights import Exported, new_network
 
+P = ParamSpec("P")
 T = TypeVar("T")
 Shape = tuple[int, ...]
 FORWARD_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError, AttributeError, TypeError)
@@ -33,34 +35,55 @@ class Measured:
     Attributes:
         bytes: of its tensors.
         trained: bytes of those that train.
-        shapes: of one sample's outputs, by level.
-        problems: why a level has none.
+        shapes: of one sample's outputs, by name, as in `kd.models.spec.ARRAYS`.
+        problems: why it lacks others.
     """
 
     bytes: int
     trained: int
-    shapes: dict[str, Shape] = field(default_factory=dict)
-    problems: dict[str, str] = field(default_factory=dict)
+    shapes: Mapping[str, Shape] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def output(self, name: str, key: str) -> Shape:
+        """Shape of one sample's output.
+
+        Raises:
+            UserError: there is none, though `key` of the config asks for it.
+        """
+        if name in self.problems:
+            raise UserError(f"{key}: {self.problems[name]}")
+        return self.shapes[name]
 
 
+def without_storage(measure: Callable[P, T]) -> Callable[P, T]:
+    """Let a function build on the meta device; some architectures look at values while they are built: on the CPU."""
+
+    @wraps(measure)
+    def measured(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            with torch.device("meta"):
+                return measure(*args, **kwargs)
+        except Exception:  # noqa: BLE001 - whatever went wrong, the CPU says whether it is a mistake
+            return measure(*args, **kwargs)
+
+    return measured
+
+
+@without_storage
 def measure_network(model: ModelSpec, datasets: Sequence[DatasetInfo]) -> Measured:
-    """An individual teacher, a student or a baseline; weights that it brings are not even opened.
+    """An individual teacher, a student or a baseline, with the outputs for its first dataset.
 
     Raises:
         UserError: timm cannot build it, or it does not take images of this size.
     """
-
-    def measure() -> Measured:
-        network = _build(model, datasets)
-        shapes, problems = _taps(network)
-        if "L1" in problems:
-            key = "models.kwargs" if model.kwargs else "models"
-            raise UserError(f"{key}: {model.architecture}: {problems['L1']}")
-        return _measured(network, shapes, problems)
-
-    return _without_storage(measure)
+    network = _build(model, datasets)
+    shapes, problems = _taps(network, datasets[0].name)
+    if "L1" in problems:
+        raise UserError(f"models{'.kwargs' if model.kwargs else ''}: {model.architecture}: {problems['L1']}")
+    return _measured(network, shapes, problems)
 
 
+@without_storage
 def measure_pretrained(architecture: str) -> Measured:
     """A whole architecture with the classifier of its pretrained weights.
 
@@ -69,74 +92,74 @@ def measure_pretrained(architecture: str) -> Measured:
     """
     check_pretrained(architecture)
     try:
-        return _without_storage(lambda: _measured(timm.create_model(architecture)))
+        return _measured(timm.create_model(architecture))
     except RuntimeError as error:
         raise UserError(f"models: {error}") from error
 
 
+@without_storage
 def measure_export(model: ModelSpec, dataset: DatasetInfo) -> Measured:
     """The plain module that a student is exported as, beside the network; nothing where there is none.
 
     Raises:
         UserError: it cannot be exported.
     """
-    return _without_storage(lambda: _measured(Exported(_build(model, [dataset]), dataset.name).plain or nn.Identity()))
+    return _measured(Exported(_build(model, [dataset]), dataset.name).plain)
 
 
-def measure_joint(options: JointOptions, shapes: Sequence[Shape], datasets: Sequence[DatasetInfo]) -> Measured:
-    """A joint teacher; for arguments see `joint_config`. Its shapes are those of its targets."""
+@without_storage
+def measure_joint(
+    options: JointOptions, shapes: Sequence[Shape], datasets: Sequence[DatasetInfo], target: str
+) -> Measured:
+    """A joint teacher of all these datasets, with the outputs for one of them; `shapes` are those that it reads."""
+    student = options.student and _untrained(options.student)
+    joint = JointTeacher(joint_config(options.model_copy(update={"student": student}), shapes, datasets)).eval()
+    with torch.no_grad():
+        outputs: Outputs = joint([{options.level: torch.zeros(1, *shape)} for shape in shapes])
+    return _measured(joint, shapes_of(outputs.arrays(target)))
 
-    def measure() -> Measured:
-        joint = JointTeacher(joint_config(options, shapes, datasets)).eval()
-        with torch.no_grad():
-            outputs: Outputs = joint([{options.level: torch.zeros(1, *shape)} for shape in shapes])
-        return _measured(joint, shapes_of({"L1": outputs.vector} | outputs.maps))
 
-    return _without_storage(measure)
-
-
-def measure_modules(method: Distiller, student: Mapping[str, Shape], teacher: Mapping[str, Shape], samples: int) -> int:
-    """Bytes of what a distillation method trains beside the student."""
-    return _without_storage(lambda: _measured(method.auxiliary(student, teacher, samples) or nn.Identity())).bytes
+@without_storage
+def measure_auxiliary(
+    method: Distiller, student: Mapping[str, Shape], teacher: Mapping[str, Shape], samples: int
+) -> Measured:
+    """What a distillation method trains beside the student; for arguments see `Distiller.auxiliary`."""
+    return _measured(method.auxiliary(student, teacher, samples))
 
 
 def _build(model: ModelSpec, datasets: Sequence[DatasetInfo]) -> Network:
-    spec = model.model_copy(update={"weights": "scratch", "registry": None})
-    return new_network(spec, list(datasets), statistics=datasets[0])
+    return new_network(_untrained(model), datasets, statistics=datasets[0])
 
 
-def _taps(network: Network) -> tuple[dict[str, Shape], dict[str, str]]:
-    """Shape of each level, or why there is none."""
-    taps: dict[str, Shape] = {}
+def _untrained(model: ModelSpec) -> ModelSpec:
+    """The model without the weights that it brings, which are not even opened."""
+    return model.model_copy(update={"weights": "scratch", "registry": None})
+
+
+def _taps(network: Network, dataset: str) -> tuple[dict[str, Shape], dict[str, str]]:
+    """Shape of each output, or why there is none."""
+    names = [*LEVELS, "logits", *(["label_embeddings"] if network.labels is not None else [])]
+    shapes: dict[str, Shape] = {}
     problems: dict[str, str] = {}
     # All at once where that goes well, as nearly always; else one by one.
     with suppress(UserError, *FORWARD_ERRORS):
-        taps.update(tap_shapes(network, LEVELS))
-    for level in LEVELS:
+        shapes.update(tap_shapes(network, names, dataset))
+    for name in names:
         try:
-            shape = taps[level] = taps.get(level) or tap_shapes(network, [level])[level]
-            if len(shape) != (1 if level == "L1" else 3):
-                problems[level] = f"level {level}: has the shape {shape}, expected a vector at L1 and else a map"
+            shape = shapes[name] = shapes.get(name) or tap_shapes(network, [name], dataset)[name]
+            if name in LEVELS and len(shape) != (1 if name == "L1" else 3):
+                problems[name] = f"level {name}: has the shape {shape}, expected a vector at L1 and else a map"
         except UserError as error:
-            problems[level] = str(error)
+            problems[name] = str(error)
         except FORWARD_ERRORS as error:
             if network.mean.is_meta:
                 raise
             rows, columns = network.config.input_size
-            problems[level] = f"level {level}: fails on an image of {rows} x {columns} pixels: {error}"
-    return taps, problems
+            problems[name] = f"level {name}: fails on an image of {rows} x {columns} pixels: {error}"
+    return shapes, problems
 
 
-def _without_storage(make: Callable[[], T]) -> T:
-    """Make it on the meta device; some architectures look at values while they are built, then on the CPU."""
-    try:
-        with torch.device("meta"):
-            return make()
-    except Exception:  # noqa: BLE001 - whatever went wrong, the CPU says whether it is a mistake
-        return make()
-
-
-def _measured(module: nn.Module, *about: Any) -> Measured:
-    tensors = module.state_dict().values()
-    trained = (each for each in module.parameters() if each.requires_grad)
+def _measured(module: nn.Module | None, *about: Any) -> Measured:
+    tensors = () if module is None else module.state_dict().values()
+    trained = () if module is None else (each for each in module.parameters() if each.requires_grad)
     return Measured(sum(each.nbytes for each in tensors), sum(each.nbytes for each in trained), *about)

@@ -39,7 +39,7 @@ from kd.training.targets import LIVE, STORED
 
 
 class Plan:
-    """Every artefact of a config: `jobs` by directory, upstream first, and `rows` for the tables.
+    """Every artefact of a config: `jobs` by directory, upstream first, `rows` for the tables, and `caches`.
 
     Args:
         config: validated.
@@ -55,7 +55,7 @@ class Plan:
         self.rows: list[Row] = []
         self._named: dict[tuple[str, str], Job] = {}
         self._opened_by: dict[Path, tuple[str, ...]] = {}
-        self._caches = CachePlan(config)
+        self.caches = CachePlan(config)
         self._embeddings: dict[Store, Job] = {}
         self._targets: dict[Store, Job] = {}
         for name in config.datasets:
@@ -63,11 +63,11 @@ class Plan:
         for seed in config.seeds:
             for name in config.teachers:
                 self._teacher(name, seed)
-            for store in [store for store in self._caches.embeddings if store.seed == seed]:
+            for store in [store for store in self.caches.embeddings if store.seed == seed]:
                 self._cache_embeddings(store)
             for name in config.joint_teachers:
                 self._joint_teacher(name, seed)
-            for store in [store for store in self._caches.targets if store.seed == seed]:
+            for store in [store for store in self.caches.targets if store.seed == seed]:
                 self._cache_targets(store)
             for name in config.students:
                 self._student(name, seed)
@@ -178,7 +178,7 @@ class Plan:
     # Stores: one per teacher, dataset, seed, augmentation and precision, for all who read it.
 
     def _cache_embeddings(self, store: Store) -> None:
-        request = self._caches.embeddings[store]
+        request = self.caches.embeddings[store]
         spec = cache_embeddings.Spec(
             dataset=store.dataset,
             arrays=[name for name in ARRAYS if name in request.names],
@@ -195,7 +195,7 @@ class Plan:
         self._embeddings[store] = self._add(name, spec, upstream, stage="cache_embeddings")
 
     def _cache_targets(self, store: Store) -> None:
-        request = self._caches.targets[store]
+        request = self.caches.targets[store]
         joint = self.config.joint_teachers[store.teacher]
         spec = cache_targets.Spec(
             dataset=store.dataset,
@@ -225,7 +225,7 @@ class Plan:
 
     def _joint_teacher_for(self, name: str, targets: list[str], seed: int) -> None:
         config, joint = self.config, self.config.joint_teachers[name]
-        policy = self._caches.of_joint(joint)
+        policy = self.caches.of_joint(joint)
         teachers = config.joint_members(joint)
         student = None
         if joint.scope == "per_target" and joint.level != "L1":
@@ -249,7 +249,7 @@ class Plan:
             upstream |= self._live_teachers(teachers, seed)
         else:
             for target in targets:
-                for store in self._caches.joint_embeddings(name, target, seed):
+                for store in self.caches.joint_embeddings(name, target, seed):
                     upstream[f"embeddings:{store.teacher}:{target}"] = self._embeddings[store]
         label = self._joint_name(name, targets[0], seed)
         shaped = () if student is None else (BACKBONES.module(student.backbone),)
@@ -273,11 +273,11 @@ class Plan:
 
     def _student_job(self, name: str, student: StudentConfig, target: str, variant: str, seed: int) -> Job:
         config = self.config
-        policy = self._caches.of_student(student)
+        policy = self.caches.of_student(student)
         teacher = config.student_teacher(student, target)
         joint = config.joint_teacher(student)
         level = joint.level if joint else student.level
-        taught = bool(self._caches.required(student).names())  # else it learns from labels alone
+        taught = bool(self.caches.required(student).names())  # else it learns from labels alone
         live = taught and policy.count is None
         behind = config.joint_members(joint) if joint else [teacher]
         spec = distill_student.Spec(
@@ -299,7 +299,7 @@ class Plan:
                 upstream["joint_teacher"] = self._joint_job(teacher, target, seed)
         elif taught:
             stores = self._targets if joint else self._embeddings
-            upstream["targets"] = stores[self._caches.store(teacher, target, seed, policy)]
+            upstream["targets"] = stores[self.caches.store(teacher, target, seed, policy)]
         sources = (LIVE,) if live else (STORED,) if taught else ()
         modules = (METHODS.module(student.distiller["name"]), *sources)
         swept = re.sub("[^A-Za-z0-9_]", "_", variant)

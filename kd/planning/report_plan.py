@@ -65,15 +65,7 @@ def _plan_report(report: Report, run: Run) -> PlannedReport:
         names[name] += 1  # stores of one teacher may differ in precision alone
         roles[job.directory] = name if names[name] == 1 else f"{name}:{names[name]}"
     rows = [
-        RowSpec(
-            experiment=row.experiment,
-            dataset=row.dataset,
-            method=row.method,
-            level=row.level,
-            seed=row.seed,
-            variant=row.variant,
-            role=roles[row.job.directory],
-        )
+        RowSpec(role=roles[row.job.directory], **{name: value for name, value in vars(row).items() if name != "job"})
         for row in run.rows
         if row.job.directory in roles
     ]

@@ -19,8 +19,8 @@ from kd.data.modalities.image import Samples
 from kd.data.packed import DatasetInfo
 from kd.data.storage import chunk_rows
 from kd.planning import network_sizes
-from kd.planning.forecast import Size
 from kd.planning.plan import Plan
+from kd.planning.size import Size
 from kd.stages import cache_embeddings
 from kd.stages.registry import STAGES
 

@@ -17,7 +17,7 @@ from kd.artefacts.job import Job
 from kd.artefacts.manifest import load_manifest
 from kd.cli import forecast
 from kd.cli.forecast import expect
-from kd.cli.published import publish
+from kd.cli.publish import publish
 from kd.cli.verify import verify
 from kd.common.errors import UserError
 from kd.config.load import load_config

@@ -174,7 +174,7 @@ def test_prepare_dataset__says_which_classes_val_or_test_lack_before_anything_is
     job = job_of(root, results, ground=(0, 0, 0))
     expected = {"classes without an image in val (dog)": 1, "classes without an image in test (dog)": 1}
     assert prepare_dataset.select(prepare_dataset.Spec.model_validate(job.spec)).notes == expected
-    before = Forecast(cast("Plan", SimpleNamespace(config=None))).dataset(job)
+    before = Forecast(cast("Plan", SimpleNamespace(config=None, stage=lambda _: [job]))).dataset("toy")
     make(job)
     manifest = load_manifest(job.directory)
     assert manifest is not None
@@ -221,7 +221,7 @@ def test_prepare_dataset__of_scenes_holds_their_labels_and_is_as_large_as_foreca
     job = Job.make(
         tmp_path, "prepare_dataset", "toy", spec=spec.model_dump(mode="json"), code={"x": "0" * 16}, upstream={}
     )
-    expected = Forecast(cast("Plan", SimpleNamespace(config=None))).size(job)
+    expected = Forecast(cast("Plan", SimpleNamespace(config=None, stage=lambda _: [job]))).size(job)
     make(job)
     manifest = load_manifest(job.directory)
     assert manifest is not None

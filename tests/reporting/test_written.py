@@ -12,7 +12,7 @@ import yaml
 
 from kd.artefacts.job import Job
 from kd.artefacts.manifest import write_manifest
-from kd.cli.published import publish
+from kd.cli.publish import publish
 from kd.common.errors import UserError
 from kd.config.load import load_config
 from kd.planning.plan import Plan

@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 
 from kd.artefacts import code as digest
-from kd.cli.published import key_file
+from kd.cli.publish import key_file
 from kd.config.load import load_config
 from kd.planning.plan import Plan
 from tests.conftest import ROOT, make

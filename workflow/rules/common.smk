@@ -9,7 +9,7 @@ from snakemake.io import ancient
 from snakemake.persistence import FileBackupMixin
 
 from kd.config.load import load_config, read_config
-from kd.cli.published import caption_file, config_json, key_file, reports_of, shown_file
+from kd.cli.publish import caption_file, config_json, key_file, reports_of, shown_file
 from kd.jobs.environment import (
     give_memory,
     give_slots,
