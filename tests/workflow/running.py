@@ -19,10 +19,10 @@ from tests.conftest import ROOT
 
 
 def snakemake(
-    directory: Path, *arguments: str, config: dict[str, Any] | None = None, checkout: Path = ROOT
+    directory: Path, *arguments: str, config: dict[str, Any] | None = None, checkout: Path = ROOT, share: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run in `directory` with results below it; `config` None: the one of the last run."""
-    running = started(directory, *arguments, config=config, checkout=checkout)
+    """Run in `directory` with results below it; for `config`, `checkout` and `share` see `started`."""
+    running = started(directory, *arguments, config=config, checkout=checkout, share=share)
     printed, _ = running.communicate()
     return subprocess.CompletedProcess(running.args, running.returncode, printed)
 
@@ -33,15 +33,25 @@ def started(
     config: dict[str, Any] | None = None,
     checkout: Path = ROOT,
     own_group: bool = False,
+    share: bool = True,
 ) -> subprocess.Popen[str]:
-    """As `snakemake`, without waiting for its end; `own_group`: signals to its process group meet no one else."""
+    """As `snakemake`, without waiting for its end.
+
+    Args:
+        directory: where it runs.
+        arguments: of Snakemake.
+        config: None: the one of the last run.
+        checkout: the code.
+        own_group: signals to its process group meet no one else.
+        share: jobs are forked from one process for all runs of this session, not from one that this run starts.
+    """
     path = directory / "config.yaml"
     if config is not None:
         path.write_text(yaml.safe_dump(config, sort_keys=False))
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(checkout / "Snakefile"), "--configfile", str(path)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    if checkout == ROOT:
-        environment |= preloaded(tuple(sorted(given(environment).items())))
+    if share:
+        environment |= preloaded(checkout, tuple(sorted(given(environment).items())))
     return subprocess.Popen(
         [*command, "--directory", str(directory), "--cores", "2", *arguments],
         cwd=checkout,
@@ -54,12 +64,12 @@ def started(
 
 
 @cache
-def preloaded(environment: tuple[tuple[str, str], ...]) -> dict[str, str]:
+def preloaded(checkout: Path, environment: tuple[tuple[str, str], ...]) -> dict[str, str]:
     """Variables that say where jobs are forked: for all runs of a session in one environment by one process."""
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ.keys() - dict(environment).keys():
             patch.delenv(name)
-        return preload(os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+        return preload(os.pathsep.join(filter(None, [str(checkout), os.environ.get("PYTHONPATH")])))
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:

@@ -139,7 +139,7 @@ def test_extending__by_files_of_ours_and_modules_of_others(
         for name, target, method in (("own", "clips", "twice"), ("others", "boxes", "theirs.thrice"))
     }
     monkeypatch.setenv("PYTHONPATH", str(extended))
-    done = snakemake(tmp_path, "figures", config=tiny, checkout=extended)
+    done = snakemake(tmp_path, "figures", config=tiny, checkout=extended, share=False)
     assert done.returncode == 0, done.stdout
     assert "clips: clips that were cut: 80" in done.stdout
     folder = tmp_path / "results/experiments/tiny"
@@ -162,7 +162,7 @@ def test_extending__a_module_that_cannot_be_imported_is_one_line(
     (extended / "theirs/broken.py").write_text("1 / 0\n")
     tiny["students"] = {"own": {"teacher": "individual", "recipe": "network"} | section}
     monkeypatch.setenv("PYTHONPATH", str(extended))
-    done = snakemake(tmp_path, "-n", config=tiny, checkout=extended)
+    done = snakemake(tmp_path, "-n", config=tiny, checkout=extended, share=False)
     assert done.returncode == 1
     assert said in done.stdout
     assert "Traceback" not in done.stdout
