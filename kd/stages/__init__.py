@@ -1,1 +1,1 @@
-"""The stages: one small module a rule, and the registry that plan, resources and rules follow."""
+"""The stages: a small module for each rule, and the registry that plan, resources and rules follow."""

@@ -18,17 +18,22 @@ STORED = "kd.training.cached_targets"
 
 
 class TargetSource(Protocol):
-    """Gives the targets of any batch of the training split, of the view that the student sees."""
+    """Gives the targets of any batch of the training split, for the view that the student sees."""
 
     @property
     def groups(self) -> Sequence[ColumnGroup]:
-        """Arrays read from disk; none where teachers look at the images themselves."""
+        """Arrays read from disk; none where live teachers look at what the student is given."""
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of one sample's targets by name."""
 
     def targets(self, sub_batch: SubBatch, images: Tensor) -> dict[str, Tensor]:
-        """Targets of a batch; `sub_batch` is what was read, `images` the view of it as the student sees it."""
+        """Targets of a batch, by name, (B, ...) on the device.
+
+        Args:
+            sub_batch: what was read from `groups`.
+            images: (B, ...) the view of the samples that the student sees, before they are mixed.
+        """
 
 
 class NoTargets:

@@ -359,9 +359,10 @@ from kd.jobs import preloaded
 for name in preloaded.PRELOADED:
     importlib.import_module(name)
 before = {name.split(".")[0] for name in sys.modules}
-for package in ("kd.data", "kd.models", "kd.embeddings", "kd.distillers", "kd.training", "kd.reporting", "kd.jobs"):
+for package in ("kd.data", "kd.models", "kd.embeddings", "kd.distillers", "kd.training", "kd.jobs"):
     for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}."):
         importlib.import_module(module.name)
+importlib.import_module("kd.reporting.drawing")
 new = {name.split(".")[0] for name in sys.modules} - before - set(sys.stdlib_module_names)
 print(sorted(new), threading.active_count(), sys.modules["torch"].cuda.is_initialized())
 """
