@@ -14,7 +14,6 @@ import resource
 import tempfile
 from pathlib import Path
 
-from benchmarks.jobs import snakemake
 from benchmarks.rows import ROOT, Row, UnavailableError, main, seconds
 from tests.slurm.conftest import missing
 
@@ -23,6 +22,8 @@ OPTIONS = {"workstation": ["--cores", "2"], "slurm": ["--slurm-init-seconds-befo
 
 def run(folder: Path, profile: str, target: str) -> None:
     """The tiny workflow, from nothing."""
+    from benchmarks.jobs import snakemake  # imports torch, for which nobody waits where there is no Slurm
+
     folder.mkdir()
     options = ["--workflow-profile", str(ROOT / "workflow/profiles" / profile), *OPTIONS[profile]]
     snakemake(folder, *options, "--configfile", str(ROOT / "tests/tiny.yaml"), "--", target)
