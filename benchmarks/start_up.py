@@ -49,8 +49,7 @@ def measure(*, small: bool = False) -> list[Row]:
         hand_over(job_file(job), job.model_dump_json())
         forked = preload(str(ROOT))
         start(job, forked)  # waits for the imports
-        kinds = [("a job that finds its artefact built", start), ("a short training", start_anew)]
-        for what, work in kinds[:1] if small else kinds:
+        for what, work in (("a job that finds its artefact built", start), ("a short training", start_anew)):
             pairs = [
                 (seconds(partial(work, job, forked)), seconds(partial(work, job, {})))
                 for _ in range(1 if small else ROUNDS)

@@ -102,7 +102,6 @@ def test_readable_beside_paper__rows_by_metrics_and_nothing_where_there_is_nothi
 @pytest.mark.parametrize(
     ("paper", "where", "message"),
     [
-        ("l2e", RESNETS, "\npaper\n.* 'l2d' or 'mlfd'"),
         ("l2d", {"tables": "S3"}, "^where: l2d.csv has no column 'tables', expected some of table, setting"),
         ("l2d", {"table": "S9"}, "^where.table: 'S9', expected some of 'S1', 'S2', 'S3', 'S4'"),
         ("l2d", {"table": ["S3", "S9"]}, "^where.table: 'S9', expected"),
@@ -111,5 +110,10 @@ def test_readable_beside_paper__rows_by_metrics_and_nothing_where_there_is_nothi
     ],
 )
 def test_beside_paper__says_what_is_wrong(table: pd.DataFrame, paper: str, where: dict[str, Any], message: str) -> None:
-    with pytest.raises((UserError, ValidationError), match=message):
+    with pytest.raises(UserError, match=message):
         compared(table, paper, where, experiment="e", dataset="scenes")
+
+
+def test_comparison__is_with_a_known_paper() -> None:
+    with pytest.raises(ValidationError, match=r"\npaper\n.* 'l2d' or 'mlfd'"):
+        Comparison.model_validate({"paper": "l2e", "where": RESNETS, "dataset": "scenes", "differs": ""})

@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from kd.artefacts.job import Job
-from kd.artefacts.lock import WRITER
+from kd.artefacts.lock import WRITER, current_writer
 from kd.config.load import load_config
 from kd.jobs.run import JOB_LOG
 from kd.planning.plan import Plan
@@ -166,8 +166,9 @@ def test_slurm__jobs_that_are_cancelled_requeued_and_out_of_time_go_on(
     run.wait()
     submitted = re.findall(r"submitted with SLURM jobid (\d+)", said(tmp_path))
     subprocess.run(["scancel", *submitted], check=False)  # some have ended
-    wait_until(lambda: not {*submitted} & {*queued()}, 60, "a job is still there")
     assert submitted
+    wait_until(lambda: not {*submitted} & {*queued()}, 60, "a job is still there")
+    wait_until(lambda: not current_writer(stopped.directory), 60, "the job is still there")
 
 
 def test_slurm__a_controller_that_ended_is_started_again(tmp_path: Path, tiny_slurm: dict[str, Any]) -> None:

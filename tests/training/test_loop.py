@@ -83,7 +83,7 @@ def test_fit__continues_bit_identically_after_any_step(
     steps = len(kept) // BUSY.epochs
     assert steps >= 4
     # Within epochs, at the end of one, and at the very end.
-    for number in {steps - 1, len(kept) - 1, *np.random.default_rng(0).choice(len(kept), 3, replace=False).tolist()}:
+    for number in {steps - 1, len(kept) - 1, *np.random.default_rng(0).choice(len(kept), 6, replace=False).tolist()}:
         shutil.rmtree(tmp_path / "cut", ignore_errors=True)
         shutil.copy(kept[number], folder(tmp_path / "cut") / loop.CHECKPOINT)
         train(tmp_path / "cut")

@@ -87,12 +87,3 @@ def jobs(output: str) -> dict[str, int]:
     table = output.split("Job stats:")[1].split("\n\n", maxsplit=1)[0].strip().splitlines()[2:]
     counts = {line.split()[0]: int(line.split()[1]) for line in table}
     return {rule: count for rule, count in counts.items() if rule not in ("all", "total")}
-
-
-def smallest(tiny: dict[str, Any]) -> dict[str, Any]:
-    """The tiny config with one dataset, and so one artefact of each stage but the baseline."""
-    del tiny["datasets"]["mnist5k"], tiny["teachers"]["mnist5k_byobnet"]
-    tiny["joint_teachers"] = {"joint_l1": tiny["joint_teachers"]["joint_l1"]}
-    tiny["students"] = {"mlfd_l1": tiny["students"]["mlfd_l1"]}
-    del tiny["baselines"]
-    return tiny

@@ -252,7 +252,7 @@ CONFIG_CHANGES: list[tuple[Callable[[Raw], None], dict[str, int]]] = [
     (another_experiment, ALL),
     (unused_momentum, CONFIG_PAGE),
 ]
-BY_SNAKEMAKE = (new_dataset, removed_teacher, memory_budget)  # student_lr is made for good, below
+BY_SNAKEMAKE = (student_lr, new_dataset, removed_teacher, more_views, memory_budget)
 
 # Changes of the code: file, and what becomes of its text
 

@@ -37,8 +37,8 @@ teachers:
   near_wide: {{dataset: near, model: wide, recipe: network}}
   far_wide: {{dataset: far, model: wide, recipe: network}}
 joint_teachers:
-  vectors: {{level: L1, targets: [near], views: 2, recipe: fusion}}
-  maps: {{level: L3, targets: [near], width: 16, views: 2, recipe: fusion, student_model: small}}
+  vectors: {{level: L1, views: 2, recipe: fusion}}
+  maps: {{level: L3, width: 16, views: 2, recipe: fusion, student_model: small}}
 students:
   of_vectors: {{teacher: vectors, targets: [near], model: small, recipe: network}}
   of_maps: {{teacher: maps, targets: [near], model: small, recipe: network}}
@@ -56,7 +56,7 @@ def config() -> dict[str, Any]:
 
 
 def test_modality__of_a_test_goes_through_the_whole_chain(tmp_path: Path, config: dict[str, Any]) -> None:
-    done = snakemake(tmp_path, "tables", config=config)
+    done = snakemake(tmp_path, "figures", config=config)
     assert done.returncode == 0, done.stdout
     table = pd.read_csv(tmp_path / "results/experiments/clips/tables/summary.csv")
     chosen = table[(table["metric"] == "acc@1") & (table["selection"] == "last") & (table["dataset"] == "near")]
@@ -74,8 +74,7 @@ def test_modality__of_a_test_goes_through_the_whole_chain(tmp_path: Path, config
     assert (exported["modality"], exported["sample"]) == (TOY, {"frames": 4})
     *lines, last = verify(plan, [], rows=2)
     assert not [line for line in lines if not line.startswith("ok")]
-    figures = len(plan.stage("figure"))
-    assert last == f"{len(plan.jobs) - figures} verified, {figures} of the config are not finished"
+    assert last.startswith(f"{len(plan.jobs)} verified")
 
 
 def test_modality__options_are_those_of_its_datasets(config: dict[str, Any]) -> None:

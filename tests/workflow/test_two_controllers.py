@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -12,7 +13,16 @@ from kd.config.load import load_config
 from kd.jobs.run import JOB_LOG
 from kd.planning.plan import Plan
 from tests.conftest import ROOT
-from tests.workflow.running import smallest, snakemake, started
+from tests.workflow.running import snakemake, started
+
+
+def smallest(tiny: dict[str, Any]) -> dict[str, Any]:
+    """The tiny config with one dataset, and so one artefact of each stage but the baseline."""
+    del tiny["datasets"]["mnist5k"], tiny["teachers"]["mnist5k_byobnet"]
+    tiny["joint_teachers"] = {"joint_l1": tiny["joint_teachers"]["joint_l1"]}
+    tiny["students"] = {"mlfd_l1": tiny["students"]["mlfd_l1"]}
+    del tiny["baselines"]
+    return tiny
 
 
 @pytest.fixture(scope="module")
