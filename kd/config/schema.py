@@ -28,7 +28,7 @@ from kd.data.sources.registry import SOURCES, load_source
 from kd.distillers.registry import METHODS, load_distiller
 from kd.embeddings.options import CacheOptions
 from kd.jobs.environment import DEFAULT_DEVICE_GIB, DEFAULT_RAM_GIB
-from kd.models.spec import LabelEncoderOptions, Level, ModelSpec
+from kd.models.spec import JointOptions, LabelEncoderOptions, Level, ModelSpec, untrained
 from kd.reporting.base import Report
 from kd.reporting.registry import reports
 from kd.training.recipe import Recipe, RecipeOptions
@@ -338,6 +338,19 @@ class Config(BaseOptions):
     def model_or_individual(self, model: str | None, dataset: str) -> str:
         """The name of a model; where none is given, that of the dataset's individual teacher."""
         return model or self.teachers[self.individual(dataset)].model
+
+    def joint_options(self, joint: JointTeacherConfig, target: str) -> JointOptions:
+        """What the joint teacher for a target is; one that several share has the map shapes of nobody's student."""
+        student = None
+        if joint.scope == "per_target" and joint.level != "L1":
+            student = untrained(self.models[self.model_or_individual(joint.student_model, target)])
+        return JointOptions(
+            level=joint.level,
+            student=student,
+            width=joint.width,
+            dropout=joint.dropout,
+            label_encoder=joint.label_encoder,
+        )
 
     def joint_targets(self, joint: JointTeacherConfig) -> list[str]:
         """Datasets that a joint teacher is trained for."""

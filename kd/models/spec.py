@@ -139,6 +139,11 @@ class NetworkConfig(BaseOptions):
     """Classes of each dataset that the network has a classifier for."""
 
 
+def untrained(model: ModelSpec) -> ModelSpec:
+    """The model without the weights that it brings: for whoever wants its shapes alone."""
+    return model.model_copy(update={"weights": "scratch", "registry": None})
+
+
 class JointOptions(BaseOptions):
     """What a joint teacher is, apart from the embeddings that it fuses and the datasets that it is for."""
 

@@ -26,7 +26,7 @@ from kd.data.sources.registry import load_source
 from kd.data.storage import array_layout
 from kd.distillers.registry import parse_distiller
 from kd.embeddings.options import STORED_DTYPES, CacheOptions
-from kd.models.spec import JointOptions, map_levels
+from kd.models.spec import map_levels
 from kd.planning.network_sizes import (
     Measured,
     Shape,
@@ -182,20 +182,12 @@ class Forecast:
         joint, key = self.config.joint_teachers[name], f"joint_teachers.{name}"
         taps = [self.teacher(each).output(joint.level, f"{key}.level") for each in self.config.joint_members(joint)]
         shapes = [self.plan.caches.of_joint(joint).cache.shape(joint.level, tap) for tap in taps]
-        datasets, student = self.config.joint_targets(joint), None
+        datasets = self.config.joint_targets(joint) if joint.scope == "shared" else [target]
         if joint.scope == "per_target":
-            datasets = [target]
-            model = self.config.model_or_individual(joint.student_model, target)
-            for level in map_levels(joint.level):
-                self.network(model, target).output(level, f"{key}.level")
-                student = self.config.models[model]
-        options = JointOptions(
-            level=joint.level,
-            student=student,
-            width=joint.width,
-            dropout=joint.dropout,
-            label_encoder=joint.label_encoder,
-        )
+            student = self.config.model_or_individual(joint.student_model, target)
+            for level in map_levels(joint.level):  # told with the key of the joint teacher
+                self.network(student, target).output(level, f"{key}.level")
+        options = self.config.joint_options(joint, target)
         return _measured(key, measure_joint, options, shapes, [self.dataset(each) for each in datasets], target)
 
     def _weights(self, architecture: str) -> Measured:

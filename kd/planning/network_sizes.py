@@ -19,7 +19,7 @@ from kd.models.backbones.timm_weights import check_pretrained
 from kd.models.joint import JointTeacher, joint_config
 from kd.models.network import Network, tap_shapes
 from kd.models.outputs import Outputs, shapes_of
-from kd.models.spec import LEVELS, JointOptions, ModelSpec
+from kd.models.spec import LEVELS, JointOptions, ModelSpec, untrained
 from kd.models.weights import Exported, new_network
 
 P = ParamSpec("P")
@@ -112,8 +112,7 @@ def measure_joint(
     options: JointOptions, shapes: Sequence[Shape], datasets: Sequence[DatasetInfo], target: str
 ) -> Measured:
     """A joint teacher of all these datasets, with the outputs for one of them; `shapes` are those that it reads."""
-    student = options.student and _untrained(options.student)
-    joint = JointTeacher(joint_config(options.model_copy(update={"student": student}), shapes, datasets)).eval()
+    joint = JointTeacher(joint_config(options, shapes, datasets)).eval()
     with torch.no_grad():
         outputs: Outputs = joint([{options.level: torch.zeros(1, *shape)} for shape in shapes])
     return _measured(joint, shapes_of(outputs.arrays(target)))
@@ -128,12 +127,7 @@ def measure_auxiliary(
 
 
 def _build(model: ModelSpec, datasets: Sequence[DatasetInfo]) -> Network:
-    return new_network(_untrained(model), datasets, statistics=datasets[0])
-
-
-def _untrained(model: ModelSpec) -> ModelSpec:
-    """The model without the weights that it brings, which are not even opened."""
-    return model.model_copy(update={"weights": "scratch", "registry": None})
+    return new_network(untrained(model), datasets, statistics=datasets[0])
 
 
 def _taps(network: Network, dataset: str) -> tuple[dict[str, Shape], dict[str, str]]:

@@ -227,18 +227,10 @@ class Plan:
         config, joint = self.config, self.config.joint_teachers[name]
         policy = self.caches.of_joint(joint)
         teachers = config.joint_members(joint)
-        student = None
-        if joint.scope == "per_target" and joint.level != "L1":
-            model = self._student_model(joint.student_model, targets[0])
-            student = model.model_copy(update={"weights": "scratch", "registry": None})  # only its shapes matter
         spec = train_joint_teacher.Spec(
-            level=joint.level,
+            **dict(config.joint_options(joint, targets[0])),
             teachers=teachers,
             targets=targets,
-            student=student,
-            width=joint.width,
-            dropout=joint.dropout,
-            label_encoder=joint.label_encoder,
             views=policy.count,
             live=_live(policy),
             recipe=policy.recipe,
@@ -252,7 +244,7 @@ class Plan:
                 for store in self.caches.joint_embeddings(name, target, seed):
                     upstream[f"embeddings:{store.teacher}:{target}"] = self._embeddings[store]
         label = self._joint_name(name, targets[0], seed)
-        shaped = () if student is None else (BACKBONES.module(student.backbone),)
+        shaped = () if spec.student is None else (BACKBONES.module(spec.student.backbone),)
         modules = (*shaped, *((LIVE,) if policy.count is None else ()))
         job = self._add(label, spec, upstream, stage="train_joint_teacher", modules=modules)
         experiment = joint.experiment or config.experiment
