@@ -71,8 +71,31 @@ class Listing:
     classes: list[str] | None = None
 
 
+@dataclass(frozen=True)
+class Archive:
+    """A file at a public address that the data of a source come in.
+
+    Attributes:
+        address: of the file; the last part of its path is the name of the file.
+        checksum: `sha256:` or `md5:` and the hexadecimal digest.
+        bytes: of the file, about.
+        folder: where it is unpacked, below the root of the source; a file that is no archive is put there as it is.
+    """
+
+    address: str
+    checksum: str
+    bytes: int
+    folder: str = "."
+
+
 class Source(Protocol):
-    """A module in `kd/data/sources/`. Importing one is cheap: heavy imports belong inside its functions."""
+    """A module in `kd/data/sources/`. Importing one is cheap: heavy imports belong inside its functions.
+
+    Beside what stands here, a source whose samples are no images has `MODALITY`, the name of theirs. One that can be
+    downloaded has `ARCHIVES`, and an option `root` that may be None; then `fingerprint` is not asked, and `read` is
+    given the folder that the archives were unpacked in. One that has to be got by hand has `BY_HAND`, a sentence that
+    says where and how.
+    """
 
     Options: type[BaseOptions]
     """A source of several tasks has an option `task`, which the program fills in with that of the dataset."""
