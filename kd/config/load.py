@@ -14,19 +14,27 @@ from pydantic import ValidationError
 from kd.common.errors import UserError
 from kd.config.checks import find_problems
 from kd.config.explanation import explain, misread_booleans
+from kd.config.include import overlay, read_included
 from kd.config.schema import Config
 
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 MERGE = "tag:yaml.org,2002:merge"
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The content of a config file, YAML or JSON, in which every key stands once.
+def read_config(*paths: Path) -> dict[str, Any]:
+    """The content of config files, YAML or JSON, with what they include; the later ones win.
 
     Raises:
-        UserError: it cannot be read or is no mapping, a key stands twice, or YAML reads a number otherwise than people
-            do. Keys are named with their lines.
+        UserError: one cannot be read or is no mapping, a key stands twice, or YAML reads a number otherwise than people
+            do; or includes do not fit together. Keys are named with their lines.
     """
+    whole: dict[str, Any] = {}
+    for path in paths:
+        whole = overlay(whole, read_included(path, _read_file))
+    return whole
+
+
+def _read_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from kd.common.options import BaseOptions, OneOf
+from kd.config.include import INCLUDE, SCHEMA
 from kd.config.resources import ResourcesConfig
 from kd.data.modalities.base import Modality, load_modality
 from kd.data.options import Augmentation, SplitOptions, Task
@@ -298,6 +299,8 @@ else:
 
 class Config(BaseOptions):
     """A whole experiment file."""
+
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema["properties"].update({INCLUDE: SCHEMA}))
 
     experiment: Annotated[str, AfterValidator(_folder_name)] = "main"
     """Name in the tables, and of the folder with tables, figures and report."""
