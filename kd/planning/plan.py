@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from kd.artefacts.code import code_digests
 from kd.artefacts.job import Job
@@ -13,9 +14,10 @@ from kd.artefacts.manifest import read_manifest
 from kd.common.errors import UserError
 from kd.common.options import BaseOptions
 from kd.config.schema import Config, StudentConfig
+from kd.data.download import file_name
 from kd.data.modalities.base import MODALITIES
 from kd.data.sources.files import files_fingerprint
-from kd.data.sources.registry import SOURCES, parse_source
+from kd.data.sources.registry import SOURCES, archives_of, parse_source
 from kd.distillers.registry import METHODS
 from kd.embeddings.options import CacheOptions
 from kd.models.backbones.base import BACKBONES
@@ -28,6 +30,7 @@ from kd.stages import (
     cache_embeddings,
     cache_targets,
     distill_student,
+    fetch_dataset,
     fetch_weights,
     prepare_dataset,
     train_baseline,
@@ -125,8 +128,9 @@ class Plan:
     def _dataset(self, name: str) -> None:
         dataset = self.config.datasets[name]
         source, options = parse_source(dataset.source)
+        upstream = self._archives(dataset.source)
         try:
-            fingerprint = source.fingerprint(options)
+            fingerprint = {} if upstream else source.fingerprint(options)
         except UserError as error:
             raise UserError(f"datasets.{name}: {error}") from error
         spec = prepare_dataset.Spec(
@@ -140,7 +144,21 @@ class Plan:
         )
         modality = MODALITIES.module(spec.modality)
         modules = (SOURCES.module(dataset.source["type"]), f"{modality}:Samples")
-        self._add(name, spec, {}, stage="prepare_dataset", modules=modules, opened_by=(modality,))
+        self._add(name, spec, upstream, stage="prepare_dataset", modules=modules, opened_by=(modality,))
+
+    def _archives(self, source: dict[str, Any]) -> dict[str, Job]:
+        """What a source is downloaded as, as an upstream; nothing where the config says where its files are."""
+        archives = {file_name(each): each for each in archives_of(source["type"])}
+        if not archives or source["root"] is not None:
+            return {}
+        spec = fetch_dataset.Spec(
+            checksums={name: each.checksum for name, each in archives.items()},
+            addresses={name: each.address for name, each in archives.items()},
+            bytes={name: each.bytes for name, each in archives.items()},
+        )
+        name = re.sub(r"[^A-Za-z0-9_-]", "_", source["type"])
+        found = self._named.get(("fetch_dataset", name))
+        return {"archives": found or self._add(name, spec, {}, stage="fetch_dataset")}
 
     def _teacher(self, name: str, seed: int) -> None:
         teacher = self.config.teachers[name]

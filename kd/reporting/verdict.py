@@ -25,7 +25,8 @@ from kd.training.metrics import PRIMARY, VAL
 SIGNIFICANCE = 0.05
 NOT_STUDENTS = (*REFERENCES, "joint_teacher", "joint_baseline")
 CACHES = ("cache_embeddings", "cache_targets")
-NOT_COUNTED = ("prepare_dataset", "fetch_weights")  # whatever is trained needs these, so they are no part of the cost
+# Whatever is trained needs these, so they are no part of the cost.
+NOT_COUNTED = ("fetch_dataset", "prepare_dataset", "fetch_weights")
 
 
 @dataclass(frozen=True)

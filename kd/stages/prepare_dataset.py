@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from kd.artefacts.files import PARTIAL, link_or_copy, remove
 from kd.common.errors import UserError
 from kd.common.options import BaseOptions
 from kd.data.modalities.base import load_modality
 from kd.data.options import SplitOptions, Task
 from kd.data.sources.base import Sample
-from kd.data.sources.registry import parse_source
+from kd.data.sources.registry import archives_of, parse_source
 from kd.jobs.run import Context, Outcome, stage_main
 
 if TYPE_CHECKING:
     import numpy as np
+
+UNPACKED = ".unpacked"
 
 log = logging.getLogger("kd")
 
@@ -53,8 +58,12 @@ class Selection:
     notes: dict[str, int]
 
 
-def select(spec: Spec) -> Selection:
+def select(spec: Spec, unpacked: Path | None = None) -> Selection:
     """List the source and draw the splits; no image is opened.
+
+    Args:
+        spec: of the dataset.
+        unpacked: the root of a source that was downloaded.
 
     Raises:
         UserError: the source has changed since `spec` was made, or does not hold what is wanted.
@@ -62,9 +71,9 @@ def select(spec: Spec) -> Selection:
     from kd.data.packing import check_classes, encode_labels
     from kd.data.splits import assign_splits, strata
 
-    source, options = parse_source(spec.source)
+    source, options = parse_source(spec.source if unpacked is None else spec.source | {"root": unpacked})
     try:
-        if source.fingerprint(options) != spec.fingerprint:
+        if unpacked is None and source.fingerprint(options) != spec.fingerprint:
             raise UserError("its files have changed since this run was planned; start it again")
         listing = source.read(options)
         samples = sorted(listing.samples, key=lambda sample: sample.id)
@@ -83,7 +92,8 @@ def build(context: Context[Spec]) -> Outcome:
     from kd.data.packing import pack
 
     spec = context.spec
-    selection = select(spec)
+    unpacked = _unpacked(spec, context.upstream["archives"], context.directory) if context.upstream else None
+    selection = select(spec, unpacked)
     try:
         info, changes = pack(
             context.directory,
@@ -97,6 +107,8 @@ def build(context: Context[Spec]) -> Outcome:
         )
     except UserError as error:
         raise UserError(f"datasets.{spec.name}: {error}") from error
+    if unpacked is not None:
+        remove(unpacked)
     notes = selection.notes | changes
     log.info("%s: %d classes, %s", spec.name, len(selection.classes), info.sizes)
     for what, count in notes.items():
@@ -109,6 +121,25 @@ def build(context: Context[Spec]) -> Outcome:
             "notes": notes,
         }
     )
+
+
+def _unpacked(spec: Spec, archives: Path, directory: Path) -> Path:
+    """The folder that a downloaded source is unpacked in, also by an earlier attempt, until all of it is packed."""
+    from kd.data.download import file_name
+    from kd.data.unpacking import is_archive, unpack
+
+    target = directory / UNPACKED
+    if not target.is_dir():
+        with TemporaryDirectory(dir=directory, prefix=".", suffix=PARTIAL) as name:
+            for archive in archives_of(spec.source["type"]):
+                path, folder = archives / file_name(archive), Path(name) / "root" / archive.folder
+                log.info("%s: unpacking %s", spec.name, path.name)
+                if is_archive(path):
+                    unpack(path, folder)
+                else:
+                    link_or_copy(path, folder / path.name)
+            (Path(name) / "root").replace(target)
+    return target
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from kd.stages import (
     cache_embeddings,
     cache_targets,
     distill_student,
+    fetch_dataset,
     fetch_weights,
     prepare_dataset,
     report,
@@ -65,6 +66,7 @@ class Stage:
 STAGES = {
     stage.name: stage
     for stage in (
+        Stage("fetch_dataset", fetch_dataset, "network"),
         Stage("prepare_dataset", prepare_dataset, "decoding"),
         Stage("fetch_weights", fetch_weights, "network"),
         Stage("train_teacher", train_teacher, "training"),

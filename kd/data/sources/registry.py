@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from kd.common.options import BaseOptions
 from kd.common.registry import Registry
-from kd.data.sources.base import Source
+from kd.data.sources.base import Archive, Source
 
 SOURCES = Registry("kd.data.sources", others=("base", "registry", "files", "clean"))
 
@@ -20,3 +20,8 @@ def parse_source(source: dict[str, Any]) -> tuple[Source, BaseOptions]:
     """A `source` section, `type` and options, as the module and its typed options."""
     module = load_source(source["type"])
     return module, module.Options.model_validate({key: value for key, value in source.items() if key != "type"})
+
+
+def archives_of(name: str) -> tuple[Archive, ...]:
+    """What the source of that name can be downloaded as; nothing, if it cannot."""
+    return getattr(load_source(name), "ARCHIVES", ())
