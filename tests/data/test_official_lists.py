@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import random
+import struct
+import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.io
+import scipy.sparse
 
 from kd.common.errors import UserError
 from kd.data.sources.official import UNLISTED
@@ -223,23 +229,27 @@ def test_oxford_pets__mlfd_takes_every_image_and_says_which_is_none(tmp_path: Pa
 
 ROW = np.array([[1, 60, 102] * 4], np.uint8)
 MAT: dict[str, tuple[str, Callable[[Path], Any], str]] = {
-    "garbage": ("setid.mat", lambda file: file.write_bytes(b"garbage" * 99), "is no file of MATLAB that can be read ("),
-    "empty": ("setid.mat", lambda file: file.write_bytes(b""), "is no file of MATLAB that can be read ("),
+    "garbage": (
+        "setid.mat",
+        lambda file: file.write_bytes(b"garbage" * 99),
+        "is no file of MATLAB 5 that can be read (",
+    ),
+    "empty": ("setid.mat", lambda file: file.write_bytes(b""), "is no file of MATLAB 5 that can be read ("),
     "page": (
         "imagelabels.mat",
         lambda file: file.write_text("<html>\n404\n</html>\n"),
-        "is no file of MATLAB that can",
+        "is no file of MATLAB 5 that can",
     ),
     "cut": (
         *("setid.mat", lambda file: file.write_bytes(file.read_bytes()[:-40])),
-        "is no file of MATLAB that can be read (",
+        "is no file of MATLAB 5 that can be read (",
     ),
     "version 7.3": (
         *(
             "setid.mat",
             lambda file: file.write_bytes(b"MATLAB 7.3".ljust(124) + b"\0\2IM" + b"\x89HDF" * 99),
         ),
-        "is no file of MATLAB that can be read (Please use HDF reader",
+        "is no file of MATLAB 5 that can be read (its first 128 bytes are not those of one)",
     ),
     "gone": ("imagelabels.mat", lambda file: file.unlink(), "cannot be read (No such file or directory)"),
     "no labels": ("imagelabels.mat", lambda file: write_mat(file, label=ROW), "holds no labels; it holds ['label']"),
@@ -249,15 +259,15 @@ MAT: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     ),
     "shape": (
         *("imagelabels.mat", lambda file: write_mat(file, labels=ROW.reshape(3, 4))),
-        "labels has shape (3, 4) and type uint8, expected one row of whole numbers",
+        "labels has shape (3, 4), expected one row of whole numbers",
     ),
     "type": (
         *("imagelabels.mat", lambda file: write_mat(file, labels=ROW / 2)),
-        "labels has shape (1, 12) and type float64, expected one row of whole numbers",
+        "labels has shape (1, 12), expected one row of whole numbers",
     ),
     "text": (
         *("imagelabels.mat", lambda file: write_mat(file, labels="roses")),
-        "labels has shape (1,) and type <U5, expected one row of whole numbers",
+        "labels has shape (1, 5), expected one row of whole numbers",
     ),
     "no label": (
         *("imagelabels.mat", lambda file: write_mat(file, labels=ROW - 1)),
@@ -291,8 +301,51 @@ def test_flowers102__faults_of_files_of_matlab(tmp_path: Path, fault: str) -> No
     assert str(root) in said("flowers102", root)
 
 
-def test_flowers102__numbers_in_columns_and_of_any_integer_type(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["u1", "i2", "u4", "i8", "f4", "f8"])
+@pytest.mark.parametrize("compressed", [True, False])
+def test_flowers102__files_of_matlab_with_numbers_of_any_type(tmp_path: Path, kind: str, *, compressed: bool) -> None:
+    """Also in a column, and with what else MATLAB may store beside them."""
     root = make_flowers102(tmp_path)
     before = rows(read("flowers102", root))
-    write_mat(root / "imagelabels.mat", labels=ROW.T.astype(np.int64))
+    others = {"text": "roses", "cells": np.array([1, "a"], dtype=object), "record": {"a": 1}, "empty": np.zeros((0, 0))}
+    others |= {"sparse": scipy.sparse.eye_array(3, format="csc"), "complex": np.array([1j])}
+    content = others | {"labels": ROW.T.astype(kind)}
+    scipy.io.savemat(root / "imagelabels.mat", content, do_compression=compressed)
     assert rows(read("flowers102", root)) == before
+
+
+def test_flowers102__files_of_matlab_from_other_machines(tmp_path: Path) -> None:
+    """With the highest byte of a number first."""
+    root = make_flowers102(tmp_path)
+    before = rows(read("flowers102", root))
+    flags = struct.pack(">IIII", 6, 8, 9, 0)
+    shape, name = struct.pack(">IIii", 5, 8, 1, 12), struct.pack(">II6sxx", 1, 6, b"labels")
+    values = struct.pack(">II12H", 4, 24, *ROW[0])
+    matrix = flags + shape + name + values
+    header = b"MATLAB 5.0 MAT-file".ljust(124) + b"\1\0MI"
+    (root / "imagelabels.mat").write_bytes(header + struct.pack(">II", 14, len(matrix)) + matrix)
+    assert scipy.io.loadmat(root / "imagelabels.mat")["labels"].tolist() == ROW.tolist()
+    assert rows(read("flowers102", root)) == before
+
+
+def test_flowers102__damaged_files_of_matlab_are_refused_or_read_and_nothing_else(tmp_path: Path) -> None:
+    root = make_flowers102(tmp_path)
+    rng = random.Random(0)
+    for name in ("imagelabels.mat", "setid.mat"):
+        sound = (root / name).read_bytes()
+        for _ in range(200):
+            damaged = bytearray(sound)
+            damaged[rng.randrange(120, len(sound))] = rng.randrange(256)
+            (root / name).write_bytes(damaged[: rng.choice([len(sound), rng.randrange(len(sound))])])
+            with suppress(UserError):
+                read("flowers102", root)
+        (root / name).write_bytes(sound)
+
+
+def test_flowers102__a_variable_that_unpacks_to_gigabytes(tmp_path: Path) -> None:
+    root = make_flowers102(tmp_path)
+    packed = zlib.compress(b"\0" * 2**25)
+    header = b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM"
+    (root / "setid.mat").write_bytes(header + struct.pack("<II", 15, len(packed)) + packed)
+    expected = "is no file of MATLAB 5 that can be read (a variable is cut short, or has more than 16,777,216 bytes)"
+    assert said("flowers102", root) == f"{root}/setid.mat: {expected}"

@@ -9,8 +9,10 @@ With `protocol: mlfd` train and test are train, 7,169 images, and val is test.
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator
-from io import BytesIO
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,18 @@ OFFICIAL = {
 }
 
 
+# Of files of MATLAB 5.
+MATRIX, COMPRESSED = 14, 15
+NUMBERS = {1: "b", 2: "B", 3: "h", 4: "H", 5: "i", 6: "I", 7: "f", 9: "d", 12: "q", 13: "Q"}
+"""Types of elements, as struct names them."""
+REAL = range(6, 16)
+"""Classes of arrays of numbers."""
+Variable = tuple[tuple[int, ...], tuple[float, ...]]
+"""Shape and values."""
+MOST_BYTES = 2**24
+"""Of a variable; the official ones have 16 kB."""
+
+
 class Options(ListedOptions):
     """Where the dataset lies, how it is split, and what is done about faults of setid.mat."""
 
@@ -111,26 +125,64 @@ def _numbers(file: Path, *keys: str) -> list[list[int]]:
     Raises:
         UserError: it is no such file, or does not hold these.
     """
-    from scipy.io import loadmat
-
     try:
-        content = loadmat(BytesIO(file.read_bytes()))
-    except Exception as error:  # scipy raises whatever it meets in a damaged file
-        if isinstance(error, OSError) and error.errno is not None:
-            raise UserError(f"source.root: {file}: cannot be read ({error.strerror})") from error
-        raise UserError(
-            f"{file}: is no file of MATLAB that can be read ({shown(error) or type(error).__name__})"
-        ) from error
+        content = _variables(file.read_bytes())
+    except OSError as error:
+        raise UserError(f"source.root: {file}: cannot be read ({error.strerror})") from error
+    except (ValueError, LookupError, struct.error, zlib.error) as error:
+        raise UserError(f"{file}: is no file of MATLAB 5 that can be read ({shown(error)})") from error
     rows = []
     for key in keys:
         if key not in content:
-            found = sorted(name for name in content if not name.startswith("__"))
-            raise UserError(f"{file}: holds no {key}; it holds {shown(found)}")
-        value = content[key]
-        kind, shape = getattr(value, "dtype", type(value)), getattr(value, "shape", ())
-        if getattr(kind, "kind", "") not in "ui" or sorted(shape)[:-1] != [1]:
-            raise UserError(
-                f"{file}: {key} has shape {shape} and type {shown(kind)}, expected one row of whole numbers"
-            )
-        rows.append(value.ravel().tolist())
+            raise UserError(f"{file}: holds no {key}; it holds {shown(sorted(content))}")
+        shape, values = content[key]
+        if sorted(shape)[:-1] != [1] or prod(shape) != len(values) or any(value % 1 for value in values):
+            raise UserError(f"{file}: {key} has shape {shape}, expected one row of whole numbers")
+        rows.append([int(value) for value in values])
     return rows
+
+
+def _variables(data: bytes) -> dict[str, Variable]:
+    """The variables in a file of MATLAB 5 (MathWorks, "MAT-File Format"). A damaged one makes scipy end the process.
+
+    Raises:
+        ValueError, LookupError, struct.error, zlib.error: it is none, or is damaged.
+    """
+    order = {b"IM": "<", b"MI": ">"}.get(data[126:128])
+    if order is None or struct.unpack(f"{order}H", data[124:126]) != (0x100,):
+        raise ValueError("its first 128 bytes are not those of one")
+    found: dict[str, Variable] = {}
+    for kind, content in _elements(data[128:], order):
+        if kind == MATRIX:
+            found.update([_variable(content, order)])
+        elif kind == COMPRESSED:
+            inflate = zlib.decompressobj()
+            inner = inflate.decompress(content, MOST_BYTES)
+            if not inflate.eof:
+                raise ValueError(f"a variable is cut short, or has more than {MOST_BYTES:,} bytes")
+            found.update(_variable(matrix, order) for kind, matrix in _elements(inner, order) if kind == MATRIX)
+    return found
+
+
+def _variable(matrix: bytes, order: str) -> tuple[str, Variable]:
+    """Name, and shape and values; no values of what is no array of numbers."""
+    (_, flags), (_, shape), (_, name), *values = _elements(matrix, order)
+    of, stored = "x", b""
+    if values and struct.unpack_from(f"{order}I", flags)[0] & 0xFF in REAL:
+        of, stored = NUMBERS[values[0][0]], values[0][1]
+    numbers = struct.unpack(f"{order}{len(stored) // struct.calcsize(of)}{of}", stored)
+    return name.decode("latin1"), (struct.unpack(f"{order}{len(shape) // 4}i", shape), numbers)
+
+
+def _elements(data: bytes, order: str) -> Iterator[tuple[int, bytes]]:
+    """Type and content of each element."""
+    at = 0
+    while at < len(data):
+        kind, size = struct.unpack_from(f"{order}II", data, at)
+        start, end = at + 8, at + 8 + size + (0 if kind == COMPRESSED else -size % 8)
+        if kind >> 16:  # a small one: its size, its type, and four bytes of content
+            kind, size, start, end = kind & 0xFFFF, kind >> 16, at + 4, at + 8
+        if start + size > min(end, len(data)):
+            raise ValueError("an element is cut short")
+        yield kind, data[start : start + size]
+        at = end
