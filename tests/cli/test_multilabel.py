@@ -23,8 +23,8 @@ from kd.common.errors import UserError
 from kd.config.load import load_config
 from kd.data.packed import open_split
 from kd.distillers.registry import METHODS, load_distiller
+from kd.embeddings.encoding import pack_positives, unpack_positives
 from kd.embeddings.options import POSITIVES
-from kd.embeddings.positives import pack_positives, unpack_positives
 from kd.embeddings.store import open_columns
 from kd.models.prediction import predict_images
 from kd.planning.plan import Plan
