@@ -155,6 +155,6 @@ class MultiLabelDistiller(Distiller):
         if batch.labels.ndim == 1:
             return label + means
         by_sample = label + sums / len(batch.labels)
-        return (
-            batch.batch_size * by_sample + means if self.reduction == "paper" else by_sample + means / REFERENCE_BATCH
-        )
+        if self.reduction == "paper":
+            return batch.batch_size * by_sample + means
+        return by_sample + means / REFERENCE_BATCH

@@ -98,7 +98,7 @@ class StoreSpec(BaseOptions):
     arrays: list[str]
     """What is stored: `logits`, `L1` to `L4`, `label_embeddings`."""
     views: int
-    """Stored views of the train split."""
+    """Stored views of the train split; embeddings of val and test are stored once, as they are."""
     augmentation: Augmentation | None
     """Makes the views; None: they are the samples themselves."""
     cache: CacheOptions
