@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Gt
 
 from kd.distillers.base import Batch, Distiller, MapLevels, Required
 from kd.models.spec import Level
@@ -37,8 +37,6 @@ class Method(Distiller):
     """Of the maps that are compared."""
     weight: Annotated[float, Gt(0)] = 1000.0
     """a: of the squared difference of attention."""
-    label_weight: Annotated[float, Ge(0)] = 1.0
-    """w: of the label loss."""
 
     def required(self, level: Level | None) -> Required:
         """The maps."""

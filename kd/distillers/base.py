@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from annotated_types import MinLen
+from annotated_types import Ge, MinLen
 from pydantic import AfterValidator
 
 from kd.common.options import BaseOptions
@@ -32,7 +32,8 @@ def _each_once(levels: tuple[MapLevel, ...]) -> tuple[MapLevel, ...]:
 MapLevels = Annotated[tuple[MapLevel, ...], MinLen(1), AfterValidator(_each_once)]
 
 Reduction = Literal["paper", "batch_mean"]
-"""How the terms of a multi-label loss are summed; see `kd.distillers.losses.combined`."""
+
+REFERENCE_BATCH = 64  # the batch size that L2D's weights belong to
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class Distiller(BaseOptions):
 
     name: str
     """Of the method: that of its file."""
+    label_weight: Annotated[float, Ge(0)] = 1.0
+    """w: of the label loss: the cross-entropy with the labels; multi-label the binary one, summed over labels."""
 
     TASKS: ClassVar[tuple[Task, ...]] = ("single_label", "multi_label")
     """What the method makes sense for."""
@@ -124,3 +127,34 @@ class Distiller(BaseOptions):
             auxiliary: as made by `auxiliary`.
         """
         raise NotImplementedError
+
+
+class MultiLabelDistiller(Distiller):
+    """A method whose terms are weighted and summed as those of L2D are."""
+
+    reduction: Reduction = "paper"
+    """Multi-label only. paper: the label loss as a sum over the batch, the others as they are, as L2D's authors do;
+    batch_mean: all by sample, so scaled that it is `paper` / 64 in batches of 64."""
+
+    TASKS: ClassVar[tuple[Task, ...]] = ("multi_label",)
+
+    def combined(
+        self, student: Arrays, batch: Batch, *, means: Tensor | float = 0.0, sums: Tensor | float = 0.0
+    ) -> Tensor:
+        """The loss: that of the labels, and other terms.
+
+        Args:
+            student: as in `loss`.
+            batch: as in `loss`.
+            means: weighted terms that are means over `batch`.
+            sums: weighted terms that are sums over `batch` or its classes.
+        """
+        from kd.distillers.losses import label_loss
+
+        label = self.label_weight * label_loss(student, batch.labels)
+        if batch.labels.ndim == 1:
+            return label + means
+        by_sample = label + sums / len(batch.labels)
+        if self.reduction == "paper":
+            return batch.batch_size * by_sample + means
+        return by_sample + means / REFERENCE_BATCH

@@ -13,12 +13,11 @@ Embeddings of labels that a sample does not have are not read. a = 100 is its we
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Gt
 
-from kd.data.options import Task
-from kd.distillers.base import Batch, Distiller, Reduction, Required
+from kd.distillers.base import Batch, MultiLabelDistiller, Required
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,26 +25,20 @@ if TYPE_CHECKING:
     from kd.models.outputs import Arrays
 
 
-class Method(Distiller):
+class Method(MultiLabelDistiller):
     """Weights of the two terms, and how they are summed."""
 
     name: Literal["cd"] = "cd"
     weight: Annotated[float, Gt(0)] = 100.0
     """a: of the differences of distances between samples."""
-    label_weight: Annotated[float, Ge(0)] = 1.0
-    """Of the binary cross-entropy with the labels."""
-    reduction: Reduction = "paper"
-    """paper: both terms as sums over the batch; batch_mean: both divided by its size, see `l2d`."""
 
-    TASKS: ClassVar[tuple[Task, ...]] = ("multi_label",)
-    NEEDS_GLOBAL_BATCH: ClassVar[bool] = True
-    REQUIRED: ClassVar[Required] = Required(label_embeddings=True)
+    NEEDS_GLOBAL_BATCH = True
+    REQUIRED = Required(label_embeddings=True)
 
     def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
-        from kd.distillers.losses import combined, label_loss, of_positives, structural_distance
+        from kd.distillers.losses import of_positives, structural_distance
 
         student_embeddings, teacher_embeddings, _, classes = of_positives(student, teacher, batch.labels)
         distance = self.weight * structural_distance(student_embeddings, teacher_embeddings, classes)
-        label = self.label_weight * label_loss(student, batch.labels)
-        return combined(label, batch, self.reduction, sums=distance)
+        return self.combined(student, batch, sums=distance)

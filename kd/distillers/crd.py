@@ -22,11 +22,10 @@ there.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from kd.data.options import Task
 from kd.distillers.base import Batch, Distiller, Required, Shapes
 
 if TYPE_CHECKING:
@@ -51,13 +50,11 @@ class Method(Distiller):
     """tau: of the similarities."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.5
     """m: part of its old place that a sample keeps in memory."""
-    label_weight: Annotated[float, Ge(0)] = 1.0
-    """w: of the cross-entropy with the labels."""
 
-    TASKS: ClassVar[tuple[Task, ...]] = ("single_label",)
-    NEEDS_GLOBAL_BATCH: ClassVar[bool] = True
-    SUPPORTS_MIXUP: ClassVar[bool] = False
-    REQUIRED: ClassVar[Required] = Required(("L1",))
+    TASKS = ("single_label",)
+    NEEDS_GLOBAL_BATCH = True
+    SUPPORTS_MIXUP = False
+    REQUIRED = Required(("L1",))
 
     def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:
         """A linear layer for each side, and what is remembered of all samples.

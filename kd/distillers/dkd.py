@@ -12,11 +12,10 @@ the batch. u grows linearly to 1 over the first `warmup` epochs. Defaults are th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt
 
-from kd.data.options import Task
 from kd.distillers.base import Batch, Distiller, Required
 
 if TYPE_CHECKING:
@@ -37,30 +36,18 @@ class Method(Distiller):
     """T: softens both teacher and student."""
     warmup: Annotated[int, Ge(1)] = 20
     """Epochs over which both divergences gain their weights; 1: they have them at once."""
-    label_weight: Annotated[float, Ge(0)] = 1.0
-    """w: of the cross-entropy with the labels."""
 
-    TASKS: ClassVar[tuple[Task, ...]] = ("single_label",)
-    REQUIRED: ClassVar[Required] = Required(logits=True)
+    TASKS = ("single_label",)
+    REQUIRED = Required(logits=True)
 
     def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
         from torch.nn import functional
 
-        from kd.distillers.losses import (
-            against_negatives,
-            at,
-            bernoulli_divergence,
-            label_loss,
-            shares_divergence,
-            warm_up,
-        )
+        from kd.distillers.losses import against_negatives, at, label_loss, warm_up
 
         student_logits, teacher_logits = (at(each, "logits") / self.temperature for each in (student, teacher))
         target = functional.one_hot(batch.labels, student_logits.shape[1]).bool()
-        student_odds, student_shares = against_negatives(student_logits, target)
-        teacher_odds, teacher_shares = against_negatives(teacher_logits, target)
-        target_class = bernoulli_divergence(student_odds, teacher_odds)[target].mean()
-        others = shares_divergence(student_shares, teacher_shares).mean()
-        soft = (self.alpha * target_class + self.beta * others) * self.temperature**2
+        target_class, others, _ = against_negatives(student_logits, teacher_logits, target)
+        soft = (self.alpha * target_class[target].mean() + self.beta * others.mean()) * self.temperature**2
         return self.label_weight * label_loss(student, batch.labels) + warm_up(batch.epoch, self.warmup) * soft

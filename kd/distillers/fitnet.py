@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Gt
 
 from kd.distillers.base import Batch, Distiller, Required, Shapes
 from kd.models.spec import Level, MapLevel
@@ -34,8 +34,6 @@ class Method(Distiller):
     """Of the map that is compared."""
     weight: Annotated[float, Gt(0)] = 100.0
     """a: of the mean squared error between maps."""
-    label_weight: Annotated[float, Ge(0)] = 1.0
-    """w: of the label loss."""
 
     def required(self, level: Level | None) -> Required:
         """The one map."""
@@ -57,6 +55,5 @@ class Method(Distiller):
         assert auxiliary is not None
         teacher_maps = at(teacher, self.level)
         student_maps = resample(widened(auxiliary(at(student, self.level))), teacher_maps.shape[2:])
-        return self.label_weight * label_loss(student, batch.labels) + self.weight * functional.mse_loss(
-            student_maps, teacher_maps
-        )
+        error = functional.mse_loss(student_maps, teacher_maps)
+        return self.label_weight * label_loss(student, batch.labels) + self.weight * error

@@ -11,11 +11,10 @@ KL is a mean over the batch. Defaults are those of CRD's comparisons (ICLR 2020)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt
 
-from kd.data.options import Task
 from kd.distillers.base import Batch, Distiller, Required
 
 if TYPE_CHECKING:
@@ -35,8 +34,8 @@ class Method(Distiller):
     label_weight: Annotated[float, Ge(0)] = 0.1
     """w: of the cross-entropy with the labels."""
 
-    TASKS: ClassVar[tuple[Task, ...]] = ("single_label",)
-    REQUIRED: ClassVar[Required] = Required(logits=True)
+    TASKS = ("single_label",)
+    REQUIRED = Required(logits=True)
 
     def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""

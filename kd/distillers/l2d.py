@@ -18,12 +18,11 @@ BCE and MLD are computed from logits, without the clamp of probabilities at 1e-8
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt
 
-from kd.data.options import Task
-from kd.distillers.base import Batch, Distiller, Reduction, Required
+from kd.distillers.base import Batch, MultiLabelDistiller, Required
 from kd.models.spec import Level
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from kd.models.outputs import Arrays
 
 
-class Method(Distiller):
+class Method(MultiLabelDistiller):
     """Weights of the four terms, temperature, and how terms are summed; a term of weight 0 is not computed."""
 
     name: Literal["l2d"] = "l2d"
@@ -44,13 +43,8 @@ class Method(Distiller):
     """c: of the differences of distances between labels, sample by sample."""
     temperature: Annotated[float, Gt(0)] = 1.0
     """T of MLD: softens the logits of both teacher and student; another one than 1 is ours."""
-    label_weight: Annotated[float, Ge(0)] = 1.0
-    """w: of the binary cross-entropy with the labels."""
-    reduction: Reduction = "paper"
-    """paper: as the authors' code sums; batch_mean: by sample, so that the loss is no larger in larger batches."""
 
-    TASKS: ClassVar[tuple[Task, ...]] = ("multi_label",)
-    NEEDS_GLOBAL_BATCH: ClassVar[bool] = True
+    NEEDS_GLOBAL_BATCH = True
 
     def required(self, level: Level | None) -> Required:
         """The arrays read by terms whose weight is not 0."""
@@ -62,10 +56,10 @@ class Method(Distiller):
 
     def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
-        from kd.distillers.losses import combined, label_loss, logits_divergence, of_positives, structural_distance
+        from kd.distillers.losses import logits_divergence, of_positives, structural_distance
 
-        label = self.label_weight * label_loss(student, batch.labels)
-        means = sums = label.new_zeros(())
+        means: Tensor | float = 0.0
+        sums: Tensor | float = 0.0
         if self.mld_weight > 0:
             means = self.mld_weight * logits_divergence(student, teacher, self.temperature)
         if self._compares_embeddings:
@@ -73,4 +67,4 @@ class Method(Distiller):
             for weight, sets in ((self.cd_weight, classes), (self.id_weight, instances)):
                 if weight > 0:
                     sums = sums + weight * structural_distance(student_embeddings, teacher_embeddings, sets)
-        return combined(label, batch, self.reduction, means=means, sums=sums)
+        return self.combined(student, batch, means=means, sums=sums)

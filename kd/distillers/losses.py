@@ -9,10 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from kd.distillers.base import Batch, Reduction
 from kd.models.outputs import Arrays
 
-REFERENCE_BATCH = 64  # the batch size that L2D's weights belong to
 PAIRS_AT_ONCE = 4096
 LEAST_LENGTH = 1e-6  # what is divided by a length is divided by this at least: else gradients grow as maps die
 
@@ -58,25 +56,6 @@ def label_loss(student: Arrays, labels: Tensor) -> Tensor:
     return total / len(labels)
 
 
-def combined(
-    label: Tensor, batch: Batch, reduction: Reduction, *, means: Tensor | float = 0.0, sums: Tensor | float = 0.0
-) -> Tensor:
-    """Sum of the terms of a multi-label loss.
-
-    `paper`: the label loss as a sum over the whole batch, the others as they are, as L2D's authors do; the weights
-    then belong to one batch size. `batch_mean`: all by sample, so scaled that it is `paper` / 64 in batches of 64.
-
-    Args:
-        label: weighted label loss, a mean over `batch`.
-        batch: whole or a part of one, with the labels of its samples.
-        reduction: which of the two.
-        means: weighted terms that are means over `batch`.
-        sums: weighted terms that are sums over `batch` or its classes.
-    """
-    by_sample = label + sums / len(batch.labels)
-    return batch.batch_size * by_sample + means if reduction == "paper" else by_sample + means / REFERENCE_BATCH
-
-
 def warm_up(epoch: int, epochs: int) -> float:
     """Weight of a term that grows linearly over the first `epochs` epochs; `epoch` counts from 0."""
     return min((epoch + 1) / epochs, 1.0)
@@ -107,29 +86,34 @@ def logits_divergence(student: Arrays, teacher: Arrays, temperature: float) -> T
     return bernoulli_divergence(student_logits, teacher_logits).sum(dim=1).mean() * temperature**2
 
 
-def against_negatives(logits: Tensor, positives: Tensor) -> tuple[Tensor, Tensor]:
-    """A softmax over one positive label and all negatives of its sample, in two parts.
+def against_negatives(student: Tensor, teacher: Tensor, positives: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """KL(T || S) of softmaxes over one positive label and all negatives of its sample, in two parts.
 
     The probability of the positive is sigmoid(margin); the rest falls to the negatives in the shares that a softmax
     over them alone gives. So KL(T || S) is the Bernoulli one of the margins, plus the rest times that of the shares.
+    A sample without negatives has margins so large that the probability is 1, and a divergence of shares of 0.
 
     Args:
-        logits: (B, classes).
+        student: logits (B, classes).
+        teacher: as `student`.
         positives: (B, classes) bool.
 
     Returns:
-        Margins (B, classes), of use where `positives` is true, and logarithms of shares (B, classes), 0 where it is.
-        A sample without negatives has margins so large that the probability is 1.
+        Divergence of the margins (B, classes), of use where `positives` is true, and of the shares (B,); the rest
+        (B, classes), by the teacher.
     """
-    # The lowest number, not minus infinity: without negatives that would give NaN.
-    negatives = logits.masked_fill(positives, torch.finfo(logits.dtype).min)
-    margins = logits - negatives.logsumexp(dim=1, keepdim=True)
-    return margins, negatives.log_softmax(dim=1).masked_fill(positives, 0)
 
+    def margins_and_shares(logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Margins, and logarithms of shares, 0 where `positives` is true."""
+        # The lowest number, not minus infinity: without negatives that would give NaN.
+        negatives = logits.masked_fill(positives, torch.finfo(logits.dtype).min)
+        margins = logits - negatives.logsumexp(dim=1, keepdim=True)
+        return margins, negatives.log_softmax(dim=1).masked_fill(positives, 0)
 
-def shares_divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL(T || S) of the logarithms of shares (B, classes) that `against_negatives` gives: (B,)."""
-    return (teacher.exp() * (teacher - student)).sum(dim=1)
+    student_margins, student_shares = margins_and_shares(student)
+    teacher_margins, teacher_shares = margins_and_shares(teacher)
+    of_shares = (teacher_shares.exp() * (teacher_shares - student_shares)).sum(dim=1)
+    return bernoulli_divergence(student_margins, teacher_margins), of_shares, (-teacher_margins).sigmoid()
 
 
 def structural_distance(student: Tensor, teacher: Tensor, sets: Tensor) -> Tensor:

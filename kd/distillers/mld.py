@@ -14,12 +14,11 @@ a logit of 17 or more, whose probability rounds to 1 in float32, their loss is i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Gt
 
-from kd.data.options import Task
-from kd.distillers.base import Batch, Distiller, Reduction, Required
+from kd.distillers.base import Batch, MultiLabelDistiller, Required
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from kd.models.outputs import Arrays
 
 
-class Method(Distiller):
+class Method(MultiLabelDistiller):
     """Weights of the two terms, temperature, and how terms are summed."""
 
     name: Literal["mld"] = "mld"
@@ -35,18 +34,12 @@ class Method(Distiller):
     """a: of the divergences."""
     temperature: Annotated[float, Gt(0)] = 1.0
     """T: softens both teacher and student."""
-    label_weight: Annotated[float, Ge(0)] = 1.0
-    """Of the binary cross-entropy with the labels."""
-    reduction: Reduction = "paper"
-    """paper: label loss as a sum over the batch; batch_mean: all as means, see `l2d`."""
 
-    TASKS: ClassVar[tuple[Task, ...]] = ("multi_label",)
-    REQUIRED: ClassVar[Required] = Required(logits=True)
+    REQUIRED = Required(logits=True)
 
     def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
-        from kd.distillers.losses import combined, label_loss, logits_divergence
+        from kd.distillers.losses import logits_divergence
 
-        label = self.label_weight * label_loss(student, batch.labels)
-        divergence = self.weight * logits_divergence(student, teacher, self.temperature)
-        return combined(label, batch, self.reduction, means=divergence)
+        divergence = logits_divergence(student, teacher, self.temperature)
+        return self.combined(student, batch, means=self.weight * divergence)

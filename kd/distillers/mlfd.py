@@ -14,11 +14,10 @@ in size, it is resampled. A vector of another width gets a trainable linear laye
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from kd.data.options import Task
 from kd.distillers.base import Batch, Distiller, Required, Shapes
 from kd.models.spec import MAP_LEVELS, Level, map_levels
 
@@ -43,8 +42,8 @@ class Method(Distiller):
     feature_on_vector: bool = False
     """Compare the vectors before the classifiers, too."""
 
-    TASKS: ClassVar[tuple[Task, ...]] = ("single_label",)
-    NEEDS_LEVEL: ClassVar[bool] = True
+    TASKS = ("single_label",)
+    NEEDS_LEVEL = True
 
     def required(self, level: Level | None) -> Required:
         """Logits; maps and vectors if they have a weight."""

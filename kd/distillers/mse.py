@@ -12,11 +12,11 @@ label loss is the mean cross-entropy and `reduction` changes nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Gt
 
-from kd.distillers.base import Batch, Distiller, Reduction, Required
+from kd.distillers.base import Batch, MultiLabelDistiller, Required
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,25 +24,19 @@ if TYPE_CHECKING:
     from kd.models.outputs import Arrays
 
 
-class Method(Distiller):
+class Method(MultiLabelDistiller):
     """Weights of the two terms, and how they are summed."""
 
     name: Literal["mse"] = "mse"
     weight: Annotated[float, Gt(0)] = 1.0
     """a: of the squared error."""
-    label_weight: Annotated[float, Ge(0)] = 1.0
-    """w: of the label loss."""
-    reduction: Reduction = "paper"
-    """Multi-label only. paper: label loss as a sum over the batch; batch_mean: all as means, see `l2d`."""
 
-    REQUIRED: ClassVar[Required] = Required(logits=True)
+    TASKS = ("single_label", "multi_label")
+    REQUIRED = Required(logits=True)
 
     def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
-        from kd.distillers.losses import at, combined, label_loss
+        from kd.distillers.losses import at
 
-        label = self.label_weight * label_loss(student, batch.labels)
-        error = self.weight * (at(student, "logits") - at(teacher, "logits")).square().sum(dim=1).mean()
-        if batch.labels.ndim == 1:
-            return label + error
-        return combined(label, batch, self.reduction, means=error)
+        error = (at(student, "logits") - at(teacher, "logits")).square().sum(dim=1).mean()
+        return self.combined(student, batch, means=self.weight * error)

@@ -15,9 +15,9 @@ the authors' code adds 1e-7 to every length instead.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Gt
 
 from kd.distillers.base import Batch, Distiller, Required
 
@@ -35,11 +35,9 @@ class Method(Distiller):
     name: Literal["pkt"] = "pkt"
     weight: Annotated[float, Gt(0)] = 30000.0
     """a: of the divergence of similarities."""
-    label_weight: Annotated[float, Ge(0)] = 1.0
-    """w: of the label loss."""
 
-    NEEDS_GLOBAL_BATCH: ClassVar[bool] = True
-    REQUIRED: ClassVar[Required] = Required(("L1",))
+    NEEDS_GLOBAL_BATCH = True
+    REQUIRED = Required(("L1",))
 
     def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""

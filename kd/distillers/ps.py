@@ -13,12 +13,11 @@ nothing. Weights for it were not published: a = 10, that of MLD in L2D, is ours.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Gt
 
-from kd.data.options import Task
-from kd.distillers.base import Batch, Distiller, Reduction, Required
+from kd.distillers.base import Batch, MultiLabelDistiller, Required
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,36 +25,20 @@ if TYPE_CHECKING:
     from kd.models.outputs import Arrays
 
 
-class Method(Distiller):
+class Method(MultiLabelDistiller):
     """Weights of the two terms, and how they are summed."""
 
     name: Literal["ps"] = "ps"
     weight: Annotated[float, Gt(0)] = 10.0
     """a: of the divergences."""
-    label_weight: Annotated[float, Ge(0)] = 1.0
-    """Of the binary cross-entropy with the labels."""
-    reduction: Reduction = "paper"
-    """paper: label loss as a sum over the batch; batch_mean: all as means, see `l2d`."""
 
-    TASKS: ClassVar[tuple[Task, ...]] = ("multi_label",)
-    REQUIRED: ClassVar[Required] = Required(logits=True)
+    REQUIRED = Required(logits=True)
 
     def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
-        from kd.distillers.losses import (
-            against_negatives,
-            at,
-            bernoulli_divergence,
-            combined,
-            label_loss,
-            shares_divergence,
-        )
+        from kd.distillers.losses import against_negatives, at
 
         positives = batch.labels > 0
-        student_odds, student_shares = against_negatives(at(student, "logits"), positives)
-        teacher_odds, teacher_shares = against_negatives(at(teacher, "logits"), positives)
-        among_negatives = shares_divergence(student_shares, teacher_shares).unsqueeze(1)
-        each = bernoulli_divergence(student_odds, teacher_odds) + (-teacher_odds).sigmoid() * among_negatives
-        divergence = self.weight * each[positives].sum() / len(positives)
-        label = self.label_weight * label_loss(student, batch.labels)
-        return combined(label, batch, self.reduction, means=divergence)
+        of_positive, of_negatives, rest = against_negatives(at(student, "logits"), at(teacher, "logits"), positives)
+        each = of_positive + rest * of_negatives.unsqueeze(1)
+        return self.combined(student, batch, means=self.weight * each[positives].sum() / len(positives))

@@ -48,8 +48,6 @@ class Method(Distiller):
     """a: of the errors of fused maps."""
     warmup: Annotated[int, Ge(1)] = 20
     """Epochs over which they gain their weight; 1: they have it at once."""
-    label_weight: Annotated[float, Ge(0)] = 1.0
-    """w: of the label loss."""
 
     def required(self, level: Level | None) -> Required:
         """The maps."""

@@ -14,7 +14,7 @@ gradients would grow without bound where vectors meet. Angles take memory for N^
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge
 
@@ -34,26 +34,28 @@ class Method(Distiller):
     """d: of the distances of pairs."""
     angle_weight: Annotated[float, Ge(0)] = 50.0
     """a: of the angles of triples."""
-    label_weight: Annotated[float, Ge(0)] = 1.0
-    """w: of the label loss."""
 
-    NEEDS_GLOBAL_BATCH: ClassVar[bool] = True
-    REQUIRED: ClassVar[Required] = Required(("L1",))
+    NEEDS_GLOBAL_BATCH = True
+    REQUIRED = Required(("L1",))
 
     def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""
         from torch.nn import functional
 
-        from kd.distillers.losses import at, label_loss
+        from kd.distillers.losses import at, directions, label_loss, products
+
+        def cosines(vectors: Tensor) -> Tensor:
+            """(N, D) to (N, N, N): cosine at i between j and k, 0 where j or k is at i."""
+            towards = directions(vectors.unsqueeze(0) - vectors.unsqueeze(1))
+            return products(towards, towards)
 
         student_vectors, teacher_vectors = at(student, "L1"), at(teacher, "L1")
         loss = self.label_weight * label_loss(student, batch.labels)
         if self.distance_weight > 0:
             loss = loss + self.distance_weight * _distance_term(student_vectors, teacher_vectors)
         if self.angle_weight > 0:
-            loss = loss + self.angle_weight * functional.smooth_l1_loss(
-                _cosines(student_vectors), _cosines(teacher_vectors)
-            )
+            angles = functional.smooth_l1_loss(cosines(student_vectors), cosines(teacher_vectors))
+            loss = loss + self.angle_weight * angles
         return loss
 
 
@@ -69,11 +71,3 @@ def _distance_term(student: Tensor, teacher: Tensor) -> Tensor:
         relative_distances(student, *pairs), relative_distances(teacher, *pairs), reduction="sum"
     )
     return 2 * total / len(student) ** 2  # the diagonal is 0
-
-
-def _cosines(vectors: Tensor) -> Tensor:
-    """(N, D) to (N, N, N): cosine at i between j and k, 0 where j or k is at i."""
-    from kd.distillers.losses import directions, products
-
-    towards = directions(vectors.unsqueeze(0) - vectors.unsqueeze(1))
-    return products(towards, towards)

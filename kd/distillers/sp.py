@@ -13,9 +13,9 @@ least, as otherwise gradients would grow without bound where maps die.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Gt
 
 from kd.distillers.base import Batch, Distiller, Required
 from kd.models.spec import Level
@@ -34,10 +34,8 @@ class Method(Distiller):
     """Of the maps, or vectors (L1), that are compared."""
     weight: Annotated[float, Gt(0)] = 3000.0
     """a: of the squared difference of similarities."""
-    label_weight: Annotated[float, Ge(0)] = 1.0
-    """w: of the label loss."""
 
-    NEEDS_GLOBAL_BATCH: ClassVar[bool] = True
+    NEEDS_GLOBAL_BATCH = True
 
     def required(self, level: Level | None) -> Required:
         """Maps or vectors of one level."""
@@ -47,19 +45,12 @@ class Method(Distiller):
         """See the formula above."""
         from torch.nn import functional
 
-        from kd.distillers.losses import at, label_loss
+        from kd.distillers.losses import at, directions, label_loss, products
 
-        student_similarities, teacher_similarities = (
-            _similarities(at(each, self.level)) for each in (student, teacher)
-        )
-        return self.label_weight * label_loss(student, batch.labels) + self.weight * functional.mse_loss(
-            student_similarities, teacher_similarities
-        )
+        def similarities(values: Tensor) -> Tensor:
+            """(N, ...) to (N, N)."""
+            rows = values.flatten(1)
+            return directions(products(rows, rows))
 
-
-def _similarities(values: Tensor) -> Tensor:
-    """(N, ...) to (N, N)."""
-    from kd.distillers.losses import directions, products
-
-    rows = values.flatten(1)
-    return directions(products(rows, rows))
+        error = functional.mse_loss(similarities(at(student, self.level)), similarities(at(teacher, self.level)))
+        return self.label_weight * label_loss(student, batch.labels) + self.weight * error

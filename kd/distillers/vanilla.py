@@ -9,7 +9,7 @@ Multi-label: binary cross-entropy, summed over labels, mean over the batch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Gt
 
@@ -28,7 +28,7 @@ class Method(Distiller):
     label_weight: Annotated[float, Gt(0)] = 1.0
     """w: of the label loss."""
 
-    REQUIRED: ClassVar[Required] = Required()
+    REQUIRED = Required()
 
     def loss(self, student: Arrays, teacher: Arrays, batch: Batch, auxiliary: nn.Module | None) -> Tensor:
         """See the formula above."""

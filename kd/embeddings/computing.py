@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,57 +11,78 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from kd.data.modalities.base import View, plain, views_of
-from kd.data.options import Augmentation
 from kd.data.packed import Split, open_split
 from kd.data.sources.base import SPLITS
 from kd.data.storage import RowArray
-from kd.embeddings.encoding import EncodedArray
-from kd.embeddings.options import POSITIVES, CacheOptions
-from kd.embeddings.positives import pack_positives
+from kd.embeddings.encoding import EncodedArray, pack_positives, reduce_map
+from kd.embeddings.options import POSITIVES, CacheOptions, StoreSpec, TargetsSpec
 from kd.embeddings.store import ComputedSplit, Rows, open_columns
-from kd.embeddings.teachers import FrozenTeachers
 from kd.models.devices import send
 from kd.models.joint import JointConfig, load_joint_teacher
-from kd.models.network import freeze
+from kd.models.network import freeze, tap_shapes
 from kd.models.outputs import Outputs, shapes_of
-from kd.models.spec import Level
+from kd.models.spec import LEVELS
+from kd.models.weights import load_network
 
 BATCH = 256
 BATCH_BYTES = 256 << 20  # of the joint teacher's widest tensor
 
 
-def compute_embeddings(
-    teacher: Path,
-    dataset: Path,
-    arrays: Sequence[str],
-    *,
-    views: int,
-    augmentation: Augmentation | None,
-    cache: CacheOptions,
-    seed: int,
-    fabric: Fabric,
-) -> Iterator[ComputedSplit]:
+class FrozenTeachers:
+    """Several individual teachers, tapped as their stores are: what they make of a batch, whether it is stored or not.
+
+    Args:
+        directories: of the teachers.
+        names: what of them: levels, and of a dataset's own teacher `logits` and `label_embeddings`.
+        dataset: whose classes these are of.
+        options: resolution of maps; precision is not reduced.
+        fabric: owns the device.
+    """
+
+    def __init__(
+        self, directories: Sequence[Path], names: Sequence[str], dataset: str, options: CacheOptions, fabric: Fabric
+    ) -> None:
+        self.names, self.dataset, self.options = names, dataset, options
+        self.levels = [level for level in LEVELS if level in names]
+        self.networks = [freeze(load_network(directory)) for directory in directories]
+        self._shapes = [tap_shapes(network, names, dataset) for network in self.networks]
+        for network in self.networks:
+            fabric.to_device(network)
+
+    def shapes(self, name: str) -> list[tuple[int, ...]]:
+        """Shape of one sample's embedding by each teacher."""
+        return [self.options.shape(name, shapes[name]) for shapes in self._shapes]
+
+    @torch.no_grad()
+    def embed(self, samples: Tensor) -> list[dict[str, Tensor]]:
+        """Per teacher: name -> (B, ...) float32, of (B, ...) samples as backbones take them."""
+        seen = [network(samples, self.levels) for network in self.networks]
+        return [
+            {
+                name: reduce_map(value, name, self.options).float()
+                for name, value in outputs.arrays(self.dataset, self.names).items()
+            }
+            for outputs in seen
+        ]
+
+
+def compute_embeddings(spec: StoreSpec, upstream: Mapping[str, Path], fabric: Fabric) -> Iterator[ComputedSplit]:
     """Embeddings by one frozen teacher of every view of the train split, and of val and test without augmentation.
 
     Args:
-        teacher: directory of the individual teacher.
-        dataset: directory of the packed dataset.
-        arrays: `L1` to `L4`, and of the dataset's own teacher `logits` and `label_embeddings`.
-        views: of each sample of the train split.
-        augmentation: makes the views; None: they are the images themselves.
-        cache: precision and resolution.
-        seed: of the views.
+        spec: of the store.
+        upstream: directories of the individual `teacher` and of the packed `dataset`.
         fabric: owns the device.
 
     Raises:
         UserError: the teacher or the dataset cannot be read.
     """
-    splits = [open_split(dataset, name) for name in SPLITS]
+    splits = [open_split(upstream["dataset"], name) for name in SPLITS]
     info = splits[0].info
-    frozen = FrozenTeachers([teacher], arrays, info.name, cache, fabric)
-    seen = views_of(info.samples, "shared", info.name, seed, augmentation)
+    frozen = FrozenTeachers([upstream["teacher"]], spec.arrays, info.name, spec.cache, fabric)
+    seen = views_of(info.samples, "shared", info.name, spec.seed, spec.augmentation)
     for split in splits:
-        yield _embeddings_of(split, frozen, views, seen, fabric)
+        yield _embeddings_of(split, frozen, spec.views, seen, fabric)
 
 
 def _embeddings_of(split: Split, teacher: FrozenTeachers, count: int, views: View, fabric: Fabric) -> ComputedSplit:
@@ -77,53 +98,38 @@ def _embeddings_of(split: Split, teacher: FrozenTeachers, count: int, views: Vie
     return ComputedSplit(split, layouts, count if train else 1, BATCH, compute)
 
 
-def compute_targets(
-    joint_teacher: Path,
-    dataset: Path,
-    embeddings: Sequence[Path],
-    arrays: Sequence[str],
-    *,
-    level: Level,
-    views: int,
-    cache: CacheOptions,
-    fabric: Fabric,
-) -> Iterator[ComputedSplit]:
+def compute_targets(spec: TargetsSpec, upstream: Mapping[str, Path], fabric: Fabric) -> Iterator[ComputedSplit]:
     """Targets by a joint teacher for every view of the train split; students need no other.
 
     Args:
-        joint_teacher: its directory.
-        dataset: directory of the packed target dataset.
-        embeddings: stores of its individual teachers on that dataset, in the order that it takes them in.
-        arrays: `logits`, `L1`, distilled maps by level, `label_embeddings`.
-        level: that the joint teacher reads.
-        views: of each sample.
-        cache: precision and resolution.
+        spec: of the targets.
+        upstream: directories of the `joint_teacher`, of the packed `dataset`, and of the stores
+            `embeddings:TEACHER` of its individual teachers on that dataset.
         fabric: owns the device.
 
     Raises:
         UserError: the joint teacher, the dataset or a store cannot be read.
     """
-    joint = freeze(load_joint_teacher(joint_teacher))
+    joint = freeze(load_joint_teacher(upstream["joint_teacher"]))
     fabric.to_device(joint)
-    split = open_split(dataset, "train")
-    stores = [open_columns(store, split, [level])[level] for store in embeddings]
+    split = open_split(upstream["dataset"], "train")
+    directories = [upstream[f"embeddings:{teacher}"] for teacher in spec.teachers]
+    stores = [open_columns(directory, split, [spec.level])[spec.level] for directory in directories]
 
     def make(rows: Rows, view: int) -> dict[str, Tensor]:
         seen: list[dict[str, Tensor]] = [
-            {level: send(fabric, read_rows(store, rows, view)).float()} for store in stores
+            {spec.level: send(fabric, read_rows(store, rows, view)).float()} for store in stores
         ]
         with torch.inference_mode():
             outputs: Outputs = joint(seen)
-        return outputs.arrays(split.info.name, arrays)
+        return outputs.arrays(split.info.name, spec.arrays)
 
-    layouts = cache.stored(shapes_of(make(slice(0, 1), 0)), split.info.most_labels)
-    yield ComputedSplit(
-        split,
-        layouts,
-        views,
-        batch_rows(joint.config),
-        lambda rows, view: _as_stored(make(rows, view), cache, split, rows),
-    )
+    layouts = spec.cache.stored(shapes_of(make(slice(0, 1), 0)), split.info.most_labels)
+
+    def compute(rows: Rows, view: int) -> dict[str, Tensor]:
+        return _as_stored(make(rows, view), spec.cache, split, rows)
+
+    yield ComputedSplit(split, layouts, spec.views, batch_rows(joint.config), compute)
 
 
 def _as_stored(values: dict[str, Tensor], options: CacheOptions, split: Split, rows: Rows) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""How embeddings are stored: what they weigh and what is lost. Imports no torch."""
+"""What stores hold, and how it is stored: what it weighs and what is lost. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Annotated, Literal, NamedTuple, cast
 from annotated_types import Gt
 
 from kd.common.options import BaseOptions
-from kd.models.spec import MAP_LEVELS, MapLevel
+from kd.data.options import Augmentation
+from kd.models.spec import MAP_LEVELS, Level, MapLevel
 
 Dtype = Literal["float32", "float16", "bfloat16", "int8"]
 Cells = Annotated[int, Gt(1)]
@@ -17,7 +18,7 @@ STORED_DTYPES: dict[Dtype, str] = {"float32": "float32", "float16": "float16", "
 """numpy's type of what is on disk; numpy knows no bfloat16, so that is stored as its 16 bits."""
 
 POSITIVES = "positive_embeddings"
-"""Name of the array of a store that holds label-wise embeddings of positives alone; see `kd.embeddings.positives`."""
+"""Name of the array of a store that holds label-wise embeddings of positives alone; see `kd.embeddings.encoding`."""
 
 
 class Layout(NamedTuple):
@@ -88,3 +89,27 @@ class CacheOptions(BaseOptions):
         """How maps of a level are pooled, and then strided."""
         level = cast("MapLevel", name)
         return self.pool.get(level, 1), self.stride.get(level, 1)
+
+
+class StoreSpec(BaseOptions):
+    """Options that a store depends on, beside whoever sees the views, and the dataset."""
+
+    dataset: str
+    arrays: list[str]
+    """What is stored: `logits`, `L1` to `L4`, `label_embeddings`."""
+    views: int
+    """Stored views of the train split; embeddings of val and test are stored once, as they are."""
+    augmentation: Augmentation | None
+    """Makes the views; None: they are the samples themselves."""
+    cache: CacheOptions
+    seed: int
+    """Of the views."""
+
+
+class TargetsSpec(StoreSpec):
+    """Options that targets depend on, beside joint teacher, dataset and embeddings."""
+
+    level: Level
+    """Level that the joint teacher reads of the embeddings."""
+    teachers: list[str]
+    """Individual teachers, in the order that the joint teacher takes their embeddings in."""

@@ -147,8 +147,3 @@ def open_columns(directory: Path, split: Split, names: Sequence[str]) -> dict[st
     group = root[split.name]
     assert isinstance(group, zarr.Group)
     return {name: EncodedArray.open(group, name) for name in names}
-
-
-def holds(directory: Path, name: str) -> bool:
-    """Whether a store has such an array of the train split."""
-    return f"train/{name}" in open_group(directory / STORE)

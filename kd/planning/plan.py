@@ -38,7 +38,7 @@ from kd.stages import (
     train_teacher,
 )
 from kd.stages.registry import STAGES
-from kd.training.targets import LIVE, STORED
+from kd.training.recipe import LIVE, STORED
 
 
 class Plan:

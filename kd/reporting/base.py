@@ -146,7 +146,7 @@ class Report(BaseOptions):
 class Table(Report):
     """A table: text files, of which the report shows `NAME.html`."""
 
-    KIND: ClassVar[Kind] = "table"
+    KIND = "table"
 
     def texts(self, run: Run) -> dict[str, str]:
         """File name -> content."""

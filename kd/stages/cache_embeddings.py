@@ -6,9 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kd.common.options import BaseOptions
-from kd.data.options import Augmentation
-from kd.embeddings.options import CacheOptions
+from kd.embeddings.options import StoreSpec
 from kd.jobs.run import Context, Outcome, stage_main
 
 if TYPE_CHECKING:
@@ -20,34 +18,14 @@ if TYPE_CHECKING:
 # say: so somebody who wants another level, or more views, enlarges the store and leaves valid what was trained on it.
 UNREAD = ("arrays", "views")
 
-
-class Spec(BaseOptions):
-    """Options that a store depends on, beside its teacher and its dataset."""
-
-    dataset: str
-    arrays: list[str]
-    """`L1` to `L4`, and of the dataset's own teacher `logits` and `label_embeddings`."""
-    views: int
-    """Stored views of the train split; val and test are stored once, as they are."""
-    augmentation: Augmentation | None
-    cache: CacheOptions
-    seed: int
+Spec = StoreSpec
 
 
 def computed(spec: Spec, upstream: Mapping[str, Path], fabric: Fabric) -> Iterator[ComputedSplit]:
     """The contents of the store, split by split."""
     from kd.embeddings.computing import compute_embeddings
 
-    return compute_embeddings(
-        upstream["teacher"],
-        upstream["dataset"],
-        spec.arrays,
-        views=spec.views,
-        augmentation=spec.augmentation,
-        cache=spec.cache,
-        seed=spec.seed,
-        fabric=fabric,
-    )
+    return compute_embeddings(spec, upstream, fabric)
 
 
 def build(context: Context[Spec]) -> Outcome:

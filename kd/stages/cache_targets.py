@@ -6,53 +6,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kd.common.options import BaseOptions
-from kd.data.options import Augmentation
-from kd.embeddings.options import CacheOptions
+from kd.embeddings.options import TargetsSpec
 from kd.jobs.run import Context, Outcome, stage_main
-from kd.models.spec import Level
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from kd.embeddings.store import ComputedSplit
 
-# Fields of the spec that readers do not depend on. They read the arrays and as many views as their own specs
-# say: so somebody who wants maps, too, or more views, enlarges the store and leaves valid what was trained on it.
+# Fields of the spec that readers do not depend on, as those of `cache_embeddings`.
 UNREAD = ("arrays", "views")
 
-
-class Spec(BaseOptions):
-    """Options that the targets depend on, beside joint teacher, dataset and embeddings."""
-
-    dataset: str
-    level: Level
-    """Level that the joint teacher reads of the embeddings."""
-    teachers: list[str]
-    """Individual teachers, in the order that the joint teacher takes their embeddings in."""
-    arrays: list[str]
-    """What is stored: `logits`, `L1`, distilled maps by level, `label_embeddings`."""
-    views: int
-    """Stored views of the train split; students need no others."""
-    augmentation: Augmentation | None
-    cache: CacheOptions
-    seed: int
+Spec = TargetsSpec
 
 
 def computed(spec: Spec, upstream: Mapping[str, Path], fabric: Fabric) -> Iterator[ComputedSplit]:
     """The contents of the store."""
     from kd.embeddings.computing import compute_targets
 
-    return compute_targets(
-        upstream["joint_teacher"],
-        upstream["dataset"],
-        [upstream[f"embeddings:{teacher}"] for teacher in spec.teachers],
-        spec.arrays,
-        level=spec.level,
-        views=spec.views,
-        cache=spec.cache,
-        fabric=fabric,
-    )
+    return compute_targets(spec, upstream, fabric)
 
 
 def build(context: Context[Spec]) -> Outcome:

@@ -1,4 +1,8 @@
-"""Embeddings as samples; apart from images, since how embeddings are stored must not count in what reads none."""
+"""Stores, read for a training: embeddings as samples, and targets.
+
+Apart from images, since how embeddings are stored must not count in what reads none; `StoredTargets` are loaded by
+name, see `kd.training.recipe`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,10 @@ from torch import Tensor
 
 from kd.data.loader import ColumnGroup, MemoryBudget, SubBatch
 from kd.data.packed import Split
-from kd.embeddings.store import open_columns
+from kd.data.storage import open_group
+from kd.embeddings.encoding import unpack_positives
+from kd.embeddings.options import POSITIVES
+from kd.embeddings.store import STORE, open_columns
 from kd.models.devices import send
 from kd.training.samples import Samples
 
@@ -39,7 +46,7 @@ class CachedSamples(EmbeddingSamples):
         split: its samples; rows are paired with embeddings by sample id.
         stores: directories of the embeddings, one per teacher.
         names: arrays that are needed.
-        views: that repeat over the epochs, in step with `ViewedSamples`.
+        views: that repeat over the epochs, in step with `ViewedSamples`; None: all that are stored.
         fabric: owns the device.
         memory: where embeddings may stay; None: they are read once.
     """
@@ -49,7 +56,7 @@ class CachedSamples(EmbeddingSamples):
         split: Split,
         stores: Sequence[Path],
         names: Sequence[str],
-        views: int,
+        views: int | None,
         fabric: Fabric,
         memory: MemoryBudget | None,
     ) -> None:
@@ -68,3 +75,39 @@ class CachedSamples(EmbeddingSamples):
         return [
             {name: send(self.fabric, value).float() for name, value in values.items()} for values in sub_batch.values
         ]
+
+
+class StoredTargets:
+    """A teacher's outputs, computed once for each view.
+
+    Args:
+        store: directory of the targets of a joint teacher, or of the embeddings of an individual one.
+        split: training split.
+        names: arrays that the method needs.
+        views: as of `CachedSamples`.
+        fabric: owns the device.
+        memory: where targets may stay.
+    """
+
+    def __init__(
+        self, store: Path, split: Split, names: Sequence[str], views: int | None, fabric: Fabric, memory: MemoryBudget
+    ) -> None:
+        packed = f"train/{POSITIVES}" in open_group(store / STORE)
+        stored = [POSITIVES if name == "label_embeddings" and packed else name for name in names]
+        self._samples = CachedSamples(split, [store], stored, views, fabric, memory)
+        self.groups, self._stored, self._labels, self._fabric = self._samples.groups, stored, split.labels, fabric
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of one sample's targets, label embeddings of positives unpacked."""
+        shapes = {name: self._samples.shapes(name)[0] for name in self._stored}
+        if POSITIVES in shapes:
+            shapes["label_embeddings"] = (self._labels.shape[1], shapes.pop(POSITIVES)[1])
+        return shapes
+
+    def targets(self, sub_batch: SubBatch, images: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
+        """The targets as they were stored."""
+        (values,) = self._samples.inputs(sub_batch, None)
+        if POSITIVES in values:
+            labels = send(self._fabric, torch.from_numpy(self._labels[sub_batch.rows]))
+            values["label_embeddings"] = unpack_positives(values.pop(POSITIVES), labels)
+        return values

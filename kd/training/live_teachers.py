@@ -1,11 +1,11 @@
 """Frozen teachers at work beside the training, without any cache: the exact reference, a new view in each epoch.
 
-Loaded by name, see `kd.training.targets`.
+Loaded by name, see `kd.training.recipe`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,16 +14,13 @@ from torch import Tensor
 
 from kd.data.loader import ColumnGroup, MemoryBudget, SubBatch
 from kd.data.modalities.base import views_of
-from kd.data.options import Augmentation
 from kd.data.packed import Split
-from kd.embeddings.options import CacheOptions
-from kd.embeddings.teachers import FrozenTeachers
+from kd.embeddings.computing import FrozenTeachers
 from kd.models.joint import load_joint_teacher
 from kd.models.network import freeze
 from kd.models.outputs import Outputs, shapes_of
-from kd.models.spec import Level
 from kd.training.cached_embeddings import EmbeddingSamples
-from kd.training.fusion import MakeSamples
+from kd.training.recipe import JointSpec, StudentSpec
 from kd.training.samples import ViewedSamples
 
 
@@ -49,16 +46,16 @@ class LiveSamples(EmbeddingSamples):
 
 
 def live_embeddings(
-    teachers: Sequence[Path], level: Level, options: CacheOptions, augmentation: Augmentation | None, seed: int
-) -> MakeSamples:
-    """Samples for a joint teacher, seen by live teachers; these are loaded once."""
-    loaded: list[FrozenTeachers] = []
+    spec: JointSpec, upstream: Mapping[str, Path], fabric: Fabric
+) -> Callable[[Split, MemoryBudget | None], LiveSamples]:
+    """What makes samples of a split for a joint teacher, seen by live teachers; see `train_joint_teacher`."""
+    assert spec.live is not None
+    directories = [upstream[f"teacher:{teacher}"] for teacher in spec.teachers]
+    teachers = FrozenTeachers(directories, (spec.level,), spec.targets[0], spec.live, fabric)
 
-    def make(number: int, split: Split, fabric: Fabric, memory: MemoryBudget | None) -> LiveSamples:  # noqa: ARG001
-        if not loaded:
-            loaded.append(FrozenTeachers(teachers, (level,), split.info.name, options, fabric))
-        views = views_of(split.info.samples, "shared", split.info.name, seed, augmentation)
-        return LiveSamples(ViewedSamples(split, views, fabric, memory), loaded[0])
+    def make(split: Split, memory: MemoryBudget | None) -> LiveSamples:
+        views = views_of(split.info.samples, "shared", split.info.name, spec.seed, spec.recipe.augmentation)
+        return LiveSamples(ViewedSamples(split, views, fabric, memory), teachers)
 
     return make
 
@@ -67,30 +64,21 @@ class LiveTargets:
     """Targets made from the very images that the student is given.
 
     Args:
-        teachers: directories of the individual teachers behind the targets.
-        tapped: what of them, as `FrozenTeachers` takes it.
-        dataset: of the student.
-        options: resolution of maps.
+        spec: of the student.
+        upstream: directories of each live `teacher:TEACHER` and, where there is one, of the `joint_teacher`.
         names: what the method needs.
-        joint: directory of the joint teacher; None: the one teacher itself makes the targets.
         fabric: owns the device.
     """
 
     groups: Sequence[ColumnGroup] = ()
 
-    def __init__(
-        self,
-        teachers: Sequence[Path],
-        tapped: Sequence[str],
-        dataset: str,
-        options: CacheOptions,
-        names: Sequence[str],
-        joint: Path | None,
-        fabric: Fabric,
-    ) -> None:
-        self.teachers = FrozenTeachers(teachers, tapped, dataset, options, fabric)
+    def __init__(self, spec: StudentSpec, upstream: Mapping[str, Path], names: Sequence[str], fabric: Fabric) -> None:
+        assert spec.live is not None
+        directories = [upstream[f"teacher:{teacher}"] for teacher in spec.live_teachers]
+        tapped = names if spec.individual or spec.level is None else (spec.level,)
+        self.teachers = FrozenTeachers(directories, tapped, spec.dataset, spec.live, fabric)
         self.names, self.fabric = names, fabric
-        self.joint = None if joint is None else freeze(load_joint_teacher(joint))
+        self.joint = None if spec.individual else freeze(load_joint_teacher(upstream["joint_teacher"]))
         if self.joint is not None:
             fabric.to_device(self.joint)
 

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from timm.utils import ModelEmaV3
@@ -30,9 +30,6 @@ from kd.training.objective import Objective
 from kd.training.optimisation import make_optimizer, make_schedule
 from kd.training.samples import Samples
 from kd.training.watch import DivergedError, Watch
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard.writer import SummaryWriter
 
 CHECKPOINT = ".checkpoint.pt"
 CHECKPOINT_EVERY_SECONDS = 30.0
@@ -135,7 +132,11 @@ class _Training:
         self.ema = ModelEmaV3(objective.module, decay=recipe.ema, use_warmup=True) if recipe.ema else None
         self.watch = Watch(fabric, objective.module, self.optimizer, self.ema, scaled=recipe.precision == "16-mixed")
         self.checkpoint = directory / CHECKPOINT
-        self.events = _event_writer(directory) if events_wanted() and fabric.is_global_zero else None
+        self.events = None
+        if events_wanted() and fabric.is_global_zero:
+            from torch.utils.tensorboard.writer import SummaryWriter
+
+            self.events = SummaryWriter(directory / EVENTS)
         self._saved, self._save_seconds = time.monotonic(), 0.0
 
     @property
@@ -315,19 +316,6 @@ def _ahead(items: Iterator[ItemT], device: torch.device) -> Generator[ItemT]:
         while (item := coming.result()) is not None:
             coming = thread.submit(next, items, None)
             yield item
-
-
-def _event_writer(directory: Path) -> SummaryWriter:
-    """For TensorBoard.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        from torch.utils.tensorboard.writer import SummaryWriter
-    except ImportError as error:
-        raise UserError("config reports.tensorboard: true, but it is not here: pip install tensorboard") from error
-    return SummaryWriter(directory / EVENTS)
 
 
 def _figures(row: dict[str, float]) -> dict[str, float]:

@@ -33,7 +33,7 @@ class Mix:
     box: tuple[int, int, int, int] | None = None
 
 
-def draw_mix(mixup: float, cutmix: float, image_size: tuple[int, int], seed: int, epoch: int, step: int) -> Mix | None:
+def draw_mix(mixup: float, cutmix: float, image_size: tuple[int, int], seed: int, epoch: int, step: int) -> Mix:
     """Draw how a batch is mixed: a pure function of its arguments.
 
     mixup: Zhang et al., "mixup: beyond empirical risk minimization", ICLR 2018. cutmix: Yun et al., "CutMix:
@@ -41,17 +41,13 @@ def draw_mix(mixup: float, cutmix: float, image_size: tuple[int, int], seed: int
 
     Args:
         mixup: alpha of the coefficient's distribution Beta(alpha, alpha) when blending; 0: never blend.
-        cutmix: the same when a box is pasted; 0: never paste. Where both are on, each is drawn half the time.
+        cutmix: the same when a box is pasted; 0: never paste. One of both is on; where both are, each is drawn half
+            the time.
         image_size: height and width of the images that will be mixed.
         seed: of the run.
         epoch: from 0.
         step: of the epoch, from 0.
-
-    Returns:
-        None where both are off.
     """
-    if not mixup and not cutmix:
-        return None
     random = generator("mixing", seed, epoch, step)
     pastes = random.random() < (0.5 if mixup and cutmix else float(cutmix > 0))
     alpha = cutmix if pastes else mixup

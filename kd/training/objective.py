@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -31,9 +31,6 @@ class Objective:
         groups: what is read of each dataset, in step.
         steps: optimiser steps in an epoch.
     """
-
-    TRAINED: ClassVar[str] = "network"
-    """What is trained, for errors."""
 
     def __init__(
         self,
@@ -79,7 +76,7 @@ class Objective:
             return inputs, None
         size = (inputs[0].shape[-2], inputs[0].shape[-1])
         mix = draw_mix(self.recipe.mixup, self.recipe.cutmix, size, self.seed, epoch, step)
-        return inputs if mix is None else [mix_images(each, each.flip(0), mix) for each in inputs], mix
+        return [mix_images(each, each.flip(0), mix) for each in inputs], mix
 
     def loss(self, module: nn.Module, batch: Any) -> Tensor:
         """Scalar loss, a mean over the batch; `module` is `self.module` as Fabric wrapped it."""
@@ -108,6 +105,6 @@ class Objective:
     def validate(self, module: nn.Module) -> float:
         """Score of `module` on val in percent: the mean over the datasets of acc@1 or mAP."""
         network, batch_size = self.network(module), self.recipe.batch_size
-        whose = f"the {self.TRAINED} in training on val of"
+        whose = "the network in training on val of"
         scores = [score(network, samples, batch_size, f"{whose} {samples.info.name}") for samples in self.val]
         return sum(scores) / len(scores)

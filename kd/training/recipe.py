@@ -1,14 +1,24 @@
-"""How a network is trained. Options only; `kd.training.optimisation` and `kd.training.loop` do it."""
+"""How networks are trained: recipes, and the specs of joint teachers and students.
+
+Options only; `kd.training.optimisation` and `kd.training.loop` do it. Imports no torch.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Lt
 from pydantic import model_validator
 
 from kd.common.options import BaseOptions
 from kd.data.options import Augmentation
+from kd.embeddings.options import CacheOptions
+from kd.models.spec import JointOptions, Level, ModelSpec
+
+LIVE = "kd.training.live_teachers"
+STORED = "kd.training.cached_embeddings"
+"""What uses live teachers, and what uses stored targets: loaded by name, so that its code counts only in the keys of
+jobs that need it."""
 
 Positive = Annotated[float, Gt(0)]
 
@@ -67,3 +77,39 @@ class Recipe(RecipeOptions):
 
     augmentation: Augmentation | None = None
     """What a view may do to an image; None: nothing."""
+
+
+class JointSpec(JointOptions):
+    """Options that a joint teacher depends on, beside its datasets and embeddings."""
+
+    teachers: list[str]
+    targets: list[str]
+    views: int | None
+    """Stored views; None: the teachers look at a new view in each epoch."""
+    live: CacheOptions | None
+    """Resolution of maps where teachers are live; None: they are not."""
+    recipe: Recipe
+    seed: int
+    """Of initial weights, order, views and dropout."""
+
+
+class StudentSpec(BaseOptions):
+    """Options that a student depends on, beside its dataset and its targets."""
+
+    dataset: str
+    level: Level | None
+    """Of the joint teacher; of an individual one how deep maps are compared, where the method leaves that open."""
+    individual: bool
+    """The one individual teacher itself makes the targets; otherwise a joint teacher does."""
+    model: ModelSpec
+    distiller: dict[str, Any]
+    views: int | None
+    """Stored views, which repeat over the epochs; None: a new one in each epoch."""
+    live: CacheOptions | None
+    """Resolution of maps where teachers are live; None: they are not."""
+    live_teachers: list[str]
+    """Individual teachers behind the targets, where they are live."""
+    recipe: Recipe
+    """Its augmentation makes the views."""
+    seed: int
+    """Of initial weights, order, views and dropout."""

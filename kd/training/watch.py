@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -42,11 +42,6 @@ class Watch:
         self._gradients: list[Tensor] = []
         self._names: dict[Tensor, str] = {parameter: name for name, parameter in module.named_parameters()}
 
-    @property
-    def noted(self) -> int:
-        """Steps since the last agreement."""
-        return len(self._losses)
-
     def note(self, loss: Tensor) -> None:
         """Keep what tells whether a step is sound; between its backward pass and what changes gradients or weights.
 
@@ -55,10 +50,10 @@ class Watch:
         """
         self._losses.append(loss)
         if not self.scaled:
-            gradients = [each.grad for each in self._names]
-            measured = iter(peaks([each for each in gradients if _has_values(each)]))
             none = torch.zeros((), device=loss.device)
-            self._gradients.append(torch.stack([next(measured) if _has_values(each) else none for each in gradients]))
+            gradients = (each.grad for each in self._names)
+            found = [none if each is None or not each.numel() else each for each in gradients]
+            self._gradients.append(torch.stack(peaks(found)))
 
     def agree(self, first: int, *flags: bool) -> tuple[list[float], list[bool]]:
         """Share what was noted with the other processes; all of them call this at the same steps.
@@ -73,12 +68,13 @@ class Watch:
         Raises:
             DivergedError: in all processes, if something is not finite in any.
         """
-        problem = self._bad_gradient(first) or self._bad_state(first + self.noted - 1)
+        noted = len(self._losses)
+        problem = self._bad_gradient(first) or self._bad_state(first + noted - 1)
         raised = torch.tensor([problem is not None, *flags], dtype=torch.float32, device=self.fabric.device)
         mine = torch.cat([torch.stack(self._losses).float(), raised]) if self._losses else raised
         total: Any = self.fabric.all_reduce(mine, reduce_op="sum")
         shared: list[float] = total.tolist()
-        losses, (bad, *others) = shared[: self.noted], shared[self.noted :]
+        losses, (bad, *others) = shared[:noted], shared[noted:]
         at = next((step for step, loss in enumerate(losses, first) if not abs(loss) < torch.inf), None)
         if at is not None:
             loss = Problem(at, 0, f"loss is {losses[at - first]}")
@@ -117,10 +113,6 @@ class Watch:
             if isinstance(value, Tensor)
         }
         yield "state of the optimizer for weight", states
-
-
-def _has_values(gradient: Tensor | None) -> TypeGuard[Tensor]:
-    return gradient is not None and gradient.numel() > 0
 
 
 class DivergedError(Exception):

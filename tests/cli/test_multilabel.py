@@ -23,8 +23,8 @@ from kd.common.errors import UserError
 from kd.config.load import load_config
 from kd.data.packed import open_split
 from kd.distillers.registry import METHODS, load_distiller
+from kd.embeddings.encoding import pack_positives, unpack_positives
 from kd.embeddings.options import POSITIVES
-from kd.embeddings.positives import pack_positives, unpack_positives
 from kd.embeddings.store import open_columns
 from kd.models.prediction import predict_images
 from kd.planning.plan import Plan
@@ -213,7 +213,7 @@ MISTAKES: list[tuple[str, Any, str]] = [
     ("models.resnet.label_encoder", {"width": 16, "heads": 3}, "heads: 3, expected a divisor of width"),
     ("students.rkd.level", "L2", "students.rkd.level: given L2, but rkd says itself what it compares"),
     ("students.l2d.sweep", {"mldweight": [1]}, "students.l2d.sweep: unknown key 'mldweight', expected some of"),
-    ("students.l2d.sweep", {"name": [1]}, "students.l2d.sweep: unknown key 'name', expected some of ['mld_weight'"),
+    ("students.l2d.sweep", {"name": [1]}, "students.l2d.sweep: unknown key 'name', expected some of ['label_weight'"),
     (
         "students.l2d.sweep",
         {"mld_weight": [-1]},

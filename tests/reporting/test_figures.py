@@ -14,9 +14,7 @@ from matplotlib.figure import Figure
 from kd.artefacts.job import Job
 from kd.reporting.base import Row, Run
 from kd.reporting.drawing import colour, save
-from kd.reporting.figures import accuracy, sensitivity, training_curves
-from kd.reporting.figures.cache import cache_figure
-from kd.reporting.figures.cost import cost_figure
+from kd.reporting.figures import accuracy, cache, cost, sensitivity, training_curves
 from kd.reporting.statistics import METHOD_ORDER, PLACE
 from kd.reporting.tables.cache import COLUMNS
 from tests.reporting.results import Results, multi_label, run_of, single_label
@@ -147,24 +145,27 @@ def test_sensitivity_figure__vanilla_is_that_of_the_experiment_and_not_swept_its
     assert sorted(curves) == [[1], [1], [40, 40], [50, 50]]
 
 
-def test_cost_figure__is_drawn(tmp_path: Path) -> None:
+def test_cost_figure__is_drawn(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     costs = pd.DataFrame(
         [
             {"kind": "stage", "name": "train_teacher", "jobs": 2, "seconds": 4.0, "individual_trainings": 2.0},
             {"kind": "level", "name": "L1", "bytes": 1000, "bytes_per_image": 10.0},
         ]
     )
-    save(cost_figure(costs, "title"), tmp_path / "figures" / "cost.png")
+    monkeypatch.setattr(cost, "cost", lambda _: costs)
+    save(cost.Report().draw(run), tmp_path / "figures" / "cost.png")
     assert (tmp_path / "figures" / "cost.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_cache_figure__of_the_metric_of_each_dataset() -> None:
+def test_cache_figure__of_the_metric_of_each_dataset(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [
         ("e", dataset, method, level, views, "float16", 100.0, metric, 2, 80.0, 1.0)
         for dataset, metric in (("digits", "acc@1"), ("scenes", "mAP"))
         for method, level in (("student", "L2"), ("l2d", ""))
         for views in ("1", "live")
     ]
-    figure = cache_figure(pd.DataFrame(lines, columns=[*PLACE[:4], *COLUMNS]), "title")
+    table = pd.DataFrame(lines, columns=[*PLACE[:4], *COLUMNS])
+    monkeypatch.setattr(cache, "cache_table", lambda *_: table)
+    figure = cache.Report().draw(run)
     assert [axis.get_ylabel() for axis in figure.axes] == ["test acc@1 (%)", "test mAP (%)"]
     assert len(legend(figure)) == 4

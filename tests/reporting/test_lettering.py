@@ -13,14 +13,11 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from kd.artefacts.job import Job
-from kd.reporting import lettering
+from kd.reporting import drawing
 from kd.reporting.base import Row
-from kd.reporting.drawing import save
-from kd.reporting.figures import accuracy, sensitivity, training_curves
+from kd.reporting.drawing import LONGEST, legible, save
+from kd.reporting.figures import accuracy, cache, cost, sensitivity, training_curves
 from kd.reporting.figures.attention import attention_figure
-from kd.reporting.figures.cache import cache_figure
-from kd.reporting.figures.cost import cost_figure
-from kd.reporting.lettering import LONGEST, legible
 from kd.reporting.statistics import PLACE
 from kd.reporting.tables.cache import COLUMNS
 from tests.reporting.results import Results, run_of, single_label
@@ -57,13 +54,13 @@ def test_legible__further_fonts_are_used_where_they_are_installed(monkeypatch: p
     character = "\ue153"
     assert legible(character) == "\\ue153"
     with monkeypatch.context() as patch:
-        patch.setattr(lettering, "FURTHER_FAMILIES", ("STIXNonUnicode", "A font of nobody's"))
-        lettering.write_literally()
+        patch.setattr(drawing, "FURTHER_FAMILIES", ("STIXNonUnicode", "A font of nobody's"))
+        drawing.write_literally()
         assert legible(character) == character
         figure = Figure()
         figure.suptitle(character)
         figure.draw_without_rendering()
-    lettering.write_literally()
+    drawing.write_literally()
     assert "STIXNonUnicode" in font_manager.fontManager.get_font_names()
     assert legible(character) == "\\ue153"
 
@@ -74,7 +71,7 @@ def texts(figure: Figure) -> set[str]:
     return {text.get_text().removeprefix("\u200b") for text in (*labels, *legends)}
 
 
-def test_figures__draw_every_name(tmp_path: Path) -> None:
+def test_figures__draw_every_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Warnings are errors: of formulas, of missing glyphs, of labels that a legend leaves out."""
     results, rows = Results(), []
     for number, name in enumerate(NAMES):
@@ -93,13 +90,15 @@ def test_figures__draw_every_name(tmp_path: Path) -> None:
         [("e", "d" * 80, "kd", "L2", "1", "int8", 9.0, "acc@1", 1, 80.0, 1.0)], columns=[*PLACE[:4], *COLUMNS]
     )
     costs = pd.DataFrame([{"kind": "stage", "name": "train_teacher", "jobs": 2, "individual_trainings": 2.0}])
+    monkeypatch.setattr(cache, "cache_table", lambda *_: stored)
+    monkeypatch.setattr(cost, "cost", lambda _: costs)
     images, heat = np.zeros((len(IN_FIGURES), 4, 4, 3), dtype=np.uint8), np.zeros((len(IN_FIGURES), 2, 2))
     figures = {
         "accuracy": accuracy.Report().draw(run),
         "curves": training_curves.Report().draw(replace(run_of(rows, "d"), title=title)),
         "sensitivity": sensitivity.Report().draw(run),
-        "cache": cache_figure(stored, title),
-        "cost": cost_figure(costs, title),
+        "cache": cache.Report().draw(run),
+        "cost": cost.Report().draw(run),
         "attention": attention_figure(images, {"kd": heat}, IN_FIGURES, title),
     }
     endings = {"accuracy": " vanilla", "curves": " kd L2", "sensitivity": " kd", "attention": ""}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,11 @@ from kd.data.options import Augmentation
 from kd.distillers import mlfd
 from kd.embeddings.options import CacheOptions
 from kd.jobs.run import Context
-from kd.models.spec import LEVELS, JointOptions, Level, ModelSpec
+from kd.models.spec import LEVELS, Level, ModelSpec
 from kd.stages import cache_embeddings, cache_targets
 from kd.training import loop
-from kd.training.cached_targets import StoredTargets
-from kd.training.fusion import cached_embeddings, train_joint_teacher
-from kd.training.recipe import Recipe
+from kd.training.fusion import train_joint_teacher
+from kd.training.recipe import JointSpec, Recipe, StudentSpec
 from kd.training.students import distill_student
 
 SHAKE = Augmentation(rotation=10, translate=0.1)
@@ -30,6 +29,8 @@ MODEL = ModelSpec(architecture="test_resnet", latent_dim=16)
 OTHER_MODEL = ModelSpec(architecture="test_byobnet", latent_dim=8)
 VIEWS = 2
 MLFD = mlfd.Method()
+Source = tuple[dict[str, Path], dict[str, Any]]
+"""Where targets come from: directories by role, and what the spec of a student says of them."""
 
 
 def folder(path: Path) -> Path:
@@ -54,13 +55,34 @@ def same_weights(first: Path, second: Path) -> bool:
     return list(left) == list(right) and all(torch.equal(left[name], right[name]) for name in left)
 
 
-def joint(directory: Path, datasets: list[Path], stores: list[list[Path]], level: Level, **options: Any) -> Path:
-    samples = options.pop("embeddings", None) or cached_embeddings(stores, level, VIEWS)
-    recipe, seed = options.pop("recipe", RECIPE), options.pop("seed", 0)
-    given: dict[str, Any] = {"student": MODEL, "width": 8, "dropout": 0.2, "label_encoder": None}
-    train_joint_teacher(
-        folder(directory), datasets, samples, JointOptions(level=level, **(given | options)), recipe, seed
-    )
+def joint(
+    directory: Path,
+    datasets: list[Path],
+    stores: list[list[Path]],
+    level: Level,
+    live: Sequence[Path] = (),
+    **options: Any,
+) -> Path:
+    """A joint teacher for some datasets, of the stores of each of them, or of live teachers."""
+    targets = [str(number) for number in range(len(datasets))]
+    teachers = [str(number) for number in range(len(live or stores[0]))]
+    upstream = {f"dataset:{target}": path for target, path in zip(targets, datasets, strict=True)}
+    upstream |= {f"teacher:{teacher}": path for teacher, path in zip(teachers, live, strict=False)}
+    for target, paths in zip(targets, stores, strict=False):
+        upstream |= {f"embeddings:{teacher}:{target}": path for teacher, path in zip(teachers, paths, strict=True)}
+    given: dict[str, Any] = {
+        "level": level,
+        "student": MODEL,
+        "width": 8,
+        "dropout": 0.2,
+        "label_encoder": None,
+        "targets": targets,
+        "teachers": teachers,
+        "recipe": RECIPE,
+        "seed": 0,
+        **({"views": None, "live": CacheOptions()} if live else {"views": VIEWS, "live": None}),
+    }
+    train_joint_teacher(folder(directory), JointSpec(**(given | options)), upstream)
     return directory
 
 
@@ -83,20 +105,41 @@ def targets(directory: Path, dataset: Path, teacher: Path, stores: list[Path], l
     return directory
 
 
-def student(directory: Path, dataset: Path, make_source: Any, names: tuple[str, ...], **options: Any) -> Path:
-    arguments: dict[str, Any] = {"model": MODEL, "method": MLFD, "views": VIEWS, "recipe": RECIPE, "seed": 0}
-    distill_student(folder(directory), dataset, make_source, names=names, **(arguments | options))
+def student_spec(**options: Any) -> StudentSpec:
+    given: dict[str, Any] = {
+        "dataset": "digits",
+        "level": None,
+        "individual": False,
+        "model": MODEL,
+        "distiller": {"name": "mlfd"},
+        "views": VIEWS,
+        "live": None,
+        "live_teachers": [],
+        "recipe": RECIPE,
+        "seed": 0,
+    }
+    return StudentSpec(**(given | options))
+
+
+def student(directory: Path, dataset: Path, source: Source, **options: Any) -> Path:
+    upstream, given = source
+    distill_student(folder(directory), student_spec(**(given | options)), {"dataset": dataset} | upstream)
     return directory
 
 
-def of_store(store: Path, level: Level, views: int = VIEWS) -> Any:
-    """Source of what MLFD needs, and its names."""
-    names = MLFD.required(level).names()
-    return (lambda split, fabric, memory: StoredTargets(store, split, names, views, fabric, memory)), names
+def of_store(store: Path, level: Level, views: int = VIEWS) -> Source:
+    """Stored targets."""
+    return {"targets": store}, {"level": level, "views": views}
 
 
-def of_joint(directory: Path, dataset: Path, teacher: Path, stores: list[Path], level: Level) -> Any:
-    """Source of a joint teacher's targets, which are stored first."""
+def of_live(teachers: dict[str, Path], fused: Path, level: Level) -> Source:
+    """A joint teacher of live teachers."""
+    upstream = {"joint_teacher": fused} | {f"teacher:{name}": path for name, path in teachers.items()}
+    return upstream, {"level": level, "views": None, "live": CacheOptions(), "live_teachers": list(teachers)}
+
+
+def of_joint(directory: Path, dataset: Path, teacher: Path, stores: list[Path], level: Level) -> Source:
+    """A joint teacher's targets, which are stored first."""
     return of_store(targets(directory, dataset, teacher, stores, level), level)
 
 

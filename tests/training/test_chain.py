@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,8 +12,6 @@ import torch
 from kd.common.errors import UserError
 from kd.data.packed import open_split
 from kd.data.views import Views
-from kd.distillers import mlfd
-from kd.embeddings.options import CacheOptions
 from kd.jobs.run import Context
 from kd.models.devices import make_fabric
 from kd.models.joint import load_joint_teacher
@@ -23,10 +20,9 @@ from kd.models.spec import Level
 from kd.models.weights import load_network, new_network
 from kd.stages import cache_embeddings
 from kd.training import live_teachers
-from kd.training.classification import Classification, classification_loss
-from kd.training.distillation import Distillation, Student
 from kd.training.samples import ViewedSamples, data_memory
-from kd.training.supervised import train_network
+from kd.training.students import Distillation, Student, target_source
+from kd.training.supervised import Classification, classification_loss, train_network
 from tests.training.chain import (
     MLFD,
     MODEL,
@@ -34,14 +30,17 @@ from tests.training.chain import (
     RECIPE,
     SHAKE,
     VIEWS,
+    Source,
     embedding_spec,
     folder,
     joint,
     losses,
     of_joint,
+    of_live,
     of_store,
     same_weights,
     student,
+    student_spec,
 )
 
 
@@ -53,9 +52,9 @@ def test_chain__joint_teacher_and_student_learn(
     fused = joint(tmp_path / "joint", [dataset], [own], level)
     assert losses(fused)[-1] < losses(fused)[0]
     source = of_joint(tmp_path / "targets", dataset, fused, own, level)
-    taught = student(tmp_path / "student", dataset, *source)
+    taught = student(tmp_path / "student", dataset, source)
     assert losses(taught)[-1] < losses(taught)[0]
-    again = student(tmp_path / "again", dataset, *source)
+    again = student(tmp_path / "again", dataset, source)
     assert same_weights(taught / "model.safetensors", again / "model.safetensors")
 
 
@@ -67,7 +66,7 @@ def test_chain__shared_joint_teacher_and_foreign_student(
     fused = joint(tmp_path / "joint", [dataset, other_dataset], pairs, "L2", student=None)
     assert set(load_joint_teacher(fused).heads.datasets()) == {"digits", "other"}
     source = of_joint(tmp_path / "targets", dataset, fused, pairs[0], "L2")
-    taught = student(tmp_path / "student", dataset, *source, model=OTHER_MODEL)
+    taught = student(tmp_path / "student", dataset, source, model=OTHER_MODEL)
     assert losses(taught)[-1] < losses(taught)[0]
 
 
@@ -76,23 +75,25 @@ def test_chain__single_dataset_distillation(
     tmp_path: Path, dataset: Path, stores: dict[tuple[str, str], Path], level: Level
 ) -> None:
     source = of_store(stores["digits", "digits"], level)
-    taught = student(tmp_path / "student", dataset, *source)
+    taught = student(tmp_path / "student", dataset, source)
     assert losses(taught)[-1] < losses(taught)[0]
 
 
-def make_distillation(dataset: Path, make_source: Any, names: tuple[str, ...]) -> Distillation:
+def make_distillation(dataset: Path, source: Source) -> Distillation:
+    upstream, spec = source[0], student_spec(**source[1])
+    names = MLFD.required(spec.level).names()
     fabric = make_fabric("32")
     memory = data_memory(fabric)
     torch.manual_seed(0)
     train, val = (open_split(dataset, name) for name in ("train", "val"))
     views = Views("shared", train.info.name, 0, SHAKE)
     network = new_network(MODEL, [train.info], statistics=train.info)
-    source = make_source(train, fabric, memory)
-    parts = MLFD.auxiliary(tap_shapes(network, names, "digits"), source.shapes(), len(train.ids))
+    targets = target_source(spec, upstream, names, train, fabric, memory)
+    parts = MLFD.auxiliary(tap_shapes(network, names, "digits"), targets.shapes(), len(train.ids))
     return Distillation(
         Student(network, "digits", names, parts),
         ViewedSamples(train, views, fabric, memory, VIEWS),
-        source,
+        targets,
         ViewedSamples(val, views, fabric, memory),
         MLFD,
         RECIPE,
@@ -107,7 +108,7 @@ def test_distillation__gradients_reach_only_the_student(
     """Also where the teachers are live; their batch-norm statistics do not move."""
     own = [stores["digits", "digits"], stores["other", "digits"]]
     fused = joint(tmp_path / "joint", [dataset], [own], "L2")
-    task = make_distillation(dataset, *live_targets(teachers, fused, "L2"))
+    task = make_distillation(dataset, of_live(teachers, fused, "L2"))
     assert isinstance(task.source, live_teachers.LiveTargets)
     assert task.source.joint is not None
     frozen = torch.nn.ModuleList([*task.source.teachers.networks, task.source.joint])
@@ -124,16 +125,6 @@ def test_distillation__gradients_reach_only_the_student(
         assert torch.equal(value, before[name]), name
 
 
-def live_targets(teachers: dict[str, Path], fused: Path, level: Level) -> Any:
-    names = MLFD.required(level).names()
-
-    def make(split: Any, fabric: Any, _: Any) -> live_teachers.LiveTargets:
-        own = list(teachers.values())
-        return live_teachers.LiveTargets(own, (level,), split.info.name, CacheOptions(), names, fused, fabric)
-
-    return make, names
-
-
 @pytest.mark.parametrize("level", ["L1", "L2", "L3"])
 def test_distillation__stored_targets_are_those_of_live_teachers(
     tmp_path: Path, dataset: Path, teachers: dict[str, Path], stores: dict[tuple[str, str], Path], level: Level
@@ -141,8 +132,8 @@ def test_distillation__stored_targets_are_those_of_live_teachers(
     """In every epoch, what comes from the cache is what the teachers make of the images that the student sees."""
     own = [stores["digits", "digits"], stores["other", "digits"]]
     fused = joint(tmp_path / "joint", [dataset], [own], level)
-    cached = make_distillation(dataset, *of_joint(tmp_path / "targets", dataset, fused, own, level))
-    exact = make_distillation(dataset, *live_targets(teachers, fused, level))
+    cached = make_distillation(dataset, of_joint(tmp_path / "targets", dataset, fused, own, level))
+    exact = make_distillation(dataset, of_live(teachers, fused, level))
     for epoch in (0, 1, 3):
         for (_, one), (_, other) in zip(cached.batches(epoch), exact.batches(epoch), strict=True):
             assert torch.equal(one.inputs, other.inputs)
@@ -165,9 +156,9 @@ def test_mixing__networks_and_students_train_on_mixed_images(
     assert losses(tmp_path / "a")[-1] < losses(tmp_path / "a")[0]
     assert same_weights(tmp_path / "a/network.safetensors", tmp_path / "b/network.safetensors")
     source = of_store(stores["digits", "digits"], "L2")
-    taught = student(tmp_path / "student", dataset, *source, recipe=MIXED)
+    taught = student(tmp_path / "student", dataset, source, recipe=MIXED)
     assert losses(taught)[-1] < losses(taught)[0]
-    assert losses(taught) != losses(student(tmp_path / "plain", dataset, *source))
+    assert losses(taught) != losses(student(tmp_path / "plain", dataset, source))
 
 
 def test_mixing__partners_are_of_the_same_dataset(dataset: Path, other_dataset: Path) -> None:
@@ -188,10 +179,9 @@ def test_mixing__partners_are_of_the_same_dataset(dataset: Path, other_dataset: 
 
 
 def test_chain__live_from_end_to_end(tmp_path: Path, dataset: Path, teachers: dict[str, Path]) -> None:
-    embeddings = live_teachers.live_embeddings(list(teachers.values()), "L2", CacheOptions(), SHAKE, 0)
-    fused = joint(tmp_path / "joint", [dataset], [], "L2", embeddings=embeddings)
+    fused = joint(tmp_path / "joint", [dataset], [], "L2", list(teachers.values()))
     assert losses(fused)[-1] < losses(fused)[0]
-    taught = student(tmp_path / "student", dataset, *live_targets(teachers, fused, "L2"), views=None)
+    taught = student(tmp_path / "student", dataset, of_live(teachers, fused, "L2"))
     assert losses(taught)[-1] < losses(taught)[0]
 
 
@@ -212,9 +202,9 @@ def test_distillation__without_its_soft_term_is_plain_training(
     spec = embedding_spec(("logits",), RECIPE.epochs)
     cache_embeddings.build(Context(spec, upstream, folder(tmp_path / "store")))
     source = of_store(tmp_path / "store", "L1", RECIPE.epochs)
-    method = mlfd.Method(soft_weight=0.0)
+    method = {"name": "mlfd", "soft_weight": 0.0}
     recipe = RECIPE.model_copy(update={"augmentation": None})  # views of students are not those of teachers
-    taught = student(tmp_path / "student", dataset, *source, views=RECIPE.epochs, method=method, recipe=recipe)
+    taught = student(tmp_path / "student", dataset, source, distiller=method, recipe=recipe)
     train_network(folder(tmp_path / "plain"), [dataset], MODEL, recipe, 0)
     plain, student_weights = (load_network(path).state_dict() for path in (tmp_path / "plain", taught))
     for name, value in plain.items():

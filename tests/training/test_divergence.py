@@ -20,12 +20,11 @@ from kd.models.devices import make_fabric
 from kd.models.finite import first_not_finite
 from kd.models.weight_files import save_tensors
 from kd.training import loop
-from kd.training.classification import Classification
 from kd.training.loop import CHECKPOINT, HISTORY, fit
 from kd.training.metrics import primary
 from kd.training.objective import Objective
 from kd.training.recipe import Recipe
-from kd.training.supervised import train_network
+from kd.training.supervised import Classification, train_network
 from kd.training.watch import Watch
 from tests.training.chain import MODEL, RECIPE, folder
 from tests.training.pair import in_two_processes

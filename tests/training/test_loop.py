@@ -22,9 +22,8 @@ from kd.jobs.stopping import Stopped
 from kd.models.spec import ModelSpec
 from kd.models.weights import load_network
 from kd.training import loop
-from kd.training.classification import Classification
 from kd.training.recipe import Recipe
-from kd.training.supervised import train_network
+from kd.training.supervised import Classification, train_network
 from tests.training.chain import (
     MODEL,
     RECIPE,
@@ -58,10 +57,7 @@ def trainings(tmp_path: Path, dataset: Path, stores: dict[tuple[str, str], Path]
     return {
         "teacher": (lambda path: train_network(folder(path), [dataset], model, BUSY, 0), "network.safetensors"),
         "joint_teacher": (lambda path: joint(path, [dataset], [own], "L2", recipe=recipe), "joint.safetensors"),
-        "student": (
-            lambda path: student(path, dataset, *source, model=model, recipe=BUSY),
-            "network.safetensors",
-        ),
+        "student": (lambda path: student(path, dataset, source, model=model, recipe=BUSY), "network.safetensors"),
     }
 
 

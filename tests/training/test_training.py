@@ -14,11 +14,10 @@ from kd.data.packed import DatasetInfo
 from kd.models.outputs import Outputs
 from kd.models.spec import ModelSpec
 from kd.models.weights import load_network, new_network
-from kd.training.classification import LabelledBatch, classification_loss
-from kd.training.distillation import Student
 from kd.training.optimisation import make_optimizer, make_schedule
 from kd.training.recipe import Recipe
-from kd.training.supervised import train_network
+from kd.training.students import Student
+from kd.training.supervised import LabelledBatch, classification_loss, train_network
 from tests.conftest import pack_digits
 from tests.training.chain import (
     MODEL,

@@ -12,14 +12,10 @@ import pytest
 from kd.artefacts import code as digest
 from kd.data import views
 from kd.data.draws import draw
-from kd.distillers import mlfd, vanilla
-from kd.embeddings.options import CacheOptions
 from kd.jobs.run import Context
 from kd.stages import cache_embeddings
-from kd.training import live_teachers
 from kd.training.supervised import train_network
-from kd.training.targets import NoTargets
-from tests.training.chain import MODEL, RECIPE, SHAKE, embedding_spec, folder, joint, student
+from tests.training.chain import MODEL, RECIPE, embedding_spec, folder, joint, of_live, student
 
 Drawn = Callable[[], set[tuple[str, int, str, int]]]
 SEED = 2**64 - 1  # the largest
@@ -55,22 +51,16 @@ def test_views__that_are_cached_are_those_that_students_see(
     cache_embeddings.build(Context(embedding_spec(views=1), upstream, folder(tmp_path / "store")))
     cached = set(drawn())
     drawn().clear()
-    student(tmp_path / "vanilla", dataset, lambda *_: NoTargets(), (), method=vanilla.Method(), recipe=ONCE)
+    student(tmp_path / "vanilla", dataset, ({}, {}), distiller={"name": "vanilla"}, recipe=ONCE)
     assert drawn() == cached == {("shared", 0, "digits", 0)}
 
 
 def test_views__of_live_teachers_are_those_that_students_see(
     tmp_path: Path, dataset: Path, teachers: dict[str, Path], drawn: Drawn
 ) -> None:
-    embeddings = live_teachers.live_embeddings([teachers["digits"]], "L1", CacheOptions(), SHAKE, SEED)
-    fused = joint(tmp_path / "joint", [dataset], [], "L1", embeddings=embeddings, recipe=ONCE, seed=SEED)
-    names = mlfd.Method().required("L1").names()
-
-    def make(_split: Any, fabric: Any, _memory: Any) -> live_teachers.LiveTargets:
-        own = [teachers["digits"]]
-        return live_teachers.LiveTargets(own, ("L1",), "digits", CacheOptions(), names, fused, fabric)
-
-    student(tmp_path / "student", dataset, make, names, views=None, recipe=ONCE, seed=SEED)
+    own = {"digits": teachers["digits"]}
+    fused = joint(tmp_path / "joint", [dataset], [], "L1", list(own.values()), recipe=ONCE, seed=SEED)
+    student(tmp_path / "student", dataset, of_live(own, fused, "L1"), recipe=ONCE, seed=SEED)
     assert drawn() == {("shared", SEED, "digits", 0)}
 
 
@@ -79,20 +69,20 @@ def test_views__of_live_teachers_are_those_that_students_see(
     [
         (
             ["train_teacher"],
-            ["kd.embeddings", "kd.distillers", "kd.training.distillation", "kd.training.cached_embeddings"],
+            ["kd.embeddings", "kd.distillers", "kd.training.students", "kd.training.cached_embeddings"],
         ),
         (
             ["train_baseline"],
-            ["kd.embeddings", "kd.distillers", "kd.training.distillation", "kd.training.cached_embeddings"],
+            ["kd.embeddings", "kd.distillers", "kd.training.students", "kd.training.cached_embeddings"],
         ),
         (["cache_embeddings"], ["kd.training.loop", "kd.training.recipe", "kd.data.order", "kd.data.loader"]),
-        (["train_joint_teacher"], ["kd.distillers", "kd.training.distillation", "kd.training.live_teachers"]),
+        (["train_joint_teacher"], ["kd.distillers", "kd.training.students", "kd.training.live_teachers"]),
         (
             ["distill_student"],
             [
                 "kd.embeddings.encoding",
                 "kd.embeddings.store",
-                "kd.training.cached_targets",
+                "kd.training.cached_embeddings",
                 "kd.training.live_teachers",
             ],
         ),

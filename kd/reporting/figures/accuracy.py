@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from kd.reporting.base import Figure, Run
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Report(Figure):
     """A panel per dataset."""
 
-    CAPTION: ClassVar[str] = """\
+    CAPTION = """\
 Test acc@1 by method and dataset (mAP where a dataset is multi-label), without the students of sweeps. Error bars: one
 standard deviation over seeds. Dotted lines: networks trained with labels alone, the individual teacher (grey) and the
 student's (black).
@@ -23,8 +23,7 @@ student's (black).
         """The figure."""
         import matplotlib.pyplot as plt
 
-        from kd.reporting.drawing import colour, labels
-        from kd.reporting.lettering import LONGEST_AT_PANEL, legible, write_title
+        from kd.reporting.drawing import LONGEST_AT_PANEL, colour, labels, legible, write_title
         from kd.reporting.statistics import REFERENCES, headline, measurements, primary_metrics, summary
 
         chosen = headline(summary(measurements(run), run.datasets), run.selection)

@@ -7,13 +7,13 @@ supplement of L2D, with the same library.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Gt, MinLen
 
 from kd.artefacts.job import Job
 from kd.common.errors import UserError
-from kd.reporting.base import Figure, Kind, Run
+from kd.reporting.base import Figure, Run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class Report(Figure):
     """A row for each class, a column for each student."""
 
-    KIND: ClassVar[Kind] = "analysis"
-    READS_FILES: ClassVar[bool] = True
-    CAPTION: ClassVar[str] = """\
+    KIND = "analysis"
+    READS_FILES = True
+    CAPTION = """\
 Where students look for each class: LayerCAM of the last map, for the class of each row, over an image of test that has
 it. Of each map the minimum is blue, the maximum red, so that maps of one column cannot be compared by strength.
 """
@@ -118,7 +118,7 @@ def attention_figure(images: np.ndarray, maps: Mapping[str, np.ndarray], classes
     """
     from matplotlib.figure import Figure as Drawn
 
-    from kd.reporting.lettering import LONGEST_AT_PANEL, legible, write_title
+    from kd.reporting.drawing import LONGEST_AT_PANEL, legible, write_title
 
     figure = Drawn(figsize=(1.6 * (1 + len(maps)) + 0.8, 1.6 * len(classes) + 0.7), layout="constrained")
     axes = figure.subplots(len(classes), 1 + len(maps), squeeze=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from kd.reporting.base import Figure, Run
 
@@ -18,7 +18,7 @@ PANELS_ABREAST = 3
 class Report(Figure):
     """A panel per option and dataset."""
 
-    CAPTION: ClassVar[str] = """\
+    CAPTION = """\
 Test acc@1 (multi-label: mAP) against the value of each option that was swept. Bands: one standard deviation over
 seeds. Dashed lines: the students' network trained with labels alone, in the same experiment.
 """
@@ -31,8 +31,7 @@ seeds. Dashed lines: the students' network trained with labels alone, in the sam
         """The figure of a run in which at least one option is swept."""
         import matplotlib.pyplot as plt
 
-        from kd.reporting.drawing import labels, with_legend
-        from kd.reporting.lettering import LONGEST_AT_PANEL, legible
+        from kd.reporting.drawing import LONGEST_AT_PANEL, labels, legible, with_legend
         from kd.reporting.statistics import measurements, option_and_value, primary_metrics, summary
 
         table = summary(measurements(run), run.datasets)
@@ -65,8 +64,7 @@ def _sensitivity_panel(axis: Axes, swept: pd.DataFrame, vanilla: pd.DataFrame) -
     """One option on one dataset."""
     import numpy as np
 
-    from kd.reporting.drawing import colour
-    from kd.reporting.lettering import legible
+    from kd.reporting.drawing import colour, legible
 
     values = swept["value"].unique()
     sizes = np.abs(values[values != 0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from kd.reporting.base import Figure, Run
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Report(Figure):
     """A panel per dataset."""
 
-    READS_FILES: ClassVar[bool] = True
-    CAPTION: ClassVar[str] = """\
+    READS_FILES = True
+    CAPTION = """\
 acc@1 (multi-label: mAP) on val after each epoch, mean over seeds, without sweeps. Networks for several datasets, joint
 baselines and shared joint teachers, are not shown: they have one curve for all of them.
 """
@@ -26,8 +26,7 @@ baselines and shared joint teachers, are not shown: they have one curve for all 
         import matplotlib.pyplot as plt
         import pandas as pd
 
-        from kd.reporting.drawing import STYLES, colour, label, with_legend
-        from kd.reporting.lettering import LONGEST_AT_PANEL, legible
+        from kd.reporting.drawing import LONGEST_AT_PANEL, STYLES, colour, label, legible, with_legend
 
         trained_for: dict[Path, set[str]] = {}
         for row in run.rows:

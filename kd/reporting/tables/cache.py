@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from kd.artefacts.job import Job
 from kd.distillers.registry import parse_distiller
@@ -25,7 +25,7 @@ def students_and_stores(run: Run) -> list[Job]:
 class Report(Table):
     """`cache.csv` and `cache.html`."""
 
-    CAPTION: ClassVar[str] = """\
+    CAPTION = """\
 What is stored for each student, and how good it is: the number of views (or live), the precision, the bytes of one
 training image (targets and the embeddings behind them), and acc@1 (multi-label: mAP) on test over seeds.
 """
@@ -68,9 +68,10 @@ def cache_table(run: Run, measured: pd.DataFrame) -> pd.DataFrame:
             continue
         values = scores[key]["value"]
         views = row.job.spec["views"]
+        dtypes = {store.spec["cache"]["dtype"] for store, _ in _stores(run, row.job)}
         lines[key] = dict(zip(names, key, strict=True)) | {
             "views": "live" if views is None else str(views),
-            "dtype": _dtype(run, row.job),
+            "dtype": "/".join(sorted(dtypes)) or "float32",
             "bytes_per_image": round(_bytes_per_image(run, row.job, views or 0), 1),
             "metric": scores[key]["metric"].iloc[0],
             "n_seeds": len(values),
@@ -88,11 +89,6 @@ def _stores(run: Run, job: Job) -> list[tuple[Job, set[str]]]:
     behind = [each for each in run.upstream(store).values() if each.stage == "cache_embeddings"]
     names = parse_distiller(job.spec["distiller"]).required(job.spec["level"]).names()
     return [(store, set(names)), *((each, {store.spec["level"]}) for each in behind)]
-
-
-def _dtype(run: Run, job: Job) -> str:
-    dtypes = {store.spec["cache"]["dtype"] for store, _ in _stores(run, job)}
-    return "/".join(sorted(dtypes)) or "float32"
 
 
 def _bytes_per_image(run: Run, job: Job, views: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from kd.artefacts.job import Job
 from kd.reporting.base import Run, Table
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Report(Table):
     """`cost.csv` and `cost.html`."""
 
-    CAPTION: ClassVar[str] = """\
+    CAPTION = """\
 Wall-clock of all jobs of a stage, in seconds and in units of one individual training. Cached bytes by level:
 *bytes_per_image* holds all teachers and all stored views, *bytes_per_view* all teachers and one view.
 """

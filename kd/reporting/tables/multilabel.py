@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from kd.reporting.base import Run, Table
 
@@ -15,7 +15,7 @@ NAMES = ("dataset", "experiment", "method", "level")
 class Report(Table):
     """`multilabel.csv`, `.md`, `.html`, and of each class `per_class.csv` and `.md`."""
 
-    CAPTION: ClassVar[str] = """\
+    CAPTION = """\
 Test metrics of multi-label datasets in percent, mean and standard deviation over seeds, without sweeps. *mAP*: mean
 average precision over classes. *OF1@k*, *CF1@k*: F1 over all labels, and mean over classes of each one's F1, where each
 image predicts as many labels as it truly has: as in the L2D paper. *OF1*, *CF1*: F1 over all labels, and of the mean

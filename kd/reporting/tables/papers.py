@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import html
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import MinLen
 from pydantic import model_validator
@@ -56,7 +56,7 @@ class Comparison(BaseOptions):
 class Report(Table):
     """`papers.csv`, `.md` and `.html`: a table for each comparison."""
 
-    CAPTION: ClassVar[str] = """\
+    CAPTION = """\
 What the papers print beside what this run measured, and what differs in the setting.
 """
     comparisons: Annotated[list[Comparison], MinLen(1)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from kd.artefacts.job import Job
 from kd.reporting.base import Run, Table
 
@@ -18,7 +16,7 @@ are under *Provenance*.
 class Report(Table):
     """`summary.csv` and, for people, `summary.md` and `summary.html` below the verdict; `measurements.csv`."""
 
-    CAPTION: ClassVar[str] = """\
+    CAPTION = """\
 Test metrics in percent: mean and standard deviation over seeds. *Gain*: points over the student's network trained with
 labels alone (the method *vanilla*) where the experiment has it, else over the individual teacher of the dataset, paired
 by seed; *gain_se*: standard error of that mean. *best_val*: weights of the epoch with the best acc@1 (multi-label: mAP)
