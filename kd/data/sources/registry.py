@@ -8,7 +8,7 @@ from kd.common.options import BaseOptions
 from kd.common.registry import Registry
 from kd.data.sources.base import Source
 
-SOURCES = Registry("kd.data.sources", others=("base", "registry", "files", "clean"))
+SOURCES = Registry("kd.data.sources", others=("base", "registry", "files", "clean", "members"))
 
 
 def load_source(name: str) -> Source:
