@@ -7,11 +7,12 @@ folder has, is looked through. Of a compressed tar file, a job makes a plain cop
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kd.common.errors import shown
 from kd.common.options import BaseOptions
 from kd.data.options import Task
 from kd.data.sources.base import Listing, Sample, split_of
@@ -65,7 +66,7 @@ def read(options: Options) -> Listing:
             Sample(
                 id=readable(image.name),
                 labels=(readable(image.label),),
-                open=partial(_open, f"{readable(options.file)}: {readable(image.name)}", inside[image.name].read),
+                open=partial(_open, options.file, inside[image.name]),
                 split=image.split,
             )
             for image in images
@@ -74,8 +75,8 @@ def read(options: Options) -> Listing:
     )
 
 
-def _open(name: str, content: Callable[[], bytes]) -> Image:
-    return image_of(content(), name)
+def _open(file: Path, member: Member) -> Image:
+    return image_of(member.read(), f"{readable(file)}: {shown(readable(member.name))}")
 
 
 def _members(file: Path) -> tuple[dict[str, Member], set[str], dict[str, int]]:

@@ -174,8 +174,7 @@ def _samples(options: Options, shard: Shard, classes: list[str] | None, notes: C
             notes[f"samples without a label {'kept' if options.unlabelled == 'keep' else 'dropped'}"] += 1
             if options.unlabelled == "drop":
                 continue
-        name = f"{readable(shard.path)}: {shown(readable(image.name))}"
-        yield Sample(f"{shard.name}/{readable(key)}", labels, partial(_open, name, image), shard.split)
+        yield Sample(f"{shard.name}/{readable(key)}", labels, partial(_open, shard.path, image), shard.split)
 
 
 def _image(options: Options, shard: Shard, key: str, members: dict[str, Member]) -> Member | None:
@@ -191,8 +190,8 @@ def _image(options: Options, shard: Shard, key: str, members: dict[str, Member])
     return members[endings[0]] if endings else None
 
 
-def _open(name: str, member: Member) -> Image:
-    return image_of(member.read(), name)
+def _open(path: Path, member: Member) -> Image:
+    return image_of(member.read(), f"{readable(path)}: {shown(readable(member.name))}")
 
 
 def _grouped(options: Options, shard: Shard, notes: Counter[str]) -> dict[str, dict[str, Member]]:
