@@ -165,9 +165,10 @@ FAULTS: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
     "unknown": (
         nothing,
         {"dataset": "SVNH"},
-        r"source.dataset: torchvision has no SVNH with a root; did you mean SVHN\? known are",
+        r"source.dataset: torchvision has no SVNH that is read; did you mean SVHN\? known are",
     ),
-    "no root": (nothing, {"dataset": "FakeData"}, r"source.dataset: torchvision has no FakeData with a root; "),
+    "no root": (nothing, {"dataset": "FakeData"}, r"source.dataset: torchvision has no FakeData that is read; "),
+    "pickled": (nothing, {"dataset": "LSUN"}, "source.dataset: torchvision has no LSUN that is read; "),
     "missing": (nothing, {"dataset": "CIFAR10"}, ABSENT),
     "half": (
         lambda root: make_svhn(root, {"train": [1, 2]}),

@@ -78,6 +78,8 @@ def test_webdataset__shards_are_a_range_or_a_pattern_or_one_for_each_split(tmp_p
     make_tar(tmp_path / "val-0.tar", shard({"0": "1"}))
     some = read(f"{tmp_path}/train/{{001..002}}.tar")
     assert [each.id for each in some.samples] == ["001.tar/0", "001.tar/1", "002.tar/0", "002.tar/1"]
+    make_tar(tmp_path / "[0].tar", shard({"0": "1"}))
+    assert [each.id for each in read(f"{tmp_path}/[0].tar").samples] == ["[0].tar/0"]
     assert [each.id for each in read(f"{tmp_path}/train/*[02].tar").samples] == [
         *("000.tar/0", "000.tar/1", "002.tar/0", "002.tar/1")
     ]
@@ -238,7 +240,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     "too many": (
         labelled("3"),
         {"classes": ["a", "b"]},
-        "0.cls: is 3, expected 0 to 1, as source.classes has 2 classes$",
+        "0.cls: is 3, expected 0 to 1, the places in source.classes$",
     ),
     "not listed": (
         labelled("c"),

@@ -303,7 +303,7 @@ class _Table:
 
         try:
             return reading()
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+        except (pa.ArrowException, OSError, ValueError, LookupError) as error:
             raise UserError(f"{readable(self.file)}: cannot be read ({shown(error)}); get it again") from error
 
 
@@ -354,20 +354,22 @@ class _Parquet:
     def _open(self) -> Any:
         from pyarrow import parquet
 
-        return parquet.ParquetFile(self._file)
+        return parquet.ParquetFile(self._file, page_checksum_verification=True)
 
     def _write(self, name: str, plain: BinaryIO) -> None:
         """Write all images behind one another, and note size and offset of each."""
+        places: list[Any] = []
         end = 0
         for batch in self._open().iter_batches(ROWS, columns=[name]):
             for value in batch.column(0).to_pylist():
                 content = _content(value)
                 if isinstance(content, bytes):
                     plain.write(content)
-                    self._places.append((len(content), end))
+                    places.append((len(content), end))
                     end += len(content)
                 else:
-                    self._places.append(content)
+                    places.append(content)
+        self._places = places
 
 
 def _content(value: Any) -> Any:

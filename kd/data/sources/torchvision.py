@@ -41,6 +41,8 @@ LABELS = ("targets", "labels", "_labels", "y")
 NAMES = ("classes", "categories")
 PATHS = ("_image_files", "_images", "data")
 PAIRS = ("samples", "_samples", "imgs")
+UNPICKLED = ("LSUN", "LSUNClass")
+"""Datasets for which torchvision unpickles, and writes, files of the current folder."""
 SAME_NAME = "classes of the same name told apart by their numbers"
 
 log = logging.getLogger("kd")
@@ -128,14 +130,14 @@ def _kind(name: str) -> Any:
     """The class of that name."""
     from torchvision import datasets
 
-    members = {each: getattr(datasets, each) for each in datasets.__all__}
+    members = {each: getattr(datasets, each) for each in datasets.__all__ if each not in UNPICKLED}
     known = {
         each: kind
         for each, kind in members.items()
         if isinstance(kind, type) and issubclass(kind, datasets.VisionDataset) and "root" in _parameters(kind)
     }
     if name not in known:
-        said = f"source.dataset: torchvision has no {name} with a root; {did_you_mean(name, known)}"
+        said = f"source.dataset: torchvision has no {name} that is read; {did_you_mean(name, known)}"
         raise UserError(f"{said}known are {', '.join(known)}")
     return known[name]
 

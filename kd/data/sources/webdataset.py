@@ -51,7 +51,7 @@ META = re.compile(r"__[^/]*__($|/)")
 Text = Annotated[str, MinLen(1)]
 Split = Literal["train", "val", "test"]
 Shards = Annotated[Text | dict[Split, Text], expected("a path such as DIR/train-{000..012}.tar, or one for each split")]
-Classes = Annotated[
+ClassNames = Annotated[
     Path | Annotated[list[Text], MinLen(1)], expected("a file with a class in each line, or a list of classes")
 ]
 
@@ -68,7 +68,7 @@ class Options(BaseOptions):
     """Ending of the member that holds the class: a number or a name, or with `label_field` JSON."""
     label_field: Text | None = None
     """The field that is the class, in a member with JSON; null: the whole text is."""
-    classes: Classes | None = None
+    classes: ClassNames | None = None
     """The class list, or a file with a class in each line. A number is then a place in it, counted from 0. null: the
     classes that occur."""
     missing_images: Literal["error", "skip"] = "error"
@@ -90,6 +90,21 @@ class Options(BaseOptions):
 
 
 @dataclass(frozen=True)
+class Classes:
+    """A class list.
+
+    Attributes:
+        names: in the order that numbers count in.
+        known: the same, to look names up.
+        numbered: some names are numbers; then no number is a place.
+    """
+
+    names: list[str]
+    known: frozenset[str]
+    numbered: bool
+
+
+@dataclass(frozen=True)
 class Shard:
     """A tar file, with its name in ids and the split that the options give it."""
 
@@ -101,7 +116,7 @@ class Shard:
 def fingerprint(options: Options) -> dict[str, Any]:
     """Digest of path, size and modification time of every shard, and the classes if a file lists them."""
     shards = files_digest((shard.name, shard.path.stat()) for shard in _shards(options))
-    return {"shards": shards} | ({"classes": _classes(options)} if isinstance(options.classes, Path) else {})
+    return {"shards": shards} | ({"classes": _names_of(options)} if isinstance(options.classes, Path) else {})
 
 
 def read(options: Options) -> Listing:
@@ -112,7 +127,7 @@ def read(options: Options) -> Listing:
     if not samples:
         said = "".join(f"; {what}: {count}" for what, count in notes.items())
         raise UserError(f"source.shards: hold no sample{said}")
-    return Listing(samples, dict(+notes), None if classes is None else sorted(classes))
+    return Listing(samples, dict(+notes), None if classes is None else sorted(classes.names))
 
 
 def _shards(options: Options) -> list[Shard]:
@@ -142,28 +157,37 @@ def _paths(pattern: str, option: str) -> Iterator[Path]:
         for number in range(int(first), int(last) + 1):
             yield Path(RANGE.sub(f"{number:0{len(first)}d}", pattern))
     if not ranges:
-        found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207
+        literal = Path(pattern).exists() or not glob.has_magic(pattern)
+        found = [pattern] if literal else sorted(glob.glob(pattern))  # noqa: PTH207
         if not found:
             raise UserError(f"{option}: no file is called {shown(pattern)}")
         yield from map(Path, found)
 
 
-def _classes(options: Options) -> list[str] | None:
-    """The class list, in the order that numbers count in."""
-    if not isinstance(options.classes, Path):
-        names = options.classes
-    else:
-        names = [stripped(line) for line in read_list(options.classes, "source.classes").rstrip().splitlines()]
-        if "" in names or not names:
-            at = names.index("") + 1 if names else 1
-            raise UserError(f"source.classes: {readable(options.classes)}, line {at}: is empty; expected a class")
-    twice = [name for name, count in Counter(names or []).items() if count > 1]
+def _classes(options: Options) -> Classes | None:
+    """The class list; None: classes are those that occur."""
+    names = _names_of(options)
+    if names is None:
+        return None
+    twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise UserError(f"source.classes: {shown(twice[0])!r} stands twice; expected each class once")
+    return Classes(names, frozenset(names), numbered=any(map(NUMBER.fullmatch, names)))
+
+
+def _names_of(options: Options) -> list[str] | None:
+    """The names that the option or its file lists."""
+    if not isinstance(options.classes, Path):
+        return options.classes
+    lines = read_list(options.classes, "source.classes").rstrip().splitlines() or [""]
+    names = [stripped(line) for line in lines]
+    if "" in names:
+        line = names.index("") + 1
+        raise UserError(f"source.classes: {readable(options.classes)}, line {line}: is empty; expected a class")
     return names
 
 
-def _samples(options: Options, shard: Shard, classes: list[str] | None, notes: Counter[str]) -> Iterator[Sample]:
+def _samples(options: Options, shard: Shard, classes: Classes | None, notes: Counter[str]) -> Iterator[Sample]:
     """The samples of a shard, in the order of its members."""
     for key, members in _grouped(options, shard, notes).items():
         image, labels = _image(options, shard, key, members), _labels(options, shard, key, members, classes)
@@ -221,7 +245,7 @@ def _grouped(options: Options, shard: Shard, notes: Counter[str]) -> dict[str, d
 
 
 def _labels(
-    options: Options, shard: Shard, key: str, members: dict[str, Member], classes: list[str] | None
+    options: Options, shard: Shard, key: str, members: dict[str, Member], classes: Classes | None
 ) -> tuple[str, ...]:
     """Class names of a sample, sorted; none: it has none, which is not to be an error."""
     member = members.get(options.label.lower())
@@ -244,13 +268,13 @@ def _labels(
     return tuple(sorted(names))
 
 
-def _values(options: Options, shard: Shard, member: Member, classes: list[str] | None) -> list[Any]:
+def _values(options: Options, shard: Shard, member: Member, classes: Classes | None) -> list[Any]:
     """Numbers and names in a label: of the field of an object or the list that JSON has, else of plain text."""
     text = _text(shard, member)
     if options.label_field is not None or text.startswith("["):
         value = _json(options, shard, member, text)
         return value if isinstance(value, list) else [value] if value not in (None, "") else []
-    if text in (classes or ()):
+    if classes is not None and text in classes.known:
         return [text]
     parts = [text] if options.task == "single_label" else text.split(SEPARATOR)
     for part in parts:
@@ -284,23 +308,22 @@ def _json(options: Options, shard: Shard, member: Member, text: str) -> Any:
     return document[options.label_field]
 
 
-def _name(shard: Shard, member: Member, value: Any, classes: list[str] | None) -> str:
+def _name(shard: Shard, member: Member, value: Any, classes: Classes | None) -> str:
     """The class that a number or a name means."""
     if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
         raise member_error(shard.path, member.name, f"is {shown(value, 80)!r}, expected the number or name of a class")
     name = stripped(value) if isinstance(value, str) else str(value)
-    if classes is not None and name in classes:
+    if classes is not None and name in classes.known:
         return name
     number = int(name) if NUMBER.fullmatch(name) and len(name) < 20 else None
     if number is not None and number < 0:
         raise member_error(shard.path, member.name, f"is {number}, which is no class; expected 0 or more, or a name")
     if classes is None:
         return name if number is None else str(number)
-    # Where names are numbers, no number is a place.
-    if number is None or any(map(NUMBER.fullmatch, classes)):
-        said = f"is {shown(name, 80)!r}, which is not one of the {len(classes)} classes {some(classes)}"
+    if number is None or classes.numbered:
+        said = f"is {shown(name, 80)!r}, which is not one of the {len(classes.names)} classes {some(classes.names)}"
         raise member_error(shard.path, member.name, f"{said} (source.classes)")
-    if number >= len(classes):
-        said = f"is {number}, expected 0 to {len(classes) - 1}, as source.classes has {len(classes)} classes"
+    if number >= len(classes.names):
+        said = f"is {number}, expected 0 to {len(classes.names) - 1}, the places in source.classes"
         raise member_error(shard.path, member.name, said)
-    return classes[number]
+    return classes.names[number]
