@@ -159,7 +159,7 @@ def nothing(root: Path) -> Path:
 ABSENT = (
     r"source.root: .*: torchvision finds no CIFAR10 there for {'train': True} \(RuntimeError: Dataset not found or"
     r" corrupted.*\); it says of its root: Root directory of dataset where directory ``cifar-10-batches-py`` exists"
-    r" .*; nothing is downloaded$"
+    r" .*; nothing is downloaded but by torchvision.datasets.CIFAR10 with download=True$"
 )
 FAULTS: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
     "unknown": (
@@ -170,6 +170,12 @@ FAULTS: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
     "no root": (nothing, {"dataset": "FakeData"}, r"source.dataset: torchvision has no FakeData that is read; "),
     "pickled": (nothing, {"dataset": "LSUN"}, "source.dataset: torchvision has no LSUN that is read; "),
     "missing": (nothing, {"dataset": "CIFAR10"}, ABSENT),
+    "missing, by what it is derived from": (
+        nothing,
+        {"dataset": "CIFAR100"},
+        "torchvision finds no CIFAR100 .* it says of its root: Root directory of dataset where directory ",
+    ),
+    "missing, by hand": (nothing, {"dataset": "FER2013"}, "torchvision finds no FER2013 .*; nothing is downloaded$"),
     "half": (
         lambda root: make_svhn(root, {"train": [1, 2]}),
         {"dataset": "SVHN"},

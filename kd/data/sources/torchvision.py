@@ -41,8 +41,8 @@ LABELS = ("targets", "labels", "_labels", "y")
 NAMES = ("classes", "categories")
 PATHS = ("_image_files", "_images", "data")
 PAIRS = ("samples", "_samples", "imgs")
-UNPICKLED = ("LSUN", "LSUNClass")
-"""Datasets for which torchvision unpickles, and writes, files of the current folder."""
+NOT_READ = ("LSUN", "LSUNClass", "VisionDataset")
+"""Datasets for which torchvision unpickles, and writes, files of the current folder; and the base of all."""
 SAME_NAME = "classes of the same name told apart by their numbers"
 
 log = logging.getLogger("kd")
@@ -130,7 +130,7 @@ def _kind(name: str) -> Any:
     """The class of that name."""
     from torchvision import datasets
 
-    members = {each: getattr(datasets, each) for each in datasets.__all__ if each not in UNPICKLED}
+    members = {each: getattr(datasets, each) for each in datasets.__all__ if each not in NOT_READ}
     known = {
         each: kind
         for each, kind in members.items()
@@ -181,16 +181,21 @@ def _made(options: Options, kind: Any, takes: Mapping[str, inspect.Parameter], p
     except Exception as error:  # each dataset has errors of its own
         if isinstance(error, ValueError) and str(error).startswith("Unknown value"):
             raise _UnknownValueError(f"source.{place}: {options.dataset}: {shown(error)}") from error
+        by = f" but by torchvision.datasets.{options.dataset} with download=True" if "download" in takes else ""
         raise UserError(
             f"source.root: {readable(options.root)}: torchvision finds no {options.dataset} there for {given}"
-            f" ({type(error).__name__}: {shown(error)}){_where(kind)}; nothing is downloaded"
+            f" ({type(error).__name__}: {shown(error)}){_where(kind)}; nothing is downloaded{by}"
         ) from error
 
 
 def _where(kind: Any) -> str:
-    """What the class says of where it looks."""
-    said = re.search(r"^\s*root \(.*?\): (.*?)(?=^\s*\w+ \(|^\s*$)", f"{kind.__doc__}\n\n", re.DOTALL | re.MULTILINE)
-    return f"; it says of its root: {shown(said[1].strip().rstrip('.'))}" if said else ""
+    """What the class, or that which it is derived from, says of where it looks."""
+    for each in kind.__mro__:
+        text = f"{each.__doc__}\n\n"
+        said = re.search(r"^\s*root \(.*?\): (.*?)(?=^\s*\w+ \(|^\s*$)", text, re.DOTALL | re.MULTILINE)
+        if said:
+            return f"; it says of its root: {shown(said[1].strip().rstrip('.'))}"
+    return ""
 
 
 # The samples of a split
