@@ -19,6 +19,8 @@ from kd.training.metrics import PRIMARY
 if TYPE_CHECKING:
     from kd.reporting.base import Run
 
+pd.set_option("mode.string_storage", "python")  # that of pyarrow, where it is installed, takes no names beyond Unicode
+
 PLACE = ("experiment", "dataset", "method", "level", "variant")
 """What tells networks apart, but for their seed."""
 SUMMARY_COLUMNS = (*PLACE, "metric", "selection", "n_seeds", "mean", "std", "gain", "gain_se", "gain_p")

@@ -16,6 +16,7 @@ from tests.conftest import ROOT
 
 def test_registry__knows_every_source() -> None:
     expected = ["coco", "csv_manifest", "digits", "glyphs", "image_folder", "mnist5k", "nus_wide", "scenes", "voc"]
+    expected += ["archive", "huggingface", "torchvision", "webdataset"]
     assert set(expected) <= set(SOURCES.names())
     for name in SOURCES.names():
         source = load_source(name)
@@ -23,7 +24,7 @@ def test_registry__knows_every_source() -> None:
         assert (len(source.TASKS) > 1) == ("task" in source.Options.model_fields)
 
 
-HEAVY = ("numpy", "scipy", "PIL", "matplotlib", "sklearn", "mlxtend", "torch", "zarr")
+HEAVY = ("numpy", "scipy", "PIL", "matplotlib", "sklearn", "mlxtend", "torch", "torchvision", "zarr", "pyarrow")
 
 
 def test_registry__importing_sources_is_cheap() -> None:

@@ -124,13 +124,14 @@ def find_images(folder: Path) -> Found:
     found = find_files(folder)
     others = [name for name in found.files if not is_image(name)]
     if others:
-        found.notes[_not_images(others)] = len(others)
+        found.notes[not_images(others)] = len(others)
     for name in others:
         del found.files[name]
     return found
 
 
-def _not_images(names: Iterable[str]) -> str:
+def not_images(names: Iterable[str]) -> str:
+    """The note on files that are no images, with the most frequent of their endings."""
     endings = Counter(Path(readable(name)).suffix.lower() or "no ending" for name in names)
     shown = [ending for ending, _ in sorted(endings.items(), key=lambda each: (-each[1], each[0]))]
     more = ", …" if len(shown) > SHOWN_SUFFIXES else ""
@@ -190,20 +191,32 @@ def open_image(path: Path) -> Image:
     Raises:
         UserError: the file cannot be read, is not an image, is damaged, or has another kind of pixels.
     """
+    name = readable(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{name}: cannot be read ({error.strerror})") from error
+    return image_of(content, name)
+
+
+def image_of(content: bytes, name: str) -> Image:
+    """As `open_image`, of the bytes of an image file that lies in another file.
+
+    Args:
+        content: of the image file.
+        name: where it lies, for messages.
+    """
     from PIL import UnidentifiedImageError
 
     from kd.data.decoding import MODES, decode
 
-    name = readable(path)
     try:
-        image = decode(path.read_bytes())
+        image = decode(content)
     except UnidentifiedImageError as error:
         raise UserError(f"{name}: is not an image that can be decoded") from error
     except MemoryError:
         raise
     except Exception as error:  # PIL raises whatever it meets in a damaged file
-        if isinstance(error, OSError) and error.errno is not None:
-            raise UserError(f"{name}: cannot be read ({error.strerror})") from error
         raise UserError(f"{name}: damaged image ({str(error) or type(error).__name__})") from error
     if image.mode not in MODES:
         raise UserError(f"{name}: has pixels of mode {image.mode}; expected grey or RGB, of 8 or 16 bits")

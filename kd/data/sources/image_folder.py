@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -19,35 +20,60 @@ TASKS: tuple[Task, ...] = ("single_label",)
 OUTSIDE = "images outside of class folders left out"
 SHOWN = 3
 
+SplitFolders = Annotated[bool | Literal["auto"], expected("yes, no or auto")]
+
 
 class Options(BaseOptions):
     """Paths of the images."""
 
     root: Path
     """Either ROOT/class/image.jpg, or ROOT/train/class/image.jpg with folders for val and test beside train."""
-    split_folders: Annotated[bool | Literal["auto"], expected("yes, no or auto")] = "auto"
+    split_folders: SplitFolders = "auto"
     """Whether the folders in ROOT are splits (yes) or classes (no). auto: they are splits if their names say so, such
     as `train`, `Training`, `valid`, `dev`, `test_set`; where only some of the names do, it is an error."""
 
 
-class ImageFile(NamedTuple):
-    """An image of the folder: `name` is its path relative to the root, with `/`."""
+@dataclass(frozen=True)
+class Tree:
+    """Folders and the images in them, on disk or in an archive.
+
+    Attributes:
+        option: of the source, that names the tree.
+        root: of the tree, as messages show it.
+        folders: paths below the root of all folders, with `/`.
+        images: such paths of all images, sorted.
+        notes: what was left out, in words, and how often.
+    """
+
+    option: str
+    root: str
+    folders: list[str]
+    images: list[str]
+    notes: Mapping[str, int]
+
+    def error(self, said: str) -> UserError:
+        """What is wrong with it, in words that begin with its root or go on after it."""
+        return UserError(f"{self.option}: {said}")
+
+
+class ClassImage(NamedTuple):
+    """An image in a class folder: `name` is its path below the root, with `/`."""
 
     name: str
     label: str
     split: str | None
-    status: os.stat_result
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
     """Digest of the listing: relative path, size and modification time of every image."""
-    images, _ = _images(options)
-    return {"listing": files_digest((image.name, image.status) for image in images)}
+    found = _found(options)
+    images, _ = class_images(_tree(options, found), options.split_folders)
+    return {"listing": files_digest((image.name, found.files[image.name]) for image in images)}
 
 
 def read(options: Options) -> Listing:
     """One class per folder, named like the folder; ids are paths relative to the root."""
-    images, notes = _images(options)
+    images, notes = class_images(_tree(options, _found(options)), options.split_folders)
     return Listing(
         [
             Sample(
@@ -62,8 +88,7 @@ def read(options: Options) -> Listing:
     )
 
 
-def _images(options: Options) -> tuple[list[ImageFile], dict[str, int]]:
-    """Every image, sorted by name, and what was left out."""
+def _found(options: Options) -> Found:
     root, shown = options.root, readable(options.root)
     if not root.is_dir():
         raise UserError(f"source.root: {shown} is not a folder; expected a folder of class folders")
@@ -73,75 +98,84 @@ def _images(options: Options) -> tuple[list[ImageFile], dict[str, int]]:
             f"source.root: {shown}: {len(found.lost)} links lead nowhere, such as {readable(found.lost[0])}; mend or"
             " remove them"
         )
-    splits = _splits(options, found.folders)
-    classes = _class_folders(found, splits, shown)
+    return found
+
+
+def _tree(options: Options, found: Found) -> Tree:
+    return Tree("source.root", readable(options.root), found.folders, list(found.files), found.notes)
+
+
+def class_images(tree: Tree, split_folders: SplitFolders) -> tuple[list[ClassImage], dict[str, int]]:
+    """Every image in a class folder, in the order of the tree, and what was left out.
+
+    Args:
+        tree: of class folders, optionally below folders for the splits.
+        split_folders: as the option says.
+
+    Raises:
+        UserError: it is no such tree, or not clearly one.
+    """
+    splits = _splits(tree, split_folders)
+    classes = _class_folders(tree, splits)
     images, filled = [], set()
-    for name, status in found.files.items():
+    for name in tree.images:
         parts = name.split("/", 1 + bool(splits))
         folder = "/".join(parts[:-1])
         if folder in classes:
-            images.append(ImageFile(name, parts[-2], splits.get(parts[0]), status))
+            images.append(ClassImage(name, parts[-2], splits.get(parts[0])))
             filled.add(folder)
     empty = sorted(classes - filled)
     if empty:
-        said = "".join(f"; {what}: {count}" for what, count in found.notes.items())
-        raise UserError(
-            f"source.root: class folder {shown}/{readable(empty[0])} holds no images; remove it or fill it{said}"
-        )
-    outside = len(found.files) - len(images)
-    return images, dict(found.notes) | ({OUTSIDE: outside} if outside else {})
+        said = "".join(f"; {what}: {count}" for what, count in tree.notes.items())
+        raise tree.error(f"class folder {tree.root}/{readable(empty[0])} holds no images; remove it or fill it{said}")
+    outside = len(tree.images) - len(images)
+    return images, dict(tree.notes) | ({OUTSIDE: outside} if outside else {})
 
 
-def _class_folders(found: Found, splits: dict[str, str], root: str) -> set[str]:
+def _class_folders(tree: Tree, splits: dict[str, str]) -> set[str]:
     """The folders that are classes, those of one name in several splits each for itself."""
     if not splits:
-        folders = {name for name in found.folders if "/" not in name}
+        folders = {name for name in tree.folders if "/" not in name}
         if not folders:
-            raise UserError(f"source.root: {root} holds no class folders; expected one folder per class")
+            raise tree.error(f"{tree.root} holds no class folders; expected one folder per class")
         return folders
-    folders = {name for name in found.folders if name.count("/") == 1}
+    folders = {name for name in tree.folders if name.count("/") == 1}
     bare = splits.keys() - {name.split("/")[0] for name in folders}
     if bare:
-        raise UserError(
-            f"source.root: {root}/{readable(min(bare))} holds no class folders; expected one folder per class"
-        )
+        raise tree.error(f"{tree.root}/{readable(min(bare))} holds no class folders; expected one folder per class")
     return folders
 
 
-def _splits(options: Options, tree: list[str]) -> dict[str, str]:
+def _splits(tree: Tree, split_folders: SplitFolders) -> dict[str, str]:
     """The split that each folder in the root is; empty: they are classes.
-
-    Args:
-        options: of the source.
-        tree: paths of all folders below the root.
 
     Raises:
         UserError: they are not clearly the one or the other.
     """
-    if options.split_folders is False:
+    if split_folders is False:
         return {}
-    root, folders = readable(options.root), [name for name in tree if "/" not in name]
+    root, folders = tree.root, [name for name in tree.folders if "/" not in name]
     splits = {name: split for name in folders if (split := split_of(readable(name)))}
-    if not splits and options.split_folders == "auto":
-        inside = [name for name in tree if name.count("/") == 1 and split_of(readable(name.split("/")[1]))]
+    if not splits and split_folders == "auto":
+        inside = [name for name in tree.folders if name.count("/") == 1 and split_of(readable(name.split("/")[1]))]
         if inside:
-            raise UserError(
-                f"source.root: {root}: {readable(inside[0])} looks like a split within a class; expected the folders of"
+            raise tree.error(
+                f"{root}: {readable(inside[0])} looks like a split within a class; expected the folders of"
                 " classes in those of splits; or say source.split_folders: no, and it is part of its class"
             )
         return {}
-    remedy = "" if options.split_folders is True else "; or say source.split_folders: no, and every folder is a class"
+    remedy = "" if split_folders is True else "; or say source.split_folders: no, and every folder is a class"
     others = sorted(map(readable, set(folders) - splits.keys()))
     if others:
         named = sorted(splits) or "no folder"
-        raise UserError(
-            f"source.root: {root} has {named} for splits and beside it {others[:SHOWN]}; expected only folders such as"
+        raise tree.error(
+            f"{root} has {named} for splits and beside it {others[:SHOWN]}; expected only folders such as"
             f" train, val and test{remedy}"
         )
     for split in SPLITS:
         names = sorted(name for name in splits if splits[name] == split)
         if len(names) > 1:
-            raise UserError(f"source.root: {root}: {names} both mean {split}; merge or rename them{remedy}")
+            raise tree.error(f"{root}: {names} both mean {split}; merge or rename them{remedy}")
     if "train" not in splits.values():
-        raise UserError(f"source.root: {root} has {sorted(splits)}, but no folder for train{remedy}")
+        raise tree.error(f"{root} has {sorted(splits)}, but no folder for train{remedy}")
     return splits

@@ -8,7 +8,7 @@ from kd.common.options import BaseOptions
 from kd.common.registry import Registry
 from kd.data.sources.base import Archive, Source
 
-SOURCES = Registry("kd.data.sources", others=("base", "registry", "files", "clean", "official"))
+SOURCES = Registry("kd.data.sources", others=("base", "registry", "files", "clean", "members", "official"))
 
 
 def load_source(name: str) -> Source:

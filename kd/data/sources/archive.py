@@ -1,0 +1,133 @@
+"""`archive`: class folders in a zip or tar file, which is read as it is and not unpacked.
+
+It means the same as the unpacked folder does to `image_folder`. A folder that holds all others, as a zip file of a
+folder has, is looked through. Of a compressed tar file, a job makes a plain copy among the temporary files.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kd.common.errors import shown
+from kd.common.options import BaseOptions
+from kd.data.options import Task
+from kd.data.sources.base import Listing, Sample, split_of
+from kd.data.sources.files import HIDDEN, SPECIAL, image_of, is_hidden, is_image, not_images, readable
+from kd.data.sources.image_folder import SplitFolders, Tree, class_images
+from kd.data.sources.members import Member, format_of, member_error, members_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+CHANNELS = 3
+TASKS: tuple[Task, ...] = ("single_label",)
+
+LINKS = "links in the archive left out"
+ASTRAY = "members whose paths lead out of the archive left out"
+REPLACED = "members that a later one of the same name replaces left out"
+
+
+class Options(BaseOptions):
+    """The archive, and what its folders are."""
+
+    file: Path
+    """A zip file, or a tar file that may be compressed by gzip, bzip2 or xz, with class/image.jpg, or
+    train/class/image.jpg with folders for val and test beside train."""
+    split_folders: SplitFolders = "auto"
+    """Whether the top folders are splits (yes) or classes (no). auto: as in `image_folder`."""
+
+
+def fingerprint(options: Options) -> dict[str, Any]:
+    """Size and modification time of the file."""
+    format_of(options.file, "source.file")
+    status = options.file.stat()
+    return {"bytes": status.st_size, "modified": status.st_mtime_ns}
+
+
+def read(options: Options) -> Listing:
+    """One class per folder, named like the folder; ids are paths within the archive, below what is looked through."""
+    files, folders, notes = _members(options.file)
+    top = _top(files, folders)
+    inside = {name.removeprefix(top): member for name, member in files.items() if name.startswith(top)}
+    tree = Tree(
+        "source.file",
+        readable(options.file),
+        sorted(name.removeprefix(top) for name in folders if name.startswith(top)),
+        sorted(inside),
+        notes,
+    )
+    images, notes = class_images(tree, options.split_folders)
+    return Listing(
+        [
+            Sample(
+                id=readable(image.name),
+                labels=(readable(image.label),),
+                open=partial(_open, options.file, inside[image.name]),
+                split=image.split,
+            )
+            for image in images
+        ],
+        notes,
+    )
+
+
+def _open(file: Path, member: Member) -> Image:
+    return image_of(member.read(), f"{readable(file)}: {shown(readable(member.name))}")
+
+
+def _members(file: Path) -> tuple[dict[str, Member], set[str], dict[str, int]]:
+    """Images and folders by their paths, and what was left out: what `find_images` leaves out, and links."""
+    files: dict[str, Member] = {}
+    folders: set[str] = set()
+    hidden: set[str] = set()
+    notes: Counter[str] = Counter()
+    for member in members_of(file, format_of(file, "source.file")):
+        parts = [part for part in member.name.split("/") if part not in ("", ".")]
+        if member.name.startswith("/") or ".." in parts:
+            notes[ASTRAY] += 1
+            continue
+        at = next((at for at, part in enumerate(parts) if is_hidden(part)), None)
+        if at is not None:
+            hidden.add("/".join(parts[: at + 1]))
+            continue
+        folders.update(_folders_of(parts if member.kind == "folder" else parts[:-1]))
+        if member.kind == "file":
+            name = "/".join(parts)
+            notes[REPLACED] += name in files
+            files[name] = member
+        elif member.kind != "folder":
+            notes[LINKS if member.kind == "link" else SPECIAL] += 1
+    notes[HIDDEN] = len(hidden)
+    others = [name for name in files if not is_image(name)]
+    if others:
+        notes[not_images(others)] = len(others)
+    images = {name: member for name, member in files.items() if is_image(name)}
+    for name, member in images.items():
+        if member.problem:
+            raise member_error(file, name, member.problem)
+    return images, folders, dict(+notes)
+
+
+def _folders_of(parts: list[str]) -> Iterable[str]:
+    """The path of a folder and of all above it."""
+    return ("/".join(parts[:count]) for count in range(1, len(parts) + 1))
+
+
+def _top(files: dict[str, Member], folders: set[str]) -> str:
+    """The folders above all others, with a `/` at the end: neither classes nor splits, since they hold all images."""
+    top = ""
+    while True:
+        inside = {name.removeprefix(top) for name in folders if name.startswith(top)} - {""}
+        first = {name.split("/")[0] for name in inside}
+        if len(first) != 1 or any("/" not in name.removeprefix(top) for name in files):
+            return top
+        (only,) = first
+        holds = {name for name in inside if "/" in name}
+        images = any(name.removeprefix(top).count("/") == 1 for name in files)
+        if not holds or images or split_of(readable(only)):
+            return top
+        top += f"{only}/"
