@@ -14,8 +14,8 @@ from kd.common.errors import UserError
 from kd.common.options import BaseOptions
 from kd.config.schema import Config, StudentConfig
 from kd.data.modalities.base import MODALITIES
+from kd.data.sources.base import SOURCES, parse_source
 from kd.data.sources.files import files_fingerprint
-from kd.data.sources.registry import SOURCES, parse_source
 from kd.distillers.registry import METHODS
 from kd.embeddings.options import CacheOptions
 from kd.models.backbones.base import BACKBONES

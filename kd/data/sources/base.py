@@ -1,13 +1,14 @@
-"""What a dataset source is: labelled images from somewhere, before they are packed."""
+"""What a dataset source is: labelled images from somewhere, before they are packed. Sources are known by name."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from kd.common.options import BaseOptions
+from kd.common.registry import Registry
 from kd.data.options import Task
 
 SPLITS = ("train", "val", "test")
@@ -90,3 +91,17 @@ class Source(Protocol):
 
     def read(self, options: Any) -> Listing:
         """All samples, what was left out or changed, and the class list."""
+
+
+SOURCES = Registry("kd.data.sources", others=("base", "files", "clean"))
+
+
+def load_source(name: str) -> Source:
+    """The source of that name."""
+    return cast("Source", SOURCES.load(name))
+
+
+def parse_source(source: dict[str, Any]) -> tuple[Source, BaseOptions]:
+    """A `source` section, `type` and options, as the module and its typed options."""
+    module = load_source(source["type"])
+    return module, module.Options.model_validate({key: value for key, value in source.items() if key != "type"})

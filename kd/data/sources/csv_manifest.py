@@ -27,7 +27,7 @@ from kd.data.sources.base import SEPARATOR, SPLITS, Listing, split_of
 from kd.data.sources.clean import CleanList, ListEntry, ListOptions, clean_list, read_list, some, stripped
 
 CHANNELS = 3
-TASKS: tuple[Task, ...] = ("single_label", "multi_label")
+TASKS = ("single_label", "multi_label")
 
 DELIMITERS = ",;\t"
 LISTING = ("|", ";")

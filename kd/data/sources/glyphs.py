@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import Ge, Gt, Le, MinLen
 
 from kd.common.options import BaseOptions
-from kd.data.options import Task
 from kd.data.sources.base import Listing, Sample
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ FONTS: dict[str, list[str]] = {
 }
 
 CHANNELS = 1
-TASKS: tuple[Task, ...] = ("single_label",)
+TASKS = ("single_label",)
 
 
 class Options(BaseOptions):

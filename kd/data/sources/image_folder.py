@@ -9,12 +9,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from kd.common.errors import UserError
 from kd.common.options import BaseOptions, expected
-from kd.data.options import Task
 from kd.data.sources.base import SPLITS, Listing, Sample, split_of
 from kd.data.sources.files import Found, files_digest, find_images, open_image, readable
 
 CHANNELS = 3
-TASKS: tuple[Task, ...] = ("single_label",)
+TASKS = ("single_label",)
 
 OUTSIDE = "images outside of class folders left out"
 SHOWN = 3

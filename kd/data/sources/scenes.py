@@ -18,7 +18,6 @@ from annotated_types import Ge, Gt, Le
 from pydantic import StringConstraints, field_validator
 
 from kd.common.options import BaseOptions
-from kd.data.options import Task
 from kd.data.sources import mnist5k
 from kd.data.sources.base import SPLITS, Listing, Sample
 from kd.data.sources.glyphs import FONTS, render
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 CHANNELS = 1
-TASKS: tuple[Task, ...] = ("multi_label",)
+TASKS = ("multi_label",)
 
 # Of ten images of a digit.
 SHARES = {"train": range(6), "val": range(6, 8), "test": range(8, 10)}
