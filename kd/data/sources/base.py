@@ -24,13 +24,9 @@ _SPLIT_NAME = re.compile(r"([a-z]+?)[\W_]*(?:set|data|split|images)?[\W_]*(?:(?:
 
 
 def split_of(word: str) -> str | None:
-    """The split that a folder or a cell of a table names: `Training`, `train_set` and `train2017` all name `train`.
+    """The split that a folder or a cell of a table names, in any case; None: it names none.
 
-    Args:
-        word: in any case; white space around it does not count.
-
-    Returns:
-        `train`, `val` or `test`; None: it names no split.
+    `Training`, ` train_set ` and `train2017` all name `train`.
     """
     found = _SPLIT_NAME.fullmatch(word.strip().lower())
     name = found[1] if found else ""

@@ -44,11 +44,6 @@ def is_image(name: str) -> bool:
     return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
 
 
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder is hidden or made by a system: it is no part of a dataset."""
-    return name.startswith((".", "~$")) or name.lower() in SYSTEM_NAMES
-
-
 def readable(path: Path | str) -> str:
     r"""A path as text that can be written anywhere; bytes that are not UTF-8 become `\xe9`."""
     return os.fsencode(path).decode(errors="backslashreplace")
@@ -88,17 +83,10 @@ def find_files(folder: Path) -> Found:
 
 
 def _walk(folder: Path | str, prefix: str, above: set[str], found: Found) -> None:
-    """Look into one folder.
-
-    Args:
-        folder: that is read.
-        prefix: of the paths of its files.
-        above: true paths of this folder and of those above it, as far as the walk has come through them.
-        found: what is filled.
-    """
+    """Look into one folder; `above` are the true paths of it and of those that the walk has come through."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if is_hidden(entry.name):
+            if entry.name.startswith((".", "~$")) or entry.name.lower() in SYSTEM_NAMES:
                 found.notes[HIDDEN] += 1
                 continue
             try:
@@ -123,18 +111,14 @@ def find_images(folder: Path) -> Found:
     """As `find_files`, but only images by name; the most frequent endings of other files are noted."""
     found = find_files(folder)
     others = [name for name in found.files if not is_image(name)]
-    if others:
-        found.notes[_not_images(others)] = len(others)
     for name in others:
         del found.files[name]
+    if others:
+        endings = Counter(Path(readable(name)).suffix.lower() or "no ending" for name in others)
+        shown = sorted(endings, key=lambda ending: (-endings[ending], ending))
+        named = ", ".join(shown[:SHOWN_SUFFIXES]) + (", …" if len(shown) > SHOWN_SUFFIXES else "")
+        found.notes[f"files that are no images by their names left out ({named})"] = len(others)
     return found
-
-
-def _not_images(names: Iterable[str]) -> str:
-    endings = Counter(Path(readable(name)).suffix.lower() or "no ending" for name in names)
-    shown = [ending for ending, _ in sorted(endings.items(), key=lambda each: (-each[1], each[0]))]
-    more = ", …" if len(shown) > SHOWN_SUFFIXES else ""
-    return f"files that are no images by their names left out ({', '.join(shown[:SHOWN_SUFFIXES])}{more})"
 
 
 def files_digest(files: Iterable[tuple[str, os.stat_result]]) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from kd.common.errors import UserError
 from kd.common.options import BaseOptions, expected
 from kd.data.sources.base import SPLITS, Listing, Sample, split_of
-from kd.data.sources.files import Found, files_digest, find_images, open_image, readable
+from kd.data.sources.files import files_digest, find_images, open_image, readable
 
 CHANNELS = 3
 TASKS = ("single_label",)
@@ -29,57 +29,37 @@ class Options(BaseOptions):
     as `train`, `Training`, `valid`, `dev`, `test_set`; where only some of the names do, it is an error."""
 
 
-class ImageFile(NamedTuple):
-    """An image of the folder: `name` is its path relative to the root, with `/`."""
-
-    name: str
-    label: str
-    split: str | None
-    status: os.stat_result
-
-
 def fingerprint(options: Options) -> dict[str, Any]:
     """Digest of the listing: relative path, size and modification time of every image."""
-    images, _ = _images(options)
-    return {"listing": files_digest((image.name, image.status) for image in images)}
+    return {"listing": files_digest(_list(options)[1].items())}
 
 
 def read(options: Options) -> Listing:
     """One class per folder, named like the folder; ids are paths relative to the root."""
-    images, notes = _images(options)
-    return Listing(
-        [
-            Sample(
-                id=readable(image.name),
-                labels=(readable(image.label),),
-                open=partial(open_image, options.root / image.name),
-                split=image.split,
-            )
-            for image in images
-        ],
-        notes,
-    )
+    return _list(options)[0]
 
 
-def _images(options: Options) -> tuple[list[ImageFile], dict[str, int]]:
-    """Every image, sorted by name, and what was left out."""
-    root, shown = options.root, readable(options.root)
-    if not root.is_dir():
+def _list(options: Options) -> tuple[Listing, dict[str, os.stat_result]]:
+    """Every image, sorted by name, and what was left out; and the files by their paths below the root."""
+    shown = readable(options.root)
+    if not options.root.is_dir():
         raise UserError(f"source.root: {shown} is not a folder; expected a folder of class folders")
-    found = find_images(root)
+    found = find_images(options.root)
     if found.lost:
         raise UserError(
             f"source.root: {shown}: {len(found.lost)} links lead nowhere, such as {readable(found.lost[0])}; mend or"
             " remove them"
         )
     splits = _splits(options, found.folders)
-    classes = _class_folders(found, splits, shown)
-    images, filled = [], set()
+    classes = _class_folders(options.root, found.folders, splits)
+    samples, files, filled = [], {}, set()
     for name, status in found.files.items():
         parts = name.split("/", 1 + bool(splits))
         folder = "/".join(parts[:-1])
         if folder in classes:
-            images.append(ImageFile(name, parts[-2], splits.get(parts[0]), status))
+            opened = partial(open_image, options.root / name)
+            samples.append(Sample(readable(name), (readable(parts[-2]),), opened, splits.get(parts[0])))
+            files[name] = status
             filled.add(folder)
     empty = sorted(classes - filled)
     if empty:
@@ -87,36 +67,23 @@ def _images(options: Options) -> tuple[list[ImageFile], dict[str, int]]:
         raise UserError(
             f"source.root: class folder {shown}/{readable(empty[0])} holds no images; remove it or fill it{said}"
         )
-    outside = len(found.files) - len(images)
-    return images, dict(found.notes) | ({OUTSIDE: outside} if outside else {})
+    outside = len(found.files) - len(files)
+    return Listing(samples, dict(found.notes) | ({OUTSIDE: outside} if outside else {})), files
 
 
-def _class_folders(found: Found, splits: dict[str, str], root: str) -> set[str]:
+def _class_folders(root: Path, tree: list[str], splits: dict[str, str]) -> set[str]:
     """The folders that are classes, those of one name in several splits each for itself."""
-    if not splits:
-        folders = {name for name in found.folders if "/" not in name}
-        if not folders:
-            raise UserError(f"source.root: {root} holds no class folders; expected one folder per class")
-        return folders
-    folders = {name for name in found.folders if name.count("/") == 1}
-    bare = splits.keys() - {name.split("/")[0] for name in folders}
+    depth, parents = (1, {*splits}) if splits else (0, {""})
+    folders = {name for name in tree if name.count("/") == depth}
+    bare = parents - {name.rpartition("/")[0] for name in folders}
     if bare:
-        raise UserError(
-            f"source.root: {root}/{readable(min(bare))} holds no class folders; expected one folder per class"
-        )
+        where = readable(root / min(bare))
+        raise UserError(f"source.root: {where} holds no class folders; expected one folder per class")
     return folders
 
 
 def _splits(options: Options, tree: list[str]) -> dict[str, str]:
-    """The split that each folder in the root is; empty: they are classes.
-
-    Args:
-        options: of the source.
-        tree: paths of all folders below the root.
-
-    Raises:
-        UserError: they are not clearly the one or the other.
-    """
+    """The split that each folder in the root is, by the paths of all folders below it; empty: they are classes."""
     if options.split_folders is False:
         return {}
     root, folders = readable(options.root), [name for name in tree if "/" not in name]

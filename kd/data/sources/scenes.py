@@ -206,11 +206,9 @@ def _compose(options: Options, name: str, placed: list[Placed]) -> Image:
     ink = np.zeros((size, size))
     for each in placed:
         shape = np.asarray(_fitted(each)) / 255
-        row, column = (
-            corner + (each.edge - length) // 2
-            for corner, length in zip((each.row, each.column), shape.shape, strict=True)
-        )
-        place = ink[row : row + shape.shape[0], column : column + shape.shape[1]]
+        height, width = shape.shape
+        row, column = each.row + (each.edge - height) // 2, each.column + (each.edge - width) // 2
+        place = ink[row : row + height, column : column + width]
         np.maximum(place, shape, out=place)
     canvas = ink
     if STYLES[options.objects].dark_on_light:
