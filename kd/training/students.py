@@ -67,7 +67,7 @@ def distill_student(
         name: ViewedSamples(split, seen, fabric, memory if name != "test" else None, views)
         for name, split in splits.items()
     }
-    network = new_network(model, [info], statistics=info, pretrained=pretrained)
+    network = new_network(model, [info], pretrained=pretrained)
     Exported(network, info.name)  # refuses now, not after training, what cannot be exported
     source = make_source(splits["train"], fabric, memory)
     auxiliary = method.auxiliary(tap_shapes(network, names, info.name), source.shapes(), info.sizes["train"])
