@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import zarr
-from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Strict, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from kd.common.errors import UserError, shown
@@ -86,7 +86,7 @@ def _info(root: zarr.Group) -> DatasetInfo:
     attributes = root.attrs.asdict()
     try:
         samples = stored_modality(str(attributes.get("modality"))).model_validate(attributes.get("sample"))
-        return TypeAdapter(DatasetInfo).validate_python(attributes | {"samples": samples})
+        return DatasetInfo(**(attributes | {"samples": samples}))
     except (ValidationError, UserError) as error:
         raise UserError(f"{root.store_path}: its attributes describe no packed dataset ({shown(error)})") from error
 
