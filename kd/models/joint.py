@@ -66,7 +66,7 @@ class JointConfig(BaseOptions):
 def joint_config(
     options: JointOptions, shapes: Sequence[tuple[int, ...]], datasets: Sequence[DatasetInfo]
 ) -> JointConfig:
-    """The description of a joint teacher of some datasets; `shapes`: of one sample's embedding at its level, by each teacher.
+    """The description of a joint teacher of datasets; `shapes`: of a sample's embedding at its level, by each teacher.
 
     Raises:
         UserError: the student cannot be built, or has no maps of its level.
