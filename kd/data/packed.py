@@ -83,7 +83,7 @@ def read_info(directory: Path) -> DatasetInfo:
 
 
 def _info(root: zarr.Group) -> DatasetInfo:
-    attributes = root.attrs.asdict()
+    attributes: dict[str, Any] = root.attrs.asdict()
     try:
         samples = stored_modality(str(attributes.get("modality"))).model_validate(attributes.get("sample"))
         return DatasetInfo(**(attributes | {"samples": samples}))

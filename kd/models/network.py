@@ -63,9 +63,13 @@ class Network(nn.Module):
         zero = vector[:0].sum()
         return Outputs(vector, maps, {name: each + zero for name, each in logits.items()}, embeddings)
 
+    def resize(self, inputs: Tensor) -> Tensor:
+        """A batch at the size that the backbone takes."""
+        return self.kind.resize(inputs, self.config)
+
     def normalise(self, inputs: Tensor) -> Tensor:
         """Bring a batch to the size that the backbone takes, and normalise it with the network's statistics."""
-        return (self.kind.resize(inputs, self.config) - self.mean).div_(self.std)
+        return (self.resize(inputs) - self.mean).div_(self.std)
 
     def example(self) -> Tensor:
         """A batch of one sample of zeros, as `forward` takes it."""
