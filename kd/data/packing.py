@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from PIL import Image
 
 from kd.artefacts.files import replacing
 from kd.common.errors import UserError
@@ -200,9 +201,10 @@ def _repeated(digests: dict[str, list[bytes]], splits: list[list[Sample]]) -> di
 
 
 def _histogram(pixels: np.ndarray) -> np.ndarray:
-    """How often each value occurs in each channel of (N, ..., C) uint8: (C, 256) int64."""
-    channels = np.moveaxis(pixels, -1, 0).reshape(pixels.shape[-1], -1)
-    return np.stack([np.bincount(channel, minlength=256) for channel in channels])
+    """How often each value occurs in each channel of (N, ..., W, C) uint8: (C, 256) int64."""
+    rows = pixels.reshape(-1, *pixels.shape[-2:])  # images and frames below one another
+    image = Image.fromarray(rows[..., 0] if rows.shape[-1] == 1 else rows)
+    return np.array(image.histogram(), dtype=np.int64).reshape(-1, 256)
 
 
 def _mean_std(histogram: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -108,10 +108,7 @@ def find_by_name(groups: dict[str, dict[str, Tensor]], wanted: Iterable[str], pa
     So wrappers of timm, Lightning, DistributedDataParallel and torch.compile need not be known: what most of the
     wanted names stand behind is one. Of several a moving average is taken, as timm does.
 
-    Args:
-        groups: as `read_tensors` gives them.
-        wanted: names that the architecture has, without its classifier.
-        path: to be named.
+    `groups` are as `read_tensors` gives them, `wanted` the names that the architecture has without its classifier.
 
     Raises:
         UserError: several networks are there.
