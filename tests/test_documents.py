@@ -249,7 +249,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         directory = here / f"results/distill_student/{student}-seed0/KEY"
         directory.mkdir(parents=True)
         spec = ModelSpec.model_validate({"architecture": "test_resnet", "label_encoder": encoder})
-        network = new_network(spec, [info], statistics=info)
+        network = new_network(spec, [info])
         save_network(network, directory)
         export_student(network, info, directory)
     Image.new("RGB", (30, 20), "teal").save(here / "holiday.jpg")

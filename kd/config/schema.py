@@ -25,7 +25,7 @@ from kd.config.include import INCLUDE, SCHEMA
 from kd.config.resources import ResourcesConfig
 from kd.data.modalities.base import Modality, load_modality
 from kd.data.options import Augmentation, SplitOptions, Task
-from kd.data.sources.registry import SOURCES, load_source
+from kd.data.sources.base import SOURCES, load_source
 from kd.distillers.registry import METHODS, load_distiller
 from kd.embeddings.options import CacheOptions
 from kd.jobs.environment import DEFAULT_DEVICE_GIB, DEFAULT_RAM_GIB

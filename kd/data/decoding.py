@@ -115,12 +115,7 @@ def _exif_orientation(block: bytes) -> int | None:
 
 
 def _scale_transparency(image: Image.Image, bits: int) -> None:
-    """Bring the transparent colour of a PNG file to the range of the decoded pixels, which PIL leaves undone.
-
-    Args:
-        image: whose `transparency` is changed.
-        bits: of a sample in the file.
-    """
+    """Bring the transparent colour of a PNG file of so many bits to the range of the pixels; PIL leaves that undone."""
     colour = image.info.get("transparency")
     if image.mode == "L" and isinstance(colour, int):
         image.info["transparency"] = colour * 255 // (2**bits - 1)

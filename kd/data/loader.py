@@ -153,8 +153,11 @@ class Loaded:
 
     def take(self, rows: np.ndarray, positions: np.ndarray) -> dict[str, Tensor]:
         """Chosen rows; `rows` are their numbers in the group, `positions` those in the window."""
-        chosen = torch.from_numpy(rows if self.whole else positions)
-        return {name: value.index_select(0, chosen.to(value.device)) for name, value in self.values.items()}
+        return _chosen(self.values, rows if self.whole else positions)
+
+
+def _chosen(values: dict[str, Tensor], rows: np.ndarray) -> dict[str, Tensor]:
+    return {name: value.index_select(0, torch.from_numpy(rows).to(value.device)) for name, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -171,14 +174,7 @@ class SubBatch:
 
     def take(self, places: np.ndarray) -> SubBatch:
         """Some of its samples."""
-        chosen = torch.from_numpy(places)
-        return SubBatch(
-            self.rows[places],
-            [
-                {name: value.index_select(0, chosen.to(value.device)) for name, value in columns.items()}
-                for columns in self.values
-            ],
-        )
+        return SubBatch(self.rows[places], [_chosen(columns, places) for columns in self.values])
 
 
 @dataclass(frozen=True)

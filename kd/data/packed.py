@@ -15,7 +15,8 @@ from typing import Annotated, Any
 
 import numpy as np
 import zarr
-from pydantic import BaseModel, ConfigDict, Strict, ValidationError
+from pydantic import ConfigDict, Strict, ValidationError
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from kd.common.errors import UserError, shown
 from kd.data.modalities.base import Modality, stored_modality
@@ -25,9 +26,9 @@ from kd.data.storage import RowArray, open_group, open_rows
 STORE, SAMPLES = "images.zarr", "samples.csv"
 
 
-@dataclass(frozen=True)
+@pydantic_dataclass(frozen=True, config=ConfigDict(strict=True))
 class DatasetInfo:
-    """What is known of a packed dataset without reading its samples.
+    """What is known of a packed dataset without reading its samples; checked when a store is opened.
 
     Attributes:
         name: name in the config; part of the seed of its views.
@@ -40,35 +41,22 @@ class DatasetInfo:
     """
 
     name: str
-    classes: tuple[str, ...]
+    classes: Annotated[tuple[str, ...], Strict(strict=False)]
     samples: Modality
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: Annotated[tuple[float, ...], Strict(strict=False)]
+    std: Annotated[tuple[float, ...], Strict(strict=False)]
     sizes: dict[str, int]
     task: Task = "single_label"
     most_labels: int = 1
 
 
-class _Attributes(BaseModel):
-    """The attributes of a store, checked when it is opened; lists become tuples."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-    name: str
-    classes: Annotated[tuple[str, ...], Strict(strict=False)]
-    modality: str
-    sample: dict[str, Any]
-    mean: Annotated[tuple[float, ...], Strict(strict=False)]
-    std: Annotated[tuple[float, ...], Strict(strict=False)]
-    sizes: dict[str, int]
-    task: Task
-    most_labels: int
-
-
 def attributes_of(info: DatasetInfo) -> dict[str, Any]:
     """A dataset as its store describes it."""
-    values = vars(info) | {"modality": info.samples.name(), "sample": info.samples.model_dump(mode="json")}
-    return {name: values[name] for name in _Attributes.model_fields}
+    samples = {"modality": info.samples.name(), "sample": info.samples.model_dump(mode="json")}
+    described: dict[str, Any] = {}
+    for name, value in vars(info).items():
+        described |= samples if name == "samples" else {name: value}
+    return described
 
 
 @dataclass(frozen=True)
@@ -95,12 +83,12 @@ def read_info(directory: Path) -> DatasetInfo:
 
 
 def _info(root: zarr.Group) -> DatasetInfo:
+    attributes: dict[str, Any] = root.attrs.asdict()
     try:
-        told = _Attributes.model_validate(root.attrs.asdict())
-        samples = stored_modality(told.modality).model_validate(told.sample)
+        samples = stored_modality(str(attributes.get("modality"))).model_validate(attributes.get("sample"))
+        return DatasetInfo(**(attributes | {"samples": samples}))
     except (ValidationError, UserError) as error:
         raise UserError(f"{root.store_path}: its attributes describe no packed dataset ({shown(error)})") from error
-    return DatasetInfo(samples=samples, **told.model_dump(exclude={"modality", "sample"}))
 
 
 def open_split(directory: Path, name: str) -> Split:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -72,7 +72,9 @@ def pack(
     if begun_origin(directory) is None:  # then nothing says of what images the chunks there are
         shutil.rmtree(directory / STORE, ignore_errors=True)
     root = create_group(directory / STORE)
-    members = [_shuffled(np.flatnonzero(codes == code), code) for code in range(len(SPLITS))]
+    # In the same random order whenever the same samples are packed.
+    orders = [np.random.Generator(np.random.Philox(code)) for code in range(len(SPLITS))]
+    members = [order.permutation(np.flatnonzero(codes == code)) for code, order in enumerate(orders)]
     chosen = [[samples[index] for index in rows] for rows in members]
     starts = np.cumsum([0, *map(len, members)])
     packing = _Packing(modality, channels, _Changes(directory / STORE / CHANGES), images=int(starts[-1]))
@@ -85,14 +87,8 @@ def pack(
     statistics, most = _mean_std(packing.histogram), most_labels(samples)
     info = DatasetInfo(name, tuple(classes), modality, *statistics, sizes, task, most)
     root.attrs.update(attributes_of(info))
-    with replacing(directory / SAMPLES) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
-        write_samples(stream, chosen)
+    _write_samples(directory / SAMPLES, chosen)
     return info, packing.changes.total() | _repeated(packing.digests, chosen)
-
-
-def _shuffled(members: np.ndarray, code: int) -> np.ndarray:
-    """The same random order whenever the same samples are packed."""
-    return np.random.Generator(np.random.Philox(code)).permutation(members)
 
 
 class _Changes:
@@ -145,7 +141,11 @@ class _Packing:
             chunks = ((rows, *self._begin(pool, images, rows, samples)) for rows in spans(images.rows, images.chunk))
             for rows, pixels, decoding in _one_ahead(chunks):
                 if decoding:
-                    self.changes.add(split, rows.start, self._finished(decoding))
+                    counts: Counter[str] = Counter()
+                    for each in decoding:
+                        counts.update(each.result())
+                        self.progress.step()
+                    self.changes.add(split, rows.start, dict(counts))
                     images.write(rows, pixels)
                 else:
                     self.progress.step(len(pixels))
@@ -170,14 +170,6 @@ class _Packing:
         """Fill one row of the store with a sample."""
         return self.modality.decode(sample.open(), out)
 
-    def _finished(self, decoding: list[Future[Changes]]) -> dict[str, int]:
-        """Wait for the images of a chunk; what was changed."""
-        counts: Counter[str] = Counter()
-        for each in decoding:
-            counts.update(each.result())
-            self.progress.step()
-        return dict(counts)
-
 
 def _one_ahead(items: Iterator[T]) -> Iterator[T]:
     """The same items, each after the next one has begun: images are decoded while others are stored."""
@@ -195,12 +187,7 @@ def decoders() -> int:
 
 
 def _repeated(digests: dict[str, list[bytes]], splits: list[list[Sample]]) -> dict[str, int]:
-    """The number of images of val and test that an earlier split holds too.
-
-    Args:
-        digests: of the pixels of all samples, by split.
-        splits: the samples of train, val and test.
-    """
+    """The number of images of val and test that an earlier split holds too, by digests of the pixels of all samples."""
     seen: dict[bytes, str] = {}
     pairs = []
     for (split, own), samples in zip(digests.items(), splits, strict=True):
@@ -215,11 +202,9 @@ def _repeated(digests: dict[str, list[bytes]], splits: list[list[Sample]]) -> di
 
 def _histogram(pixels: np.ndarray) -> np.ndarray:
     """How often each value occurs in each channel of (N, ..., W, C) uint8: (C, 256) int64."""
-    channels = pixels.shape[-1]
-    pixels = pixels.reshape(len(pixels), -1, *pixels.shape[-2:])  # frames below one another
-    rows = pixels[..., 0] if channels == 1 else pixels
-    counts: np.ndarray = np.sum([Image.fromarray(row).histogram() for row in rows], axis=0).reshape(channels, 256)
-    return counts
+    rows = pixels.reshape(-1, *pixels.shape[-2:])  # images and frames below one another
+    image = Image.fromarray(rows[..., 0] if rows.shape[-1] == 1 else rows)
+    return np.array(image.histogram(), dtype=np.int64).reshape(-1, 256)
 
 
 def _mean_std(histogram: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -236,22 +221,18 @@ def most_labels(samples: list[Sample]) -> int:
     return max(1, *(len(sample.labels) for sample in samples))
 
 
-def write_samples(stream: TextIO, splits: list[list[Sample]]) -> None:
+def _write_samples(path: Path, splits: list[list[Sample]]) -> None:
     """Say in CSV which sample each id is; samples of train, val and test in the order of their ids."""
     rows = [(sample, split) for split, samples in zip(SPLITS, splits, strict=True) for sample in samples]
-    writer = csv.writer(stream)
-    writer.writerow(["id", "sample", "label", "split"])
-    for number, (sample, split) in enumerate(rows):
-        writer.writerow([number, sample.id, SEPARATOR.join(sample.labels), split])
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["id", "sample", "label", "split"])
+        for number, (sample, split) in enumerate(rows):
+            writer.writerow([number, sample.id, SEPARATOR.join(sample.labels), split])
 
 
 def encode_labels(samples: list[Sample], classes: list[str], task: Task) -> np.ndarray:
-    """Labels as numbers.
-
-    Args:
-        samples: N, whose labels are all among `classes`.
-        classes: sorted class names.
-        task: decides the form.
+    """Labels of N samples, all of them among the sorted class names, as numbers.
 
     Returns:
         (N,) int64 indices into `classes`, or for `multi_label` (N, classes) uint8 of 0 and 1.

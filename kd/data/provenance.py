@@ -10,20 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from kd.artefacts.differences import spec_differences
-from kd.artefacts.job import Job, read_job
-from kd.artefacts.manifest import load_manifest
-from kd.common.errors import UserError, shown
+from kd.artefacts.job import read_job
+from kd.common.errors import shown
 
 MADE_FROM = "made_from"
 Origin = dict[str, Any]
 
 
-def origin_of(job: Job) -> Origin:
-    """The key, and what it stands for: the spec, and what counts of each upstream if code does not."""
-    return _origin(job.model_dump(mode="json"))
-
-
-def _origin(record: dict[str, Any]) -> Origin:
+def origin_of(record: dict[str, Any]) -> Origin:
+    """The key of a job or a manifest, and what it stands for: the spec, and what counts of upstreams beside code."""
     upstream = {role: up["config_identity"] for role, up in record["upstream"].items()}
     return {"stage": record["stage"], "key": record["key"], "spec": record["spec"], "upstream": upstream}
 
@@ -31,27 +26,12 @@ def _origin(record: dict[str, Any]) -> Origin:
 def begun_origin(directory: Path) -> Origin | None:
     """The origin of the artefact being built; None outside a job."""
     job = read_job(directory)
-    return None if job is None else origin_of(job)
-
-
-def check_origin(found: Any, store: Path) -> None:
-    """Compare what a store says of itself with the manifest beside it, if there is one.
-
-    Raises:
-        UserError: it is the store of another artefact; the text names the first field that differs.
-    """
-    manifest = load_manifest(store.parent)
-    wrong = None if manifest is None else origin_difference(found, manifest)
-    if wrong is not None:
-        raise UserError(
-            f"{store}: is the store of another artefact than its manifest says: {wrong}; delete {store.parent} and"
-            " run again"
-        )
+    return None if job is None else origin_of(job.model_dump(mode="json"))
 
 
 def origin_difference(found: Any, manifest: dict[str, Any]) -> str | None:
     """The first field of a store's own record that differs from a manifest, found -> expected, or None."""
-    expected = _origin(manifest)
+    expected = origin_of(manifest)
     if not isinstance(found, dict):
         return f"{MADE_FROM}: absent" if found is None else f"{MADE_FROM}: found {shown(found)}"
     # What was adopted has the key that it was made under, and differs in code alone.

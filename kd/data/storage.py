@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,9 @@ from zarr.codecs import BytesCodec, Crc32cCodec
 from zarr.storage import LocalStore
 
 from kd.artefacts.files import CHECKSUM_BYTES, PARTIAL, link_or_copy, remove
+from kd.artefacts.manifest import load_manifest
 from kd.common.errors import UserError, shown
-from kd.data.provenance import MADE_FROM, begun_origin, check_origin
+from kd.data.provenance import MADE_FROM, begun_origin, origin_difference
 
 FORMAT = 5  # of packed datasets and stores of embeddings and targets, as config/README.md describes it
 CHUNK_BYTES = 8 << 20
@@ -41,11 +42,6 @@ def chunk_rows(rows: int, row_bytes: int) -> int:
     """
     fitting = 1 << max(0, (CHUNK_BYTES // max(1, row_bytes)).bit_length() - 1)
     return max(1, min(fitting, CHUNK_ROWS, rows))
-
-
-def row_size(row_shape: tuple[int, ...], dtype: str) -> int:
-    """Bytes of one row."""
-    return math.prod(row_shape) * np.dtype(dtype).itemsize
 
 
 def spans(stop: int, size: int, start: int = 0) -> list[slice]:
@@ -88,7 +84,7 @@ class RowArray:
         self.rows, self.dtype = shape[axis], np.dtype(array.dtype)
         self.row_shape: tuple[int, ...] = shape[axis + 1 :]
         self.chunk = chunks[axis]
-        self.row_bytes = row_size(self.row_shape, self.dtype.name)
+        self.row_bytes = math.prod(self.row_shape) * self.dtype.itemsize
         self.attributes = array.attrs.asdict()
         if array.store.read_only and self.rows and self.views:
             self._check_size(-(-self.rows // self.chunk) - 1, self.views - 1)
@@ -111,10 +107,7 @@ class RowArray:
 
     def write(self, rows: slice, values: np.ndarray, view: int = 0) -> None:
         """Store (rows, *row_shape) values; `rows` are whole chunks."""
-        if self._lead:
-            self._array[view, rows] = values
-        else:
-            self._array[rows] = values
+        self._array[(view, rows) if self._lead else rows] = values
 
     def take_chunks(self, other: Path) -> None:
         """Take the chunks of an array of the same rows, by hard links where the file system has them."""
@@ -199,17 +192,8 @@ def create_rows(
     """An array (rows, *row_shape), or (views, rows, *row_shape) if `views` is not 0, to be filled by `write`.
 
     Where it is already there, left by an interrupted writer, its chunks stay. Floats are filled with NaN and
-    integers with an end of their range, since Zarr reads missing chunks as the fill value, in silence.
-
-    Args:
-        group: where the array belongs.
-        name: of the array.
-        rows: their number.
-        row_shape: shape of one row.
-        dtype: of the values.
-        views: length of the leading axis.
-        chunk: rows in a chunk; 0: `chunk_rows` says.
-        attributes: to be noted with it.
+    integers with an end of their range, since Zarr reads missing chunks as the fill value, in silence. With `chunk` 0
+    `chunk_rows` says how many rows a chunk has; `attributes` are noted with the array.
 
     Raises:
         UserError: it is already there, and not of this layout.
@@ -237,7 +221,7 @@ def array_layout(
     rows: int, row_shape: tuple[int, ...], dtype: str, views: int, chunk: int
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Shapes of an array and of its chunks; for arguments see `create_rows`."""
-    chunk = chunk or chunk_rows(rows, row_size(row_shape, dtype))
+    chunk = chunk or chunk_rows(rows, math.prod(row_shape) * np.dtype(dtype).itemsize)
     lead, chunk_lead = ((views,), (1,)) if views else ((), ())
     return (*lead, rows, *row_shape), (*chunk_lead, chunk, *row_shape)
 
@@ -286,21 +270,16 @@ def create_group(path: Path) -> zarr.Group:
 
     Removed is what a killed writer left half written, and a store that is another artefact's.
     """
-    origin = begun_origin(path.parent)
-    if path.is_dir() and _attributes(path).get(MADE_FROM) != origin:
+    origin, found = begun_origin(path.parent), None
+    with suppress(UserError):  # not there, or cut short
+        found = read_group(path).attrs.asdict().get(MADE_FROM)
+    if path.is_dir() and found != origin:
         shutil.rmtree(path)
     for partial in path.rglob(f"*{PARTIAL}"):
         remove(partial)
     root = zarr.open_group(path, mode="a")
     root.attrs.update({"format": FORMAT} | ({} if origin is None else {MADE_FROM: origin}))
     return root
-
-
-def _attributes(path: Path) -> dict[str, Any]:
-    try:
-        return read_group(path).attrs.asdict()
-    except UserError:  # not there, or cut short
-        return {}
 
 
 def read_group(path: Path) -> zarr.Group:
@@ -329,5 +308,11 @@ def open_group(path: Path) -> zarr.Group:
     if found != FORMAT:
         remedy = "update kd" if isinstance(found, int) and found > FORMAT else f"delete {path.parent} and run again"
         raise UserError(f"{path}: has format {shown(repr(found))}, this version of kd reads format {FORMAT}; {remedy}")
-    check_origin(attributes.get(MADE_FROM), path)
+    manifest = load_manifest(path.parent)
+    wrong = None if manifest is None else origin_difference(attributes.get(MADE_FROM), manifest)
+    if wrong is not None:
+        raise UserError(
+            f"{path}: is the store of another artefact than its manifest says: {wrong}; delete {path.parent} and run"
+            " again"
+        )
     return root

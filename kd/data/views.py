@@ -7,22 +7,24 @@ belongs exactly to what a student sees in view v, in whatever batch it meets the
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from kd.common import streams
 from kd.data.draws import draw
 from kd.data.options import Augmentation
-from kd.data.policies import Policy
 
 if TYPE_CHECKING:
     import numpy as np
 
 POLICY_COLUMN = 13  # of the draws
-BITS = 24  # of a draw
+BITS = 24  # of a draw, a multiple of 2^-24
+POLICIES_DRAW_WITH = (torch.rand, torch.randint)
 PADDING = {"black": "zeros", "edge": "border", "reflect": "reflection"}
 
 
@@ -114,6 +116,63 @@ def cutout(images: Tensor, draws: Tensor, options: Augmentation) -> Tensor:
     inside = (rows[:, :, None] & columns[:, None, :])[..., None]
     rgb = torch.stack([colour >> 16, colour >> 8 & 255, colour & 255], dim=1).to(torch.uint8)
     return torch.where(inside, rgb[:, None, None, :], images)
+
+
+class _DrawFrom(TorchFunctionMode):
+    """Within this context, and in this thread alone, torch draws from a given generator.
+
+    torchvision's policies know only torch's global generator. To seed and restore that one would change what
+    any other thread draws meanwhile, such as the dropout of a network in training.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self._generator = generator
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Iterable[type], args: Any = (), kwargs: Any = None
+    ) -> Any:
+        if function in POLICIES_DRAW_WITH:
+            return function(*args, **(kwargs or {}), generator=self._generator)
+        return function(*args, **(kwargs or {}))
+
+
+class Policy:
+    """The policy of torchvision that the options name, with its defaults: nearest pixel, and black where an image ends.
+
+    AutoAugment (Cubuk et al., CVPR 2019), RandAugment (Cubuk et al., NeurIPS 2020), or TrivialAugment, the wide
+    one (Müller and Hutter, ICCV 2021).
+    """
+
+    def __init__(self, options: Augmentation) -> None:
+        from torchvision.transforms import v2
+
+        self._transform: Callable[[Tensor], Tensor]  # of one (3, H, W) uint8 image
+        if options.policy == "randaugment":
+            self._transform = v2.RandAugment(options.operations, options.magnitude)
+        elif options.policy == "trivialaugment":
+            self._transform = v2.TrivialAugmentWide()
+        else:
+            assert options.policy is not None
+            self._transform = v2.AutoAugment(v2.AutoAugmentPolicy(options.policy.removeprefix("autoaugment_")))
+
+    def __call__(self, images: Tensor, draws: np.ndarray) -> Tensor:
+        """Apply the policy to each image, on the CPU.
+
+        Args:
+            images: (B, H, W, C) uint8, C is 1 or 3, on any device.
+            draws: (B,) float32, a uniform number for each image: all that its pixels then depend on.
+
+        Returns:
+            (B, H, W, 3) uint8 RGB, where the images were.
+        """
+        changed = images.cpu().permute(0, 3, 1, 2).expand(-1, 3, -1, -1).contiguous()
+        generator = torch.Generator()
+        with _DrawFrom(generator):
+            for row, draw in enumerate(draws):
+                generator.manual_seed(int(draw * 2**BITS))
+                changed[row] = self._transform(changed[row])
+        return changed.permute(0, 2, 3, 1).to(images.device)
 
 
 def _between(draw: Tensor, low: float, high: float) -> Tensor:

@@ -38,26 +38,22 @@ REMEDY = (
 
 
 def hub_file(repository: str) -> Path:
-    """The file of weights in a repository of the hub: the cached one, else downloaded.
-
-    Args:
-        repository: OWNER/NAME, or OWNER/NAME@REVISION.
+    """The file of weights in a repository of the hub, OWNER/NAME or OWNER/NAME@REVISION: if not cached, downloaded.
 
     Raises:
         UserError: it cannot be had, or is damaged.
     """
     name, _, revision = repository.partition("@")
     where: dict[str, Any] = {"repo_id": name, "revision": revision or None}
-    found = _cached(where)
+    cached = (try_to_load_from_cache(filename=each, **where) for each in FILES)
+    found = next((Path(each) for each in cached if isinstance(each, str)), None)
     if found is None:
         found = try_network(f"{constants.ENDPOINT}/{repository}", partial(_download, where))
-    _check_digest(found)
+    # Files in the cache lie under the sha256 that the hub says of them, but nobody has compared it.
+    stored = found.resolve()
+    if re.fullmatch("[0-9a-f]{64}", stored.name) and file_digest(stored) != stored.name:
+        raise UserError(f"{stored}: is damaged, its sha256 is not its name; delete it and run again")
     return found
-
-
-def _cached(where: dict[str, Any]) -> Path | None:
-    cached = (try_to_load_from_cache(filename=each, **where) for each in FILES)
-    return next((Path(each) for each in cached if isinstance(each, str)), None)
 
 
 def _download(where: dict[str, Any]) -> Path:
@@ -127,18 +123,8 @@ def within(seconds: float, get: Callable[[], T]) -> T:
     return answer.result()
 
 
-def _check_digest(path: Path) -> None:
-    """Files in the cache lie under the sha256 that the hub says of them, but nobody has compared it."""
-    stored = path.resolve()
-    if re.fullmatch("[0-9a-f]{64}", stored.name) and file_digest(stored) != stored.name:
-        raise UserError(f"{stored}: is damaged, its sha256 is not its name; delete it and run again")
-
-
 def check_network(architectures: Collection[str]) -> None:
-    """Refuse at once what needs a network where there is none; says nothing of weights that may be cached.
-
-    Args:
-        architectures: of timm, whose pretrained weights are wanted.
+    """Refuse pretrained weights of architectures of timm at once where there is no network, unless they may be cached.
 
     Raises:
         UserError: the hub gives no answer, of whatever kind.

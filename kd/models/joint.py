@@ -25,8 +25,7 @@ from torch import Tensor, nn
 
 from kd.common.options import BaseOptions
 from kd.data.packed import DatasetInfo
-from kd.models.label_encoder import LabelClassifier
-from kd.models.network import Heads, resample, tap_shapes
+from kd.models.network import Heads, LabelClassifier, resample, tap_shapes
 from kd.models.outputs import Outputs
 from kd.models.spec import HeadSizes, JointOptions, LabelEncoderOptions, Level, map_levels
 from kd.models.weight_files import load_stored, save_stored
@@ -67,12 +66,7 @@ class JointConfig(BaseOptions):
 def joint_config(
     options: JointOptions, shapes: Sequence[tuple[int, ...]], datasets: Sequence[DatasetInfo]
 ) -> JointConfig:
-    """The description of a joint teacher.
-
-    Args:
-        options: what it is.
-        shapes: of one sample's embedding at its level, by each teacher.
-        datasets: its targets.
+    """The description of a joint teacher of datasets; `shapes`: of a sample's embedding at its level, by each teacher.
 
     Raises:
         UserError: the student cannot be built, or has no maps of its level.
@@ -83,7 +77,7 @@ def joint_config(
     if levels:
         grid = (max(shape[1] for shape in shapes), max(shape[2] for shape in shapes))
         if options.student is not None:
-            maps = tap_shapes(new_network(options.student, datasets, statistics=datasets[0]), levels)
+            maps = tap_shapes(new_network(options.student, datasets), levels)
             grid = (maps[options.level][1], maps[options.level][2])
             map_channels = [maps[level][0] for level in levels]
     return JointConfig(
@@ -131,21 +125,18 @@ class JointTeacher(nn.Module):
             The vector (B, D), which is the mean of the last map, or at L1 all vectors side by side; the distilled
             maps by level of the student; the logits of every head, and its label embeddings if there is an encoder.
         """
-        inputs = [each[self.config.level] for each in embeddings]
-        if self.config.level == "L1":
-            return self._classify(torch.cat(inputs, dim=1), {})
-        assert self.config.grid is not None
-        grid = self.config.grid
-        adapted = [adaptor(resample(x, grid)) for adaptor, x in zip(self.adaptors, inputs, strict=True)]
-        x = self.fused(torch.cat(adapted, dim=1))  # (B, teachers * width, h, w)
+        inputs, grid = [each[self.config.level] for each in embeddings], self.config.grid
         maps: dict[str, Tensor] = {}
-        for level, stage in zip(map_levels(self.config.level), self.stages, strict=True):
-            x = maps[level] = stage(x)
-        if self.labels is not None:
-            return Outputs(x.mean(dim=(2, 3)), maps, *self.labels(self.dropout(x)))
-        return self._classify(x.mean(dim=(2, 3)), maps)
-
-    def _classify(self, vector: Tensor, maps: dict[str, Tensor]) -> Outputs:
+        if grid is None:
+            vector = torch.cat(inputs, dim=1)
+        else:
+            adapted = [adaptor(resample(x, grid)) for adaptor, x in zip(self.adaptors, inputs, strict=True)]
+            x = self.fused(torch.cat(adapted, dim=1))  # (B, teachers * width, h, w)
+            for level, stage in zip(map_levels(self.config.level), self.stages, strict=True):
+                x = maps[level] = stage(x)
+            vector = x.mean(dim=(2, 3))
+            if self.labels is not None:
+                return Outputs(vector, maps, *self.labels(self.dropout(x)))
         return Outputs(vector, maps, self.heads(self.dropout(vector)))
 
 

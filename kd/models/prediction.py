@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from pydantic import ValidationError
-from torch import nn
 
 from kd.common.errors import UserError, first_mistake
-from kd.data.modalities.base import load_modality, plain
+from kd.data.modalities.image import Samples, plain
 from kd.data.sources.files import find_images, open_image, readable
 from kd.models.weight_files import read_options
 from kd.models.weights import EXPORT_CONFIG, Exported, ExportedStudent, load_network
@@ -20,16 +19,13 @@ Classified = list[tuple[str, float]]
 
 
 def predict_images(student: Path, images: Path, top: int) -> Iterator[tuple[Path, Classified | UserError]]:
-    """Classify an image, or every image below a folder. Transparent ones are laid on the ground of the dataset.
+    """Classify an image, or every image below a folder, with the student in a directory.
 
-    Args:
-        student: directory of a student.
-        images: an image file or a folder.
-        top: number of classes to give.
+    Transparent images are laid on the ground of the dataset.
 
     Yields:
-        The path of an image, and its most probable classes with their probabilities, best first; or why it cannot be
-        classified.
+        The path of an image, and its `top` most probable classes with their probabilities, best first; or why it cannot
+        be classified.
 
     Raises:
         UserError: there is no student or no image.
@@ -41,10 +37,15 @@ def predict_images(student: Path, images: Path, top: int) -> Iterator[tuple[Path
     if exported.modality != "image":
         raise UserError(f"{student}: takes samples of modality {exported.modality}, expected a student of images")
     try:
-        samples = load_modality(exported.modality).model_validate(exported.sample)
+        samples = Samples.model_validate(exported.sample)
     except ValidationError as error:
         raise UserError(f"{student / EXPORT_CONFIG}: sample.{': '.join(first_mistake(error))}") from error
-    classes, model = exported.label_names, _load(student, exported)
+    classes, network = exported.label_names, load_network(student)  # not by timm: config.json may tell it anything
+    if list(network.config.heads.values()) != [len(classes)]:
+        raise UserError(
+            f"{student}: {EXPORT_CONFIG} and the network in it are not of one student; expected both of one"
+        )
+    model = Exported(network, *network.config.heads).eval()
     for path in files:
         try:
             pixels = np.empty(samples.shape(3), np.uint8)
@@ -57,19 +58,6 @@ def predict_images(student: Path, images: Path, top: int) -> Iterator[tuple[Path
         probabilities = logits.sigmoid() if exported.task == "multi_label" else logits.softmax(dim=0)
         best = probabilities.topk(min(top, len(classes)))
         yield path, [(classes[index], value) for value, index in zip(*(each.tolist() for each in best), strict=True)]
-
-
-def _load(student: Path, exported: ExportedStudent) -> nn.Module:
-    """The network that read the test split, with its one head.
-
-    Of our own files: what config.json tells timm to load may be anything.
-    """
-    network = load_network(student)
-    if list(network.config.heads.values()) != [len(exported.label_names)]:
-        raise UserError(
-            f"{student}: {EXPORT_CONFIG} and the network in it are not of one student; expected both of one"
-        )
-    return Exported(network, *network.config.heads).eval()
 
 
 def _image_files(images: Path) -> list[Path]:

@@ -6,7 +6,6 @@ import argparse
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,17 +24,9 @@ ModuleT = TypeVar("ModuleT", bound=nn.Module)
 MOST_NAMES = 5  # in a message
 
 
-@dataclass(frozen=True)
-class Found:
-    """Weights that were found in a checkpoint.
-
-    Attributes:
-        tensors: under the names that the architecture has for them.
-        notes: what was chosen among several, in words, and how often.
-    """
-
-    tensors: dict[str, Tensor]
-    notes: dict[str, int]
+Found = tuple[dict[str, Tensor], dict[str, int]]
+"""Weights in a checkpoint, under the names that the architecture has for them; and what was chosen among several, in
+words, and how often."""
 
 
 def read_tensors(path: Path) -> dict[str, dict[str, Tensor]]:
@@ -117,10 +108,7 @@ def find_by_name(groups: dict[str, dict[str, Tensor]], wanted: Iterable[str], pa
     So wrappers of timm, Lightning, DistributedDataParallel and torch.compile need not be known: what most of the
     wanted names stand behind is one. Of several a moving average is taken, as timm does.
 
-    Args:
-        groups: as `read_tensors` gives them.
-        wanted: names that the architecture has, without its classifier.
-        path: to be named.
+    `groups` are as `read_tensors` gives them, `wanted` the names that the architecture has without its classifier.
 
     Raises:
         UserError: several networks are there.
@@ -132,15 +120,15 @@ def find_by_name(groups: dict[str, dict[str, Tensor]], wanted: Iterable[str], pa
             if name[match.start() :] in wanted:
                 counts[name[: match.start()]] += 1
     if not counts:
-        return Found(tensors, {})
+        return tensors, {}
     prefix, notes = _preferred(counts, path)
-    return Found({name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}, notes)
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}, notes
 
 
 def find_by_order(groups: dict[str, dict[str, Tensor]], path: Path) -> Found:
     """The largest group of tensors, whose names mean nothing; for arguments and errors see `find_by_name`."""
     place, notes = _preferred(Counter({place: len(group) for place, group in groups.items()}), path)
-    return Found(groups[place], notes)
+    return groups[place], notes
 
 
 def _preferred(counts: Counter[str], path: Path) -> tuple[str, dict[str, int]]:
@@ -179,13 +167,9 @@ def check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], path: Path, *, same_dtype: bool = False) -> None:
-    """Load tensors whose names and shapes are just those of a module.
+    """Load tensors of a file whose names and shapes are just those of a module.
 
-    Args:
-        module: gets them.
-        tensors: by name.
-        path: to be named.
-        same_dtype: dtypes must be equal, too; otherwise floating-point values are converted.
+    With `same_dtype` dtypes must be equal, too; otherwise floating-point values are converted.
 
     Raises:
         UserError: they are others; at most five are named.
@@ -230,13 +214,7 @@ def save_stored(module: nn.Module, options: BaseModel, directory: Path, name: st
 
 
 def load_stored(directory: Path, name: str, options: type[OptionsT], make: Callable[[OptionsT], ModuleT]) -> ModuleT:
-    """Build a module from its stored description and weights, neither of which is trusted.
-
-    Args:
-        directory: that `save_stored` wrote to.
-        name: of both files, without their suffixes.
-        options: what describes the module.
-        make: builds it.
+    """Build a module from the description and the weights that `save_stored` wrote, neither of which is trusted.
 
     Raises:
         UserError: one of the files is missing, damaged or another's; the text names it.

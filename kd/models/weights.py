@@ -26,7 +26,6 @@ def new_network(
     model: ModelSpec,
     datasets: Sequence[DatasetInfo],
     *,
-    statistics: DatasetInfo,
     pretrained: Path | None = None,
     trains: bool = True,
 ) -> Network:
@@ -34,9 +33,8 @@ def new_network(
 
     Args:
         model: what is wanted.
-        datasets: one head for each.
-        statistics: dataset whose image size and training statistics the input has, unless the model says
-            otherwise; given weights keep the statistics they were trained with.
+        datasets: one head for each. The input has image size and training statistics of the first, unless the model
+            says otherwise; given weights keep the statistics they were trained with.
         pretrained: directory of the weights that `fetch_pretrained` got, where the model wants them.
         trains: whether it will be trained; if not, the given weights must hold a classifier.
 
@@ -50,7 +48,7 @@ def new_network(
         latent_dim=model.latent_dim,
         label_encoder=model.label_encoder,
         heads={dataset.name: len(dataset.classes) for dataset in datasets},
-        **kind.configure(model, statistics),
+        **kind.configure(model, datasets[0]),
     )
     network = Network(config)
     complete = kind.start(network, model, pretrained)

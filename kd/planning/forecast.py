@@ -21,8 +21,7 @@ from kd.common.errors import UserError
 from kd.data.modalities.base import load_modality
 from kd.data.packed import DatasetInfo, read_info
 from kd.data.packing import most_labels
-from kd.data.sources.base import SPLITS
-from kd.data.sources.registry import load_source
+from kd.data.sources.base import SPLITS, load_source
 from kd.data.storage import array_layout
 from kd.distillers.registry import parse_distiller
 from kd.embeddings.options import STORED_DTYPES, CacheOptions

@@ -127,7 +127,7 @@ def measure_auxiliary(
 
 
 def _build(model: ModelSpec, datasets: Sequence[DatasetInfo]) -> Network:
-    return new_network(untrained(model), datasets, statistics=datasets[0])
+    return new_network(untrained(model), datasets)
 
 
 def _taps(network: Network, dataset: str) -> tuple[dict[str, Shape], dict[str, str]]:

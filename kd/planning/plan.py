@@ -16,8 +16,8 @@ from kd.common.options import BaseOptions
 from kd.config.schema import Config, StudentConfig
 from kd.data.download import file_name
 from kd.data.modalities.base import MODALITIES
+from kd.data.sources.base import SOURCES, archives_of, parse_source
 from kd.data.sources.files import files_fingerprint
-from kd.data.sources.registry import SOURCES, archives_of, parse_source
 from kd.distillers.registry import METHODS
 from kd.embeddings.options import CacheOptions
 from kd.models.backbones.base import BACKBONES

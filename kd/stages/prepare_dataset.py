@@ -13,8 +13,7 @@ from kd.common.errors import UserError
 from kd.common.options import BaseOptions
 from kd.data.modalities.base import load_modality
 from kd.data.options import SplitOptions, Task
-from kd.data.sources.base import Sample
-from kd.data.sources.registry import archives_of, parse_source
+from kd.data.sources.base import Sample, archives_of, parse_source
 from kd.jobs.run import Context, Outcome, stage_main
 
 if TYPE_CHECKING:

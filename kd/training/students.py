@@ -215,7 +215,7 @@ def distill_student(directory: Path, spec: StudentSpec, upstream: Mapping[str, P
         name: ViewedSamples(split, seen, fabric, memory if name != "test" else None, spec.views)
         for name, split in splits.items()
     }
-    network = new_network(spec.model, [info], statistics=info, pretrained=upstream.get("weights"))
+    network = new_network(spec.model, [info], pretrained=upstream.get("weights"))
     Exported(network, info.name)  # refuses now, not after training, what cannot be exported
     source = target_source(spec, upstream, names, splits["train"], fabric, memory)
     auxiliary = method.auxiliary(tap_shapes(network, names, info.name), source.shapes(), info.sizes["train"])

@@ -125,7 +125,7 @@ def train_network(
     memory = data_memory(fabric)
     splits = {name: [open_split(path, name) for path in datasets] for name in ("val", "train", "test")}
     infos = [split.info for split in splits["train"]]
-    network = new_network(model, infos, statistics=infos[0], pretrained=pretrained, trains=recipe is not None)
+    network = new_network(model, infos, pretrained=pretrained, trains=recipe is not None)
     augmentation = recipe.augmentation if recipe else None
     views = [views_of(info.samples, "train", info.name, seed, augmentation) for info in infos]
     samples = {

@@ -17,7 +17,7 @@ from PIL import Image
 
 from kd.config.schema import DatasetConfig
 from kd.data.options import SplitOptions, Task
-from kd.data.sources.registry import parse_source
+from kd.data.sources.base import parse_source
 from kd.jobs.run import Context
 from kd.stages import prepare_dataset
 

@@ -10,9 +10,8 @@ import pytest
 
 from kd.common.errors import UserError
 from kd.data.sources import coco, csv_manifest, nus_wide, voc
-from kd.data.sources.base import Sample
+from kd.data.sources.base import Sample, load_source
 from kd.data.sources.clean import read_lines
-from kd.data.sources.registry import load_source
 from tests.data.layouts import CONTENT, Content, make_coco, make_csv, make_nus_wide, make_voc
 
 

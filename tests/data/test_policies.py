@@ -19,8 +19,7 @@ from torchvision.transforms import v2
 
 from kd.data.draws import draw
 from kd.data.options import Augmentation, PolicyName
-from kd.data.policies import Policy
-from kd.data.views import POLICY_COLUMN, Views
+from kd.data.views import POLICY_COLUMN, Policy, Views
 from tests.conftest import ROOT
 
 IDS = np.arange(24) * 700  # of several blocks

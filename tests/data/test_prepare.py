@@ -22,8 +22,8 @@ from kd.data.options import SplitOptions
 from kd.data.packed import STORE, open_split, read_info
 from kd.data.packing import CHANGES
 from kd.data.sources import image_folder, scenes
+from kd.data.sources.base import parse_source
 from kd.data.sources.files import HIDDEN, open_image
-from kd.data.sources.registry import parse_source
 from kd.data.storage import RowArray
 from kd.jobs.run import Context
 from kd.planning.forecast import Forecast

@@ -13,8 +13,8 @@ from tests.artefacts.building import job
 def test_origin__of_adopted_stores_is_that_of_the_first(tmp_path: Path) -> None:
     first, second, third = (job(tmp_path, code=code) for code in "123")
     manifest: dict[str, Any] = job_record(third) | {"adopted": None}
-    found = origin_of(first)
-    assert origin_difference(origin_of(third), manifest) is None
+    found = origin_of(job_record(first))
+    assert origin_difference(origin_of(job_record(third)), manifest) is None
     assert origin_difference(found, manifest) == f'key: "{first.key}" -> "{third.key}"'
     adopted = {"from": second.key, "before": {"from": first.key, "before": None}}
     assert origin_difference(found, manifest | {"adopted": adopted}) is None

@@ -10,7 +10,7 @@ import numpy as np
 
 from kd.data.options import Task
 from kd.data.sources import digits, glyphs, mnist5k
-from kd.data.sources.registry import SOURCES, load_source
+from kd.data.sources.base import SOURCES, load_source
 from tests.conftest import ROOT
 
 
@@ -30,7 +30,7 @@ HEAVY = ("numpy", "scipy", "PIL", "matplotlib", "sklearn", "mlxtend", "torch", "
 def test_registry__importing_sources_is_cheap() -> None:
     code = f"""
 import sys
-from kd.data.sources.registry import load_source, SOURCES
+from kd.data.sources.base import load_source, SOURCES
 for name in SOURCES.names():
     load_source(name)
 print([name for name in {HEAVY} if name in sys.modules])

@@ -12,8 +12,7 @@ from PIL import Image
 from kd.data.draws import DRAWS, draw
 from kd.data.modalities.image import Samples, plain
 from kd.data.options import Augmentation
-from kd.data.policies import Policy
-from kd.data.views import POLICY_COLUMN, Views, cutout, resize_images, to_float, warp
+from kd.data.views import POLICY_COLUMN, Policy, Views, cutout, resize_images, to_float, warp
 
 ALL = Augmentation(
     crop=(0.5, 1.0),

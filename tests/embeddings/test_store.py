@@ -45,7 +45,7 @@ def test_cache__equals_the_live_teacher(
     teacher, store = tmp_path / "teacher", tmp_path / "store"
     for path in (teacher, store):
         path.mkdir()
-    save_network(new_network(model, [info], statistics=info), teacher)
+    save_network(new_network(model, [info]), teacher)
     options = CacheOptions(pool={"L4": 2}, stride={"L3": 2})
     spec = cache_embeddings.Spec(
         dataset="digits", arrays=list(LEVELS), views=3, augmentation=SHAKE, cache=options, seed=4

@@ -15,8 +15,7 @@ from kd.common.errors import UserError
 from kd.data.modalities.image import Samples
 from kd.data.packed import DatasetInfo
 from kd.models.joint import JointConfig, JointTeacher
-from kd.models.label_encoder import LabelClassifier, LabelEncoder
-from kd.models.network import Network, freeze, tap_shapes
+from kd.models.network import LabelClassifier, LabelEncoder, Network, freeze, tap_shapes
 from kd.models.spec import LabelEncoderOptions, Level, ModelSpec, NetworkConfig
 from kd.models.weights import Exported, export_student, load_network, save_network
 from kd.planning.network_sizes import measure_network

@@ -28,7 +28,7 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("student")
     info = DatasetInfo("toy", ("x", "y", "z"), Samples(image_size=(32, 32), ground=GROUND), (0.5,) * 3, (0.1,) * 3, {})
     torch.manual_seed(0)
-    network = new_network(ModelSpec(architecture="test_resnet"), [info], statistics=info)
+    network = new_network(ModelSpec(architecture="test_resnet"), [info])
     save_network(network, directory)
     export_student(network, info, directory)
     return directory

@@ -61,7 +61,7 @@ def test_predict__equals_the_test_split(
     spec = ModelSpec.model_validate(
         {"architecture": "test_resnet", "label_encoder": label_encoder, "input_size": input_size}
     )
-    network = new_network(spec, [info], statistics=info)
+    network = new_network(spec, [info])
     save_network(network, tmp_path)
     export_student(network, info, tmp_path)
     split = open_split(tmp_path, "test")

@@ -47,7 +47,7 @@ def brought(content: Any, directory: Path, **options: Any) -> Network:
     torch.save(content, path)
     weights = {"path": str(path)} | options
     spec = ModelSpec.model_validate({"architecture": "test_resnet", "weights": weights})
-    return new_network(spec, [INFO], statistics=INFO)
+    return new_network(spec, [INFO])
 
 
 def first(network: Network) -> Tensor:
@@ -165,7 +165,7 @@ def test_load_checkpoint__says_in_one_line_what_is_wrong(content: Any, message: 
 def stored_network(directory: Path) -> Callable[[], object]:
     """A student; how it is loaded."""
     torch.manual_seed(0)
-    network = new_network(ModelSpec(architecture="test_resnet"), [INFO], statistics=INFO)
+    network = new_network(ModelSpec(architecture="test_resnet"), [INFO])
     save_network(network, directory)
     return lambda: load_network(directory)
 

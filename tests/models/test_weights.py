@@ -18,7 +18,6 @@ from torch import nn
 from kd.common.errors import UserError
 from kd.data.modalities.image import Samples
 from kd.data.packed import DatasetInfo
-from kd.models.backbones.timm_weights import fold
 from kd.models.network import Network
 from kd.models.spec import Checkpoint, ModelSpec
 from kd.models.weight_files import read_tensors
@@ -39,7 +38,7 @@ IMAGES = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 def new(**options: object) -> Network:
     torch.manual_seed(0)
     spec = ModelSpec.model_validate({"architecture": "test_resnet"} | options)
-    return new_network(spec, [INFO], statistics=INFO).eval()
+    return new_network(spec, [INFO]).eval()
 
 
 @pytest.mark.parametrize(
@@ -56,7 +55,9 @@ def new(**options: object) -> Network:
 @pytest.mark.parametrize("latent", [None, 7])
 def test_fold__is_the_same_function(architecture: str, kwargs: dict[str, object], latent: int | None) -> None:
     network = new(architecture=architecture, kwargs=kwargs, latent_dim=latent)
-    plain = fold(network, "toy").eval()
+    plain = network.kind.fold(network, "toy")
+    assert plain is not None
+    plain.eval()
     with torch.no_grad():
         torch.testing.assert_close(
             plain(network.normalise(IMAGES)), network(IMAGES).logits["toy"], rtol=1e-4, atol=1e-5
@@ -112,7 +113,7 @@ def test_new_network__takes_a_real_pretrained_network_of_another_code_base() -> 
         INFO.std,
         {},
     )
-    network = new_network(spec, [classes], statistics=classes).eval()
+    network = new_network(spec, [classes]).eval()
     tensors = list(read_tensors(path)[""].values())
     weights = network.state_dict()
     assert torch.equal(weights["backbone.conv_stem.weight"], tensors[0])
@@ -132,12 +133,12 @@ def test_new_network__a_stored_network_starts_one_for_another_dataset(tmp_path: 
     other = replace(INFO, name="type", classes=("a", "b"))  # a name that nn.ModuleDict has for itself
     weights = {"path": str(tmp_path / "network.safetensors")}
     spec = ModelSpec.model_validate({"architecture": "test_resnet", "latent_dim": 7, "weights": weights})
-    network = new_network(spec, [other], statistics=replace(other, mean=(0.9, 0.9, 0.9))).eval()
+    network = new_network(spec, [replace(other, mean=(0.9, 0.9, 0.9))]).eval()
     with torch.no_grad():
         assert torch.equal(network(IMAGES).vector, source(IMAGES).vector)
     assert network(IMAGES).logits["type"].shape == (4, 2)
     with pytest.raises(UserError, match="hold no classifier"):
-        new_network(spec, [other], statistics=other, trains=False)
+        new_network(spec, [other], trains=False)
 
 
 ENCODER = {"width": 16, "heads": 2, "hidden": 12}
@@ -162,7 +163,7 @@ def same_parts(network: Network, source: Network) -> set[str]:
 def test_new_network__a_stored_label_encoder_is_a_teacher_as_it_is(tmp_path: Path) -> None:
     source = new(label_encoder=ENCODER)
     spec = brought(source, tmp_path, label_encoder=ENCODER)
-    network = new_network(spec, [INFO], statistics=INFO, trains=False).eval()
+    network = new_network(spec, [INFO], trains=False).eval()
     with torch.no_grad():
         expected, found = source(IMAGES), network(IMAGES)
     assert torch.equal(found.logits["toy"], expected.logits["toy"])
@@ -173,7 +174,7 @@ def test_new_network__a_stored_label_encoder_starts_one_for_other_datasets(tmp_p
     source = new(label_encoder=ENCODER)
     spec = brought(source, tmp_path, label_encoder=ENCODER)
     other = replace(INFO, name="type", classes=("a", "b"))
-    assert same_parts(new_network(spec, [other, INFO], statistics=INFO), source) == {
+    assert same_parts(new_network(spec, [other, INFO]), source) == {
         "backbone",
         "labels.encoder",
         "labels.by_dataset.on_toy",
@@ -181,7 +182,7 @@ def test_new_network__a_stored_label_encoder_starts_one_for_other_datasets(tmp_p
     more = replace(INFO, classes=("v", "w", "x", "y", "z"))
     for infos in ([other], [other, INFO], [more]):
         with pytest.raises(UserError, match=r"hold no classifier for .* behind this label_encoder; give the"):
-            new_network(spec, infos, statistics=INFO, trains=False)
+            new_network(spec, infos, trains=False)
 
 
 @pytest.mark.parametrize(
@@ -202,11 +203,11 @@ def test_new_network__of_another_label_encoder_the_backbone_is_taken(
     source = new(**stored)
     spec = brought(source, tmp_path, **wanted)
     torch.manual_seed(3)
-    network = new_network(spec, [INFO], statistics=INFO)
+    network = new_network(spec, [INFO])
     assert same_parts(network, source) == {"backbone"}
     assert network(IMAGES).logits["toy"].shape == (4, 3)
     with pytest.raises(UserError, match="hold no classifier"):
-        new_network(spec, [INFO], statistics=INFO, trains=False)
+        new_network(spec, [INFO], trains=False)
 
 
 def test_new_network__weights_of_timm_hold_no_label_encoder(tmp_path: Path) -> None:
@@ -214,19 +215,19 @@ def test_new_network__weights_of_timm_hold_no_label_encoder(tmp_path: Path) -> N
     torch.save(timm.create_model("test_resnet", num_classes=3).state_dict(), path)
     weights = {"path": str(path)}
     spec = ModelSpec.model_validate({"architecture": "test_resnet", "label_encoder": ENCODER, "weights": weights})
-    network = new_network(spec, [INFO], statistics=INFO)
+    network = new_network(spec, [INFO])
     assert torch.equal(network.backbone.conv1[0].weight, read_tensors(path)[""]["conv1.0.weight"])
     with pytest.raises(UserError, match=r"hold no classifier for \{'toy': 3\} .* behind this label_encoder"):
-        new_network(spec, [INFO], statistics=INFO, trains=False)
+        new_network(spec, [INFO], trains=False)
 
 
 def test_new_network__untrained_classifiers_are_no_teachers(tmp_path: Path) -> None:
     path = tmp_path / "weights.pth"
     torch.save(timm.create_model("test_resnet", num_classes=5).state_dict(), path)
     spec = ModelSpec.model_validate({"architecture": "test_resnet", "weights": {"path": str(path)}})
-    assert new_network(spec, [INFO], statistics=INFO) is not None
+    assert new_network(spec, [INFO]) is not None
     with pytest.raises(UserError, match=r"hold no classifier for \{'toy': 3\}.* give the teacher a recipe"):
-        new_network(spec, [INFO], statistics=INFO, trains=False)
+        new_network(spec, [INFO], trains=False)
 
 
 def test_load_checkpoint__says_what_is_wrong(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def make_distillation(dataset: Path, source: Source) -> Distillation:
     torch.manual_seed(0)
     train, val = (open_split(dataset, name) for name in ("train", "val"))
     views = Views("shared", train.info.name, 0, SHAKE)
-    network = new_network(MODEL, [train.info], statistics=train.info)
+    network = new_network(MODEL, [train.info])
     targets = target_source(spec, upstream, names, train, fabric, memory)
     parts = MLFD.auxiliary(tap_shapes(network, names, "digits"), targets.shapes(), len(train.ids))
     return Distillation(
@@ -166,7 +166,7 @@ def test_mixing__partners_are_of_the_same_dataset(dataset: Path, other_dataset: 
     fabric = make_fabric("32")
     splits = [open_split(path, "train") for path in (dataset, other_dataset)]
     samples = [ViewedSamples(split, Views("shared", split.info.name, 0, None), fabric, None) for split in splits]
-    network = new_network(MODEL, [split.info for split in splits], statistics=splits[0].info)
+    network = new_network(MODEL, [split.info for split in splits])
     task = Classification(network, samples, samples, MIXED, 0, fabric)
     _, batch = next(task.batches(0))
     assert batch.mix is not None

@@ -65,7 +65,7 @@ def test_send__from_pinned_memory() -> None:
 
 
 def test_backbone__is_channels_last_on_the_gpu(dataset: Path) -> None:
-    network = make_fabric("32").to_device(new_network(MODEL, [read_info(dataset)], statistics=read_info(dataset)))
+    network = make_fabric("32").to_device(new_network(MODEL, [read_info(dataset)]))
     kernels = [each for name, each in network.named_parameters() if name.startswith("backbone") and each.ndim == 4]
     assert all(each.is_contiguous(memory_format=torch.channels_last) for each in kernels)
     assert all(each.is_cuda for each in kernels)

@@ -89,7 +89,7 @@ def backbones(architecture: str, **kwargs: Any) -> dict[str, torch.nn.Module]:
     ]
     model = ModelSpec(architecture=architecture, kwargs=kwargs, latent_dim=4)
     made = {"teacher": infos[:1], "baseline": infos, "student": infos[:1]}
-    networks = {name: new_network(model, each, statistics=each[0]) for name, each in made.items()}
+    networks = {name: new_network(model, each) for name, each in made.items()}
     parts = torch.nn.ModuleDict({"L2": torch.nn.Conv2d(4, 4, 1)})
     return networks | {"student": Student(networks["student"], "one", ("logits",), parts)}
 

@@ -107,25 +107,20 @@ class Kind(Backbone):
 
     MODALITY = MODALITY
 
-    @classmethod
-    def configure(cls, model: ModelSpec, dataset: Any) -> dict[str, Any]:
+    def configure(self, model: ModelSpec, dataset: Any) -> dict[str, Any]:
         kwargs = {"frames": dataset.samples.frames, "width": 16} | model.kwargs
         return {"kwargs": kwargs, "input_size": (12, 12), "mean": dataset.mean, "std": dataset.std}
 
-    @classmethod
-    def create(cls, config: NetworkConfig) -> nn.Module:
+    def create(self, config: NetworkConfig) -> nn.Module:
         return Frames(**config.kwargs)
 
-    @classmethod
-    def width(cls, module: nn.Module) -> tuple[int, int]:
+    def width(self, module: nn.Module) -> tuple[int, int]:
         channels = int(module.stages[-1][0].out_channels)  # type: ignore[index, union-attr]
         return channels, channels
 
-    @classmethod
-    def forward(cls, module: nn.Module, inputs: Tensor, levels: Sequence[Level]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, module: nn.Module, inputs: Tensor, levels: Sequence[Level]) -> tuple[Tensor, dict[str, Tensor]]:
         maps = dict(zip(("L4", "L3", "L2"), module(inputs), strict=True))
         return maps["L2"].mean(dim=(2, 3)), {level: maps[level] for level in levels}
 
-    @classmethod
-    def example(cls, config: NetworkConfig) -> Tensor:
+    def example(self, config: NetworkConfig) -> Tensor:
         return torch.zeros(1, config.kwargs["frames"], 3, 12, 12)

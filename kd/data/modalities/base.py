@@ -75,14 +75,6 @@ def plain(samples: Modality, stored: Tensor) -> Tensor:
 
 
 def views_of(samples: Modality, stream: Audience, dataset: str, seed: int, augmentation: Augmentation | None) -> View:
-    """Views of a dataset.
-
-    Args:
-        samples: how they are stored.
-        stream: who sees the views.
-        dataset: its name seeds them.
-        seed: of the run.
-        augmentation: what is done to a sample; None: every view is the sample itself.
-    """
+    """Views of a dataset of such samples; for the other arguments see `kd.data.views.Views`."""
     made: View = MODALITIES.load(samples.name()).views(samples, stream, dataset, seed, augmentation)
     return made

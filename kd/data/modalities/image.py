@@ -57,13 +57,20 @@ class Samples(Modality):
         return (*self.stored, channels)
 
     def decode(self, opened: Image, out: np.ndarray) -> tuple[str, ...]:
-        """From PIL, of any mode and size."""
+        """From PIL, of any mode and size; brought to its size by bicubic interpolation, as timm's evaluation does."""
         import numpy as np
+        from PIL import ImageOps
+        from PIL.Image import Resampling
 
         from kd.data.decoding import opaque
 
         image, changes = opaque(opened, self.colour)
-        image = resize_image(image.convert("L" if out.shape[-1] == 1 else "RGB"), self.stored, self.resize)
+        image = image.convert("L" if out.shape[-1] == 1 else "RGB")
+        height, width = self.stored
+        if self.resize == "squash":
+            image = image.resize((width, height), Resampling.BICUBIC)
+        else:
+            image = ImageOps.fit(image, (width, height), Resampling.BICUBIC)
         out[...] = np.asarray(image).reshape(out.shape)
         return changes
 
@@ -80,17 +87,6 @@ def views(samples: Samples, stream: Audience, dataset: str, seed: int, augmentat
     from kd.data.views import Views
 
     return Views(stream, dataset, seed, augmentation, samples.size)
-
-
-def resize_image(image: Image, size: tuple[int, int], resize: Resize) -> Image:
-    """Bring an image to (height, width) by bicubic interpolation, as timm's evaluation transform does."""
-    from PIL import ImageOps
-    from PIL.Image import Resampling
-
-    height, width = size
-    if resize == "squash":
-        return image.resize((width, height), Resampling.BICUBIC)
-    return ImageOps.fit(image, (width, height), Resampling.BICUBIC)
 
 
 def as_images(samples: Any) -> Samples:

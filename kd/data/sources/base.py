@@ -1,13 +1,14 @@
-"""What a dataset source is: labelled images from somewhere, before they are packed."""
+"""What a dataset source is: labelled images from somewhere, before they are packed. Sources are known by name."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from kd.common.options import BaseOptions
+from kd.common.registry import Registry
 from kd.data.options import Task
 
 SPLITS = ("train", "val", "test")
@@ -23,13 +24,9 @@ _SPLIT_NAME = re.compile(r"([a-z]+?)[\W_]*(?:set|data|split|images)?[\W_]*(?:(?:
 
 
 def split_of(word: str) -> str | None:
-    """The split that a folder or a cell of a table names: `Training`, `train_set` and `train2017` all name `train`.
+    """The split that a folder or a cell of a table names, in any case; None: it names none.
 
-    Args:
-        word: in any case; white space around it does not count.
-
-    Returns:
-        `train`, `val` or `test`; None: it names no split.
+    `Training`, ` train_set ` and `train2017` all name `train`.
     """
     found = _SPLIT_NAME.fullmatch(word.strip().lower())
     name = found[1] if found else ""
@@ -113,3 +110,22 @@ class Source(Protocol):
 
     def read(self, options: Any) -> Listing:
         """All samples, what was left out or changed, and the class list."""
+
+
+SOURCES = Registry("kd.data.sources", others=("base", "files", "clean", "members", "official"))
+
+
+def load_source(name: str) -> Source:
+    """The source of that name."""
+    return cast("Source", SOURCES.load(name))
+
+
+def parse_source(source: dict[str, Any]) -> tuple[Source, BaseOptions]:
+    """A `source` section, `type` and options, as the module and its typed options."""
+    module = load_source(source["type"])
+    return module, module.Options.model_validate({key: value for key, value in source.items() if key != "type"})
+
+
+def archives_of(name: str) -> tuple[Archive, ...]:
+    """What the source of that name can be downloaded as; nothing, if it cannot."""
+    return getattr(load_source(name), "ARCHIVES", ())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -95,11 +94,7 @@ def stripped(text: str) -> str:
 
 
 def read_list(file: Path, option: str = "source.root") -> str:
-    """A text file of a source, without a byte order mark; line breaks are as in the file.
-
-    Args:
-        file: to read.
-        option: what names it or its folder, for the message.
+    """A text file, named by an option of a source, without a byte order mark; line breaks are as in the file.
 
     Raises:
         UserError: it cannot be read, or it is not text.
@@ -138,13 +133,7 @@ def some(names: Sequence[str]) -> str:
 def clean_list(
     root: Path, listed: Iterable[ListEntry], options: ListOptions, classes: Collection[str] | None
 ) -> CleanList:
-    """Find the faults of a list, and do about each what the options say.
-
-    Args:
-        root: folder that most files are below.
-        listed: at least one image.
-        options: what is done.
-        classes: names that are allowed; None: all.
+    """Find the faults of a list of at least one image, and do about each what the options say; classes None: any.
 
     Raises:
         UserError: a fault that is to be an error, or nothing is left. It names the line of the list and the option.
@@ -209,10 +198,8 @@ def _is_wanted(each: ListEntry, options: ListOptions, counts: Counter[str]) -> b
 
 
 def _present(listed: list[ListEntry], options: ListOptions, counts: Counter[str]) -> list[ListEntry]:
-    """Entries whose file exists, found by listing each folder once."""
-    folders = {each.path.parent for each in listed}
-    there = {folder: _names(folder) for folder in folders}
-    missing = [each for each in listed if each.path.name not in there[each.path.parent]]
+    """Entries whose file exists."""
+    missing = [each for each in listed if not _is_file(each.path)]
     if missing and options.missing_images == "error":
         raise UserError(
             f"{missing[0].place}: {missing[0].path}: no such image file ({len(missing)} of {len(listed)} are missing);"
@@ -224,21 +211,9 @@ def _present(listed: list[ListEntry], options: ListOptions, counts: Counter[str]
     return [each for each in listed if each.id not in lost]
 
 
-def _names(folder: Path) -> set[str]:
-    """Names of the files in a folder; broken links and links to folders do not count."""
+def _is_file(path: Path) -> bool:
+    """Whether a file is there; broken links and links to folders do not count."""
     try:
-        with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if _is_file(entry)}
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
+        return path.is_file()
     except OSError as error:
-        raise UserError(f"{folder}: cannot be read ({error.strerror})") from error
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError as error:
-        if error.errno == errno.ELOOP:  # a link to itself
-            return False
-        raise
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kd.common.errors import UserError
-from kd.data.options import Task
 from kd.data.sources.base import Listing
 from kd.data.sources.clean import ListEntry, ListOptions, clean_list, read_list, stripped
 from kd.data.sources.files import tree_digest
@@ -31,7 +30,7 @@ CLASSES = (
 )
 
 CHANNELS = 3
-TASKS: tuple[Task, ...] = ("multi_label",)
+TASKS = ("multi_label",)
 
 FOLDERS = {"train": "train2014", "test": "val2014"}
 READ = {"images", "annotations", "categories", "id", "name", "file_name", "image_id", "category_id"}

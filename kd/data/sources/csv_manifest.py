@@ -27,7 +27,7 @@ from kd.data.sources.base import SEPARATOR, SPLITS, Listing, split_of
 from kd.data.sources.clean import CleanList, ListEntry, ListOptions, clean_list, read_list, some, stripped
 
 CHANNELS = 3
-TASKS: tuple[Task, ...] = ("single_label", "multi_label")
+TASKS = ("single_label", "multi_label")
 
 DELIMITERS = ",;\t"
 LISTING = ("|", ";")
@@ -100,7 +100,10 @@ def read(options: Options) -> Listing:
 def _cleaned(options: Options) -> CleanList:
     records = _records(options)
     _, columns = next(records)
-    label_columns = _label_columns(options, columns)
+    label_columns = options.label_columns
+    if label_columns == "all":
+        label_columns = [name for name in columns if name not in (options.path_column, options.split_column)]
+    _check_header(options, columns, label_columns)
     listed = list(_listed(options, columns, label_columns, records))
     if not listed:
         raise UserError(f"{options.csv}: has a header but no rows")
@@ -117,18 +120,8 @@ def _root(options: Options) -> Path:
     return options.root or options.csv.parent
 
 
-def _label_columns(options: Options, columns: Row) -> list[str] | None:
-    if options.label_columns == "all":
-        return [name for name in columns if name not in (options.path_column, options.split_column)]
-    return options.label_columns
-
-
 def _records(options: Options) -> Iterator[tuple[int, Row]]:
-    """Line and stripped fields of the header, which has all columns needed, once each; then of each row.
-
-    Raises:
-        UserError: the file cannot be read, or a record is not like the header.
-    """
+    """Line and stripped fields of the header, and then of each row, which has as many."""
     if not options.csv.is_file():
         raise UserError(f"source.csv: {options.csv} is not a file")
     text = read_list(options.csv, "source.csv")
@@ -143,7 +136,6 @@ def _records(options: Options) -> Iterator[tuple[int, Row]]:
             raise UserError(f"{options.csv}, line {empty}: is empty")
         if not columns:
             columns = fields
-            _check_header(options, columns)
         if len(fields) != len(columns):
             raise UserError(
                 f"{options.csv}, line {line}: has {len(fields)} fields, expected {len(columns)} as in the header;"
@@ -171,7 +163,11 @@ def _parsed(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, Row]]:
     try:
         for whole in reader:
             fields = [stripped(field) for field in whole]
-            if fields != whole and any(map(_hides_quote, whole, fields)):
+            # A quote is not seen as one where such white space stands ahead of it.
+            hidden = (
+                inner.startswith('"') and not outer.startswith('"') for outer, inner in zip(whole, fields, strict=True)
+            )
+            if fields != whole and any(hidden):
                 raise UserError(f"{file}, line {line}: is not CSV (white space of another kind ahead of a quote)")
             yield line, fields
             line = reader.line_num + 1
@@ -180,13 +176,8 @@ def _parsed(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, Row]]:
         raise UserError(f"{file}, line {line}: is not CSV ({what})") from error
 
 
-def _hides_quote(whole: str, field: str) -> bool:
-    """Whether a quote is not seen as one because of what stands ahead of it."""
-    return field.startswith('"') and not whole.startswith('"')
-
-
-def _check_header(options: Options, columns: Row) -> None:
-    label_columns = _label_columns(options, columns)
+def _check_header(options: Options, columns: Row, label_columns: Row | None) -> None:
+    """The header has all columns that are needed, once each."""
     if label_columns == []:
         raise UserError(f"{options.csv}: has no column of a class; its columns are {some(columns)}")
     needed = [options.path_column, *([options.label_column] if label_columns is None else label_columns)]

@@ -7,7 +7,6 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from kd.common.options import BaseOptions
-from kd.data.options import Task
 from kd.data.sources.base import Listing, Sample
 
 if TYPE_CHECKING:
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 CHANNELS = 1
-TASKS: tuple[Task, ...] = ("single_label",)
+TASKS = ("single_label",)
 
 
 class Options(BaseOptions):

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import Ge, Gt, Le, MinLen
 
 from kd.common.options import BaseOptions
-from kd.data.options import Task
 from kd.data.sources.base import Listing, Sample
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ FONTS: dict[str, list[str]] = {
 }
 
 CHANNELS = 1
-TASKS: tuple[Task, ...] = ("single_label",)
+TASKS = ("single_label",)
 
 
 class Options(BaseOptions):
@@ -68,13 +67,9 @@ def read(options: Options) -> Listing:
 
 
 def render(font: str, letter: str, size: int, scale: float) -> Image:
-    """A letter in white on a black square of `size` pixels, centred by its own box.
+    """A letter, upper or lower case, in white on a black square of `size` pixels, centred by its own box.
 
-    Args:
-        font: name of the file, without its ending.
-        letter: upper or lower case.
-        size: edge of the square.
-        scale: size of the font, as a fraction of that.
+    `font` is the name of its file without its ending; `scale` its size, as a fraction of the edge of the square.
     """
     import matplotlib as mpl
     from PIL import Image, ImageDraw, ImageFont

@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kd.common.errors import UserError
-from kd.data.options import Task
 from kd.data.sources.base import Listing
 from kd.data.sources.clean import ListEntry, ListOptions, clean_list, read_lines, read_list
 from kd.data.sources.files import tree_digest
 
 CHANNELS = 3
-TASKS: tuple[Task, ...] = ("multi_label",)
+TASKS = ("multi_label",)
 
 PARTS = {"train": "Train", "test": "Test"}
 

@@ -18,7 +18,6 @@ from annotated_types import Ge, Gt, Le
 from pydantic import StringConstraints, field_validator
 
 from kd.common.options import BaseOptions
-from kd.data.options import Task
 from kd.data.sources import mnist5k
 from kd.data.sources.base import SPLITS, Listing, Sample
 from kd.data.sources.glyphs import FONTS, render
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 CHANNELS = 1
-TASKS: tuple[Task, ...] = ("multi_label",)
+TASKS = ("multi_label",)
 
 # Of ten images of a digit.
 SHARES = {"train": range(6), "val": range(6, 8), "test": range(8, 10)}
@@ -207,11 +206,9 @@ def _compose(options: Options, name: str, placed: list[Placed]) -> Image:
     ink = np.zeros((size, size))
     for each in placed:
         shape = np.asarray(_fitted(each)) / 255
-        row, column = (
-            corner + (each.edge - length) // 2
-            for corner, length in zip((each.row, each.column), shape.shape, strict=True)
-        )
-        place = ink[row : row + shape.shape[0], column : column + shape.shape[1]]
+        height, width = shape.shape
+        row, column = each.row + (each.edge - height) // 2, each.column + (each.edge - width) // 2
+        place = ink[row : row + height, column : column + width]
         np.maximum(place, shape, out=place)
     canvas = ink
     if STYLES[options.objects].dark_on_light:

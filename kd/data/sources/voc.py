@@ -14,7 +14,6 @@ from typing import Any, Literal
 from xml.etree import ElementTree as ET
 
 from kd.common.errors import UserError
-from kd.data.options import Task
 from kd.data.sources.base import Listing
 from kd.data.sources.clean import ListEntry, ListOptions, clean_list, read_lines, stripped
 from kd.data.sources.files import tree_digest
@@ -25,7 +24,7 @@ CLASSES = (
 )
 
 CHANNELS = 3
-TASKS: tuple[Task, ...] = ("multi_label",)
+TASKS = ("multi_label",)
 
 FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 STARTS = {

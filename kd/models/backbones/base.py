@@ -23,40 +23,33 @@ if TYPE_CHECKING:
 class Backbone:
     """One kind of backbone. Its module itself is plain: this says how it is used.
 
-    Each file of this folder defines one subclass, which is called `Kind`. Importing one is cheap: torch is imported
-    inside its methods.
+    Each file of this folder defines one subclass, which is called `Kind` and is made without arguments. Importing one
+    is cheap: torch is imported inside its methods.
     """
 
     MODALITY: ClassVar[str] = "image"
     """What it takes batches of."""
 
-    @classmethod
-    def problems(cls, model: ModelSpec) -> Iterator[str]:  # noqa: ARG003
+    def problems(self, model: ModelSpec) -> Iterator[str]:  # noqa: ARG002
         """Errors of the config, each beginning with the wrong key, found without building anything."""
         return iter(())
 
-    @classmethod
-    def configure(cls, model: ModelSpec, dataset: DatasetInfo) -> dict[str, Any]:
+    def configure(self, model: ModelSpec, dataset: DatasetInfo) -> dict[str, Any]:
         """The fields `kwargs`, `input_size`, `mean` and `std` of a network's description.
 
-        Args:
-            model: of the config.
-            dataset: whose shape and statistics the input has, unless the model or its weights say otherwise.
+        The input has shape and statistics of the dataset, unless the model or its weights say otherwise.
         """
         raise NotImplementedError
 
-    @classmethod
-    def create(cls, config: NetworkConfig) -> nn.Module:
+    def create(self, config: NetworkConfig) -> nn.Module:
         """The module without a classifier, with its own initialisation."""
         raise NotImplementedError
 
-    @classmethod
-    def width(cls, module: nn.Module) -> tuple[int, int]:
+    def width(self, module: nn.Module) -> tuple[int, int]:
         """Width of the pooled features, and channels of the map L2."""
         raise NotImplementedError
 
-    @classmethod
-    def forward(cls, module: nn.Module, inputs: Tensor, levels: Sequence[Level]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, module: nn.Module, inputs: Tensor, levels: Sequence[Level]) -> tuple[Tensor, dict[str, Tensor]]:
         """Pooled features (B, D) of a prepared batch, and maps (B, C, h, w) of some of the levels L2, L3, L4.
 
         Raises:
@@ -64,18 +57,15 @@ class Backbone:
         """
         raise NotImplementedError
 
-    @classmethod
-    def resize(cls, inputs: Tensor, config: NetworkConfig) -> Tensor:  # noqa: ARG003
+    def resize(self, inputs: Tensor, config: NetworkConfig) -> Tensor:  # noqa: ARG002
         """A batch in 0..1 at the size that the module takes."""
         return inputs
 
-    @classmethod
-    def example(cls, config: NetworkConfig) -> Tensor:
+    def example(self, config: NetworkConfig) -> Tensor:
         """A batch of one sample of zeros, on the CPU or the meta device."""
         raise NotImplementedError
 
-    @classmethod
-    def start(cls, network: Network, model: ModelSpec, pretrained: Path | None) -> bool:  # noqa: ARG003
+    def start(self, network: Network, model: ModelSpec, pretrained: Path | None) -> bool:  # noqa: ARG002
         """Give a new network the weights that the model asks for; whether its classifiers have them, too.
 
         Raises:
@@ -85,17 +75,17 @@ class Backbone:
             raise UserError(f"models: backbone {model.backbone} has no weights but scratch; leave out `weights`")
         return False
 
-    @classmethod
-    def fold(cls, network: Network, head: str) -> nn.Module | None:  # noqa: ARG003
-        """The network with one head as a plain module of its library, on prepared batches; None: there is none.
+    def fold(self, network: Network, head: str) -> nn.Module | None:  # noqa: ARG002
+        """The network with one head as a plain module of its library; None: there is none.
+
+        It takes prepared batches, and gives (B, classes) logits.
 
         Raises:
             UserError: it should be there, but cannot be made.
         """
         return None
 
-    @classmethod
-    def describe(cls, network: Network, plain: nn.Module | None, dataset: DatasetInfo) -> dict[str, Any]:  # noqa: ARG003
+    def describe(self, network: Network, plain: nn.Module | None, dataset: DatasetInfo) -> dict[str, Any]:  # noqa: ARG002
         """Entries of an exported student's config.json besides classes and samples."""
         return {"architecture": network.config.architecture, "backbone": network.config.backbone}
 
@@ -103,11 +93,11 @@ class Backbone:
 BACKBONES = Registry("kd.models.backbones", others=("base", "timm_weights"))
 
 
-def load_backbone(name: str) -> type[Backbone]:
+def load_backbone(name: str) -> Backbone:
     """The backbone of a name that a config has."""
-    return cast("type[Backbone]", BACKBONES.load(name).Kind)
+    return cast("Backbone", BACKBONES.load(name).Kind())
 
 
-def stored_backbone(name: str) -> type[Backbone]:
+def stored_backbone(name: str) -> Backbone:
     """The backbone of a name that a file has; for errors see `Registry.stored`."""
-    return cast("type[Backbone]", BACKBONES.stored(name).Kind)
+    return cast("Backbone", BACKBONES.stored(name).Kind())

@@ -26,30 +26,28 @@ MAX_STAGES = 8
 class Kind(Backbone):
     """Any architecture that timm builds and taps."""
 
-    @classmethod
-    def problems(cls, model: ModelSpec) -> Iterator[str]:
+    def problems(self, model: ModelSpec) -> Iterator[str]:
         """The architecture is one of timm's."""
         name = model.architecture.split(".")[0]
         if name not in architectures():
-            what = "is not the name of a known timm model"
-            hint = did_you_mean(name, architectures())
-            yield f"architecture: {name!r} {what}; {hint}{len(architectures())} are known"
+            known = f"{did_you_mean(name, architectures())}{len(architectures())} are known"
+            yield f"architecture: {name!r} is not the name of a known timm model; {known}"
 
-    @classmethod
-    def configure(cls, model: ModelSpec, dataset: DatasetInfo) -> dict[str, Any]:
+    def configure(self, model: ModelSpec, dataset: DatasetInfo) -> dict[str, Any]:
         """Images at the size of the dataset, with the statistics of the weights or else of the dataset."""
-        from kd.models.backbones.timm_weights import input_statistics, pretrained_cfg_of
+        from kd.models.backbones.timm_weights import pretrained_cfg_of, stored_config
 
         kwargs = dict(model.kwargs)
         pretrained_cfg = pretrained_cfg_of(model.architecture)
         input_size = model.input_size or as_images(dataset.samples).size
         if pretrained_cfg is not None and pretrained_cfg.fixed_input_size:
             kwargs.setdefault("img_size", input_size)
-        mean, std = input_statistics(model, dataset)
+        beside = stored_config(model.weights.path) if isinstance(model.weights, Checkpoint) else None
+        statistics = beside or (pretrained_cfg if model.weights != "scratch" else None) or dataset
+        mean, std = model.mean or statistics.mean, model.std or statistics.std
         return {"kwargs": kwargs, "input_size": input_size, "mean": mean, "std": std}
 
-    @classmethod
-    def create(cls, config: NetworkConfig) -> nn.Module:
+    def create(self, config: NetworkConfig) -> nn.Module:
         """The module of `create_backbone`."""
         import torch
 
@@ -58,14 +56,12 @@ class Kind(Backbone):
         made: nn.Module = create_backbone(config)
         return made.to(memory_format=torch.channels_last)  # convolutions are faster so, on CPUs and on GPUs
 
-    @classmethod
-    def width(cls, module: Any) -> tuple[int, int]:
+    def width(self, module: Any) -> tuple[int, int]:
         """Some heads widen the pooled features before the classifier."""
         features = int(module.num_features)
         return getattr(module, "head_hidden_size", None) or features, features
 
-    @classmethod
-    def forward(cls, module: Any, inputs: Tensor, levels: Sequence[Level]) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, module: Any, inputs: Tensor, levels: Sequence[Level]) -> tuple[Tensor, dict[str, Tensor]]:
         """Pooled vector and maps, by timm's `forward_intermediates` if maps are asked for."""
         if not levels:
             return module(inputs), {}
@@ -77,46 +73,85 @@ class Kind(Backbone):
             maps["L2"] = as_map(module, final, maps["L2"])
         return module.forward_head(final, pre_logits=True), maps
 
-    @classmethod
-    def resize(cls, inputs: Tensor, config: NetworkConfig) -> Tensor:
+    def resize(self, inputs: Tensor, config: NetworkConfig) -> Tensor:
         """(B, 3, H, W), bicubic."""
         from kd.data.views import resize_images
 
         return resize_images(inputs, config.input_size)
 
-    @classmethod
-    def example(cls, config: NetworkConfig) -> Tensor:
+    def example(self, config: NetworkConfig) -> Tensor:
         """(1, 3, H, W)."""
         import torch
 
         return torch.zeros(1, 3, *config.input_size)
 
-    @classmethod
-    def start(cls, network: Network, model: ModelSpec, pretrained: Path | None) -> bool:
+    def start(self, network: Network, model: ModelSpec, pretrained: Path | None) -> bool:
         """Load timm's pretrained weights, or a checkpoint."""
         from kd.models.backbones.timm_weights import load_checkpoint, take_pretrained
 
-        if model.weights == "pretrained":
-            assert pretrained is not None
-            return take_pretrained(network, pretrained)
         if isinstance(model.weights, Checkpoint):
-            complete, network.notes = load_checkpoint(network, model.weights)
-            return complete
-        return False
+            return load_checkpoint(network, model.weights)
+        if model.weights == "scratch":
+            return False
+        assert pretrained is not None
+        return take_pretrained(network, pretrained)
 
-    @classmethod
-    def fold(cls, network: Network, head: str) -> nn.Module | None:
-        """A plain timm model; with a label-wise encoder, which timm does not have, none."""
-        from kd.models.backbones.timm_weights import fold
+    def fold(self, network: Network, head: str) -> nn.Module | None:
+        """A plain timm model: the latent layer is linear, so it merges into the classifier.
 
-        return None if network.labels is not None else fold(network, head)
+        With a label-wise encoder, which timm does not have, there is none.
+        """
+        import torch
+        from torch import nn
 
-    @classmethod
-    def describe(cls, network: Network, plain: Any, dataset: DatasetInfo) -> dict[str, Any]:
+        from kd.models.backbones.timm_weights import create_backbone
+
+        if network.labels is not None:
+            return None
+        linear = network.heads[head]
+        weight, bias = linear.weight.double(), linear.bias.double()
+        if isinstance(network.latent, nn.Linear):
+            bias = bias + weight @ network.latent.bias.double()
+            weight = weight @ network.latent.weight.double()
+        plain = create_backbone(network.config, classes=linear.out_features)
+        classifier = plain.get_classifier()
+        if not isinstance(classifier, nn.Linear) or classifier.weight.shape != weight.shape:
+            raise UserError(
+                f"models: {network.config.architecture} has no single linear classifier, cannot be exported"
+            )
+        missing, unexpected = plain.load_state_dict(network.backbone.state_dict(), strict=False)
+        if len(missing) > len(classifier.state_dict()) or unexpected:
+            raise UserError(
+                f"models: {network.config.architecture} changes with its number of classes, cannot be exported"
+            )
+        with torch.no_grad():
+            classifier.weight.copy_(weight)
+            classifier.bias.copy_(bias)
+        folded: nn.Module = plain.to(network.mean.device)
+        return folded
+
+    def describe(self, network: Network, plain: Any, dataset: DatasetInfo) -> dict[str, Any]:
         """The exported config as timm reads it."""
-        from kd.models.backbones.timm_weights import timm_config
-
-        return timm_config(network.config, plain or network.backbone, dataset)
+        config, timm_says = network.config, (plain or network.backbone).pretrained_cfg
+        pretrained_cfg = {
+            "input_size": [3, *config.input_size],
+            "fixed_input_size": "img_size" in config.kwargs,
+            "interpolation": "bicubic",
+            "crop_pct": 1.0,
+            "crop_mode": "squash" if as_images(dataset.samples).resize == "squash" else "center",
+            "mean": list(config.mean),
+            "std": list(config.std),
+            "num_classes": len(dataset.classes),
+            "label_names": list(dataset.classes),
+            "classifier": timm_says.get("classifier"),
+            "first_conv": timm_says.get("first_conv"),
+        }
+        return {
+            "architecture": config.architecture.split(".")[0],
+            "num_features": (plain or network.backbone).num_features,
+            "model_args": config.kwargs,
+            "pretrained_cfg": pretrained_cfg,
+        }
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Weights of timm's networks: pretrained ones fetched and taken, custom checkpoints, export to plain timm."""
+"""Weights of timm's networks: pretrained ones fetched and taken, and custom checkpoints."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from kd.common.errors import UserError
-from kd.data.modalities.image import as_images
 from kd.models.hub import SECONDS, hub_file, patience, reason, try_network
-from kd.models.spec import Checkpoint, ModelSpec, NetworkConfig
+from kd.models.spec import Checkpoint, NetworkConfig
 from kd.models.weight_files import (
     NETWORK,
     check_finite,
@@ -28,7 +27,6 @@ from kd.models.weight_files import (
 )
 
 if TYPE_CHECKING:
-    from kd.data.packed import DatasetInfo
     from kd.models.network import Network
 
 PRETRAINED = "pretrained.safetensors"
@@ -99,19 +97,7 @@ def _from_hub(repository: str, create: Callable[..., Any]) -> Any:
         raise UserError(f"{path}: is no file of its weights ({reason(error)}); delete it and run again") from error
 
 
-def input_statistics(model: ModelSpec, statistics: DatasetInfo) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std: the model's, else those the given weights were trained with, else the dataset's."""
-    mean, std = statistics.mean, statistics.std
-    pretrained_cfg = pretrained_cfg_of(model.architecture)
-    if model.weights != "scratch" and pretrained_cfg is not None:
-        mean, std = pretrained_cfg.mean, pretrained_cfg.std
-    stored = _stored_config(model.weights.path) if isinstance(model.weights, Checkpoint) else None
-    if stored is not None:
-        mean, std = stored.mean, stored.std
-    return model.mean or mean, model.std or std
-
-
-def _stored_config(path: Path) -> NetworkConfig | None:
+def stored_config(path: Path) -> NetworkConfig | None:
     """The config beside the weights of a network that this project stored."""
     config = path.parent / f"{NETWORK}.json"
     return read_options(config, NetworkConfig) if config.is_file() else None
@@ -151,12 +137,13 @@ def _take(whole: Any, network: Network) -> bool:
     return bool(heads) and all(fits) and isinstance(network.latent, nn.Identity)
 
 
-def load_checkpoint(network: Network, checkpoint: Checkpoint) -> tuple[bool, dict[str, int]]:
+def load_checkpoint(network: Network, checkpoint: Checkpoint) -> bool:
     """Load given weights into the backbone; a classifier in the file is used if its classes fit.
 
+    What was chosen among the weights in the file is said in the log and in the notes of the network.
+
     Returns:
-        Whether all came along: every head, and the latent layer or label encoder before it. And what was chosen among
-        the weights in the file, in words, and how often.
+        Whether all came along: every head, and the latent layer or label encoder before it.
 
     Raises:
         UserError: the file is missing, is not a file of tensors, does not fit the architecture, or holds values that
@@ -166,17 +153,17 @@ def load_checkpoint(network: Network, checkpoint: Checkpoint) -> tuple[bool, dic
     groups = read_tensors(path)
     if all(name.split(".")[0] in ("backbone", "latent", "heads", "labels") for name in groups.get("", ("",))):
         check_finite(groups[""], path)
-        return _take_own(groups[""], network, path), {}
+        return _take_own(groups[""], network, path)
     by_order = checkpoint.match == "order"
     found = find_by_order(groups, path) if by_order else find_by_name(groups, network.backbone.state_dict(), path)
-    for note in found.notes:
+    tensors, network.notes = found
+    for note in network.notes:
         log.info("%s", note)
-    classes = _classes_in(found.tensors, network.config.architecture, checkpoint.match)
-    whole = create_backbone(network.config, classes=classes)
-    tensors = _by_order(found.tensors, whole, path) if by_order else found.tensors
+    whole = create_backbone(network.config, classes=_classes_in(tensors, network.config.architecture, checkpoint.match))
+    tensors = _by_order(tensors, whole, path) if by_order else tensors
     check_finite(tensors, path)
     load_strictly(whole, tensors, path)
-    return _take(whole, network), found.notes
+    return _take(whole, network)
 
 
 def _take_own(tensors: dict[str, Tensor], network: Network, path: Path) -> bool:
@@ -184,7 +171,7 @@ def _take_own(tensors: dict[str, Tensor], network: Network, path: Path) -> bool:
 
     The backbone alone where the label encoders differ: then heads do not mean the same.
     """
-    wanted, stored = network.state_dict(), _stored_config(path)
+    wanted, stored = network.state_dict(), stored_config(path)
 
     def fits(part: str) -> bool:
         theirs, own = (
@@ -193,17 +180,15 @@ def _take_own(tensors: dict[str, Tensor], network: Network, path: Path) -> bool:
         return theirs == own
 
     heads = [f"{kind}.by_dataset.on_{dataset}." for kind in ("heads", "labels") for dataset in network.config.heads]
+    alike = fits("labels.encoder.")
     # Shapes do not tell how many heads attention has.
-    alike = fits("labels.encoder.") and (stored is None or _attention_heads(stored) == _attention_heads(network.config))
+    if stored and stored.label_encoder and network.config.label_encoder:
+        alike &= stored.label_encoder.heads == network.config.label_encoder.heads
     taken = ("backbone.", *(("latent.", "labels.encoder.", *filter(fits, heads)) if alike else ()))
     brought = {name: value for name, value in tensors.items() if name.startswith(taken)}
     kept = {name: value for name, value in wanted.items() if not name.startswith(taken)}
     load_strictly(network, kept | brought, path)
     return alike and all(map(fits, heads))
-
-
-def _attention_heads(config: NetworkConfig) -> int | None:
-    return config.label_encoder.heads if config.label_encoder else None
 
 
 def _classes_in(tensors: dict[str, Tensor], architecture: str, match: str) -> int:
@@ -225,53 +210,3 @@ def _by_order(tensors: dict[str, Tensor], module: nn.Module, path: Path) -> dict
     if shapes != found:
         raise UserError(f"{path}: its {len(found)} tensors do not have the shapes of {type(module).__name__} in order")
     return dict(zip(wanted, tensors.values(), strict=True))
-
-
-def fold(network: Network, head: str) -> nn.Module:
-    """The same function as a plain timm model: the latent layer is linear, so it merges into the classifier.
-
-    Takes normalised images; returns (B, classes) logits of one head.
-
-    Raises:
-        UserError: the timm model has no single linear classifier.
-    """
-    linear = network.heads[head]
-    weight, bias = linear.weight.double(), linear.bias.double()
-    if isinstance(network.latent, nn.Linear):
-        bias = bias + weight @ network.latent.bias.double()
-        weight = weight @ network.latent.weight.double()
-    plain = create_backbone(network.config, classes=linear.out_features)
-    classifier = plain.get_classifier()
-    if not isinstance(classifier, nn.Linear) or classifier.weight.shape != weight.shape:
-        raise UserError(f"models: {network.config.architecture} has no single linear classifier, cannot be exported")
-    missing, unexpected = plain.load_state_dict(network.backbone.state_dict(), strict=False)
-    if len(missing) > len(classifier.state_dict()) or unexpected:
-        raise UserError(f"models: {network.config.architecture} changes with its number of classes, cannot be exported")
-    with torch.no_grad():
-        classifier.weight.copy_(weight)
-        classifier.bias.copy_(bias)
-    folded: nn.Module = plain.to(network.mean.device)
-    return folded
-
-
-def timm_config(config: NetworkConfig, plain: Any, dataset: DatasetInfo) -> dict[str, Any]:
-    """Entries of timm's config.json for a folded network."""
-    pretrained_cfg: dict[str, Any] = {
-        "input_size": [3, *config.input_size],
-        "fixed_input_size": "img_size" in config.kwargs,
-        "interpolation": "bicubic",
-        "crop_pct": 1.0,
-        "crop_mode": "squash" if as_images(dataset.samples).resize == "squash" else "center",
-        "mean": list(config.mean),
-        "std": list(config.std),
-        "num_classes": len(dataset.classes),
-        "label_names": list(dataset.classes),
-        "classifier": plain.pretrained_cfg.get("classifier"),
-        "first_conv": plain.pretrained_cfg.get("first_conv"),
-    }
-    return {
-        "architecture": config.architecture.split(".")[0],
-        "num_features": plain.num_features,
-        "model_args": config.kwargs,
-        "pretrained_cfg": pretrained_cfg,
-    }
