@@ -86,7 +86,8 @@ def _info(root: zarr.Group) -> DatasetInfo:
     attributes: dict[str, Any] = root.attrs.asdict()
     try:
         samples = stored_modality(str(attributes.get("modality"))).model_validate(attributes.get("sample"))
-        return DatasetInfo(**(attributes | {"samples": samples}))
+        required: dict[str, Any] = dict.fromkeys(DatasetInfo.__dataclass_fields__)  # also those that have defaults here
+        return DatasetInfo(**(required | attributes | {"samples": samples}))
     except (ValidationError, UserError) as error:
         raise UserError(f"{root.store_path}: its attributes describe no packed dataset ({shown(error)})") from error
 

@@ -42,7 +42,6 @@ the individual teacher. Error bars: one standard deviation over seeds.
         import matplotlib.pyplot as plt
 
         from kd.reporting.drawing import LONGEST_AT_PANEL, colour, legible, with_legend
-        from kd.reporting.drawing import LONGEST_AT_PANEL, legible
         from kd.reporting.statistics import headline, measurements, primary_metrics, summary
 
         chosen = headline(summary(measurements(run), run.datasets), run.selection)

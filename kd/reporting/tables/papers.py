@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import html
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,13 +29,15 @@ OUR_NAMES = {
     "mlfd": {
         "joint": "joint_teacher",
         "individual_light": "individual",
+        "individual_deep": "individual",
         "kd_light_to_light": "single_dataset_kd",
+        "kd_deep_to_light": "single_dataset_kd",
         "student_same_dataset": "student",
         "student_without_own_dataset": "student",
     },
 }
 """What papers call methods, where we call them otherwise."""
-COLUMNS = ("method", "level", "metric", "paper", "ours", "std", "n_seeds", "differs")
+COLUMNS = ("method", "level", "metric", "paper", "ours", "std", "gain", "gain_se", "n_seeds", "differs")
 
 
 class Comparison(BaseOptions):
@@ -45,22 +48,24 @@ class Comparison(BaseOptions):
     where: Annotated[dict[str, str | int | Annotated[list[str | int], MinLen(1)]], MinLen(1)]
     """Columns of kd/reporting/tables/papers/PAPER.csv -> value or values, so that one experiment on one dataset is
     meant, such as {table: S3, dataset: voc2007, teacher: resnet50, student: resnet18}."""
-    dataset: str
-    """Ours."""
+    dataset: str | None = None
+    """Ours; null: all that are called as in the paper, side by side."""
     experiment: str | None = None
     """Ours; null: the config's."""
+    title: str | None = None
+    """Comparisons of one title are one table, with a column for the experiment; null: a table of its own."""
     differs: str
     """What is not as in the paper, in words; stands in the table."""
 
 
 class Report(Table):
-    """`papers.csv`, `.md` and `.html`: a table for each comparison."""
+    """`papers.csv`, `.md` and `.html`: a table for each comparison, or for those of one title."""
 
     CAPTION = """\
 What the papers print beside what this run measured, and what differs in the setting.
 """
     comparisons: Annotated[list[Comparison], MinLen(1)]
-    """One table for each; in the config they may stand directly below `papers`."""
+    """In the config they may stand directly below `papers`."""
 
     @model_validator(mode="before")
     @classmethod
@@ -71,8 +76,8 @@ What the papers print beside what this run measured, and what differs in the set
         """Check that each experiment has rows of ours and numbers of the paper."""
         for number, each in enumerate(self.comparisons):
             try:
-                run.rows_of(each.dataset, each.experiment)
-                printed_numbers(each)
+                for one in by_dataset(each, run):
+                    printed_numbers(one)
             except UserError as error:
                 raise UserError(f"{number}.{error}") from error
 
@@ -84,17 +89,47 @@ What the papers print beside what this run measured, and what differs in the set
         from kd.reporting.statistics import measurements, summary
 
         table = summary(measurements(run), run.datasets)
-        whole, short, page = [], "", STYLE
+        tables: dict[str, list[pd.DataFrame]] = {}
         for wanted in self.comparisons:
             experiment = wanted.experiment or run.experiment
-            compared = beside_paper(table, wanted, experiment, run.selection)
             where = ", ".join(str(value) for value in wanted.where.values())
-            whole.append(compared.assign(paper_experiment=f"{wanted.paper}: {where}", experiment=experiment))
-            title = f"{experiment} on {wanted.dataset} beside {wanted.paper} ({where})"
-            table_of_both = readable_beside_paper(compared)
-            short += f"## {literal(title)}\n\n{markdown(table_of_both)}\n"
-            page += f"<h3>{html.escape(title)}</h3>{html_table(table_of_both)}"
-        return {"papers.csv": pd.concat(whole).to_csv(index=False), "papers.md": short, "papers.html": page}
+            on = "" if wanted.dataset is None else f" on {wanted.dataset}"
+            title = wanted.title or f"{experiment}{on} beside {wanted.paper} ({where})"
+            for each in by_dataset(wanted, run):
+                compared = beside_paper(table, each, experiment, run.selection)
+                place = {
+                    "dataset": each.dataset,
+                    "paper_experiment": f"{each.paper}: {where}",
+                    "experiment": experiment,
+                }
+                tables.setdefault(title, []).append(compared.assign(**place))
+        short, page = "", STYLE
+        for title, parts in tables.items():
+            shown = readable_beside_paper(pd.concat(parts))
+            short += f"## {literal(title)}\n\n{markdown(shown)}\n"
+            page += f"<h3>{html.escape(title)}</h3>{html_table(shown)}"
+        whole = pd.concat([part for parts in tables.values() for part in parts])
+        return {"papers.csv": whole.to_csv(index=False), "papers.md": short, "papers.html": page}
+
+
+def by_dataset(wanted: Comparison, run: Run) -> list[Comparison]:
+    """A comparison for each dataset that is meant.
+
+    Raises:
+        UserError: there is none of ours. The text begins with the option that is wrong.
+    """
+    if wanted.dataset is not None:
+        run.rows_of(wanted.dataset, wanted.experiment)
+        return [wanted]
+    printed = dict.fromkeys(line["dataset"] for line in _lines(wanted))
+    measured = {row.dataset for row in run.rows if row.experiment == (wanted.experiment or run.experiment)}
+    found = [dataset for dataset in run.datasets if dataset in printed and dataset in measured]
+    if not found:
+        raise UserError(
+            f"experiment: {wanted.experiment or run.experiment!r} has no row for a dataset of the paper"
+            f" ({', '.join(printed)}); its datasets: {', '.join(sorted(measured)) or 'none'}"
+        )
+    return [wanted.model_copy(update={"dataset": each, "where": wanted.where | {"dataset": each}}) for each in found]
 
 
 def printed_numbers(wanted: Comparison) -> dict[tuple[str, str, str], float]:
@@ -106,6 +141,20 @@ def printed_numbers(wanted: Comparison) -> dict[tuple[str, str, str], float]:
         UserError: there is no such column or value, or several numbers are for one method and metric. The text begins
             with the option that is wrong.
     """
+    paper, lines = wanted.paper, _lines(wanted)
+    found: dict[tuple[str, str, str], dict[str, str]] = {}
+    for line in lines:
+        place = (OUR_NAMES[paper].get(line["method"], line["method"]), line.get("level", ""), line["metric"])
+        other = found.setdefault(place, line)
+        if other is not line:
+            told = " ".join(filter(None, place))
+            differing = [column for column in line if column != "value" and line[column] != other[column]]
+            raise UserError(f"where: several numbers for {told}; pick out one experiment by {', '.join(differing)}")
+    return {place: float(line["value"]) for place, line in found.items()}
+
+
+def _lines(wanted: Comparison) -> list[dict[str, str]]:
+    """The lines of a paper that a comparison means."""
     paper = wanted.paper
     with (PAPERS / f"{paper}.csv").open(newline="", encoding="utf-8") as stream:
         reader = csv.DictReader(stream)
@@ -119,15 +168,7 @@ def printed_numbers(wanted: Comparison) -> dict[tuple[str, str, str], float]:
         if unknown:
             raise UserError(f"where.{column}: {unknown[0]!r}, expected some of {', '.join(map(repr, known))}")
         lines = [line for line in lines if line[column] in values]
-    found: dict[tuple[str, str, str], dict[str, str]] = {}
-    for line in lines:
-        place = (OUR_NAMES[paper].get(line["method"], line["method"]), line.get("level", ""), line["metric"])
-        other = found.setdefault(place, line)
-        if other is not line:
-            told = " ".join(filter(None, place))
-            differing = [column for column in columns if column != "value" and line[column] != other[column]]
-            raise UserError(f"where: several numbers for {told}; pick out one experiment by {', '.join(differing)}")
-    return {place: float(line["value"]) for place, line in found.items()}
+    return lines
 
 
 def beside_paper(table: pd.DataFrame, wanted: Comparison, experiment: str, selection: str) -> pd.DataFrame:
@@ -157,32 +198,65 @@ def beside_paper(table: pd.DataFrame, wanted: Comparison, experiment: str, selec
         exact, any_level = ((ours["method"], level, ours["metric"]) for level in (ours["level"], ""))
         key = exact if exact in numbers else any_level
         compared.add(key)
-        lines.append((*exact, numbers.get(key), ours["mean"], ours["std"], ours["n_seeds"], wanted.differs))
-    lines += [(*key, value, None, None, 0, wanted.differs) for key, value in numbers.items() if key not in compared]
+        own = (ours["mean"], ours["std"], ours["gain"], ours["gain_se"], ours["n_seeds"])
+        lines.append((*exact, numbers.get(key), *own, wanted.differs))
+    lacking = (None, None, None, None, 0, wanted.differs)
+    lines += [(*key, value, *lacking) for key, value in numbers.items() if key not in compared]
     lines.sort(key=lambda line: (method_order(line[0]), line[1]))
-    return pd.DataFrame(lines, columns=list(COLUMNS)).astype({"paper": float, "ours": float, "std": float})
+    numeric = dict.fromkeys(("paper", "ours", "std", "gain", "gain_se"), float)
+    return pd.DataFrame(lines, columns=list(COLUMNS)).astype(numeric)
 
 
 def readable_beside_paper(compared: pd.DataFrame) -> pd.DataFrame:
-    """For people, as papers lay it out: methods by metrics, each the paper's and ours as mean ± std; then what differs.
+    """For people, as papers lay it out: methods by metrics, of several datasets side by side; then what differs.
+
+    Each cell has the paper's number or ours as mean ± std; of several datasets, all metrics in one cell. Below `gain` is
+    what the first metric gains over a network that is trained with labels alone, with its standard error.
 
     Args:
-        compared: as from `beside_paper`. Metrics that the paper does not print are left out; where there is nothing,
-            there is nothing.
+        compared: as from `beside_paper`, with columns `dataset` and `experiment`. Metrics that the paper does not print
+            are left out; where there is nothing, there is nothing.
     """
-    import pandas as pd
+    several = compared["experiment"].nunique() > 1
+    names = ["experiment", "method", "level"] if several else ["method", "level"]
+    metrics = list(compared.loc[compared["paper"].notna(), "metric"].drop_duplicates())
+    # A network that is trained with labels alone is in several experiments, and the same in all.
+    alone = (compared["method"] == "individual") & several
+    shown = compared.assign(experiment=compared["experiment"].mask(alone, "")).drop_duplicates(
+        [*names, "dataset", "metric"]
+    )
+    lines = shown.drop_duplicates(names).set_index(names)
+    table = lines[[]].copy()
+    for dataset in shown["dataset"].drop_duplicates():
+        here = shown[shown["dataset"] == dataset].set_index([*names, "metric"])
+        parts = {metric: here.xs(metric, level="metric").reindex(lines.index) for metric in metrics}
+        if shown["dataset"].nunique() == 1:
+            for metric, found in parts.items():
+                table[f"{metric} paper"], table[f"{metric} ours"] = _printed(found), _measured(found)
+        else:
+            table[f"{dataset} paper"] = _joined([_printed(each) for each in parts.values()])
+            table[f"{dataset} ours"] = _joined([_measured(each) for each in parts.values()])
+        first = parts[metrics[0]]
+        table["gain" if shown["dataset"].nunique() == 1 else f"{dataset} gain"] = _gains(first)
+    return table.assign(differs=lines["differs"]).reset_index()
 
+
+def _printed(found: pd.DataFrame) -> list[str]:
+    return ["" if isnan(value) else f"{value:.2f}" for value in found["paper"]]
+
+
+def _measured(found: pd.DataFrame) -> list[str]:
     from kd.reporting.layout import mean_and_std
 
-    metrics = compared.loc[compared["paper"].notna(), "metric"].drop_duplicates()
-    lines = compared.drop_duplicates(["method", "level"])[["method", "level", "differs"]].set_index(["method", "level"])
-    by_metric = compared.set_index(["method", "level", "metric"])
-    table = lines.drop(columns="differs")
-    for metric in metrics:
-        found = by_metric.xs(metric, level="metric").reindex(lines.index)
-        table[f"{metric} paper"] = ["" if pd.isna(value) else f"{value:.2f}" for value in found["paper"]]
-        table[f"{metric} ours"] = [
-            "" if pd.isna(mean) else mean_and_std(mean, std, digits=2)
-            for mean, std in zip(found["ours"], found["std"], strict=True)
-        ]
-    return table.assign(differs=lines["differs"]).reset_index()
+    pairs = zip(found["ours"], found["std"], strict=True)
+    return ["" if isnan(mean) else mean_and_std(mean, std, digits=2) for mean, std in pairs]
+
+
+def _gains(found: pd.DataFrame) -> list[str]:
+    pairs = zip(found["gain"], found["gain_se"], strict=True)
+    return ["" if isnan(gain) else f"{gain:+.2f}" + ("" if isnan(se) else f" ± {se:.2f}") for gain, se in pairs]
+
+
+def _joined(columns: list[list[str]]) -> list[str]:
+    """Cells of several metrics as one."""
+    return [" / ".join(cells) if any(cells) else "" for cells in zip(*columns, strict=True)]
