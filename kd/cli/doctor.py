@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from kd.artefacts.disk import free_space
 from kd.artefacts.lock import refuse_unless_unsupported
-from kd.cli.forecast import free_space, readable
+from kd.cli.forecast import readable
 from kd.jobs.environment import DRIVER, VISIBLE, main_memory, visible_devices
 from kd.planning.plan import Plan
 

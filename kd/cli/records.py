@@ -15,12 +15,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from kd.artefacts.disk import disk_errors
+from kd.artefacts.disk import disk_errors, share
 from kd.artefacts.files import write_text
 from kd.artefacts.job import PathName
 from kd.artefacts.owner import user_name
 from kd.artefacts.reading import check_place, is_plain_folder, read_json
-from kd.artefacts.sharing import share
 from kd.common.errors import UserError, first_mistake, shown
 from kd.planning.plan import Plan
 

@@ -9,7 +9,7 @@ from snakemake.logging import logger
 from kd.cli.records import record_run
 from kd.jobs.handover import hand_over
 from kd.jobs.preloaded import preload
-from kd.artefacts.sharing import share
+from kd.artefacts.disk import share
 from kd.artefacts.owner import other_owner
 
 
