@@ -14,8 +14,8 @@ from kd.artefacts.files import link_or_copy, remove, write_text
 from kd.artefacts.job import JOB, Job
 from kd.artefacts.lock import LOCK, WRITER, writing
 from kd.artefacts.manifest import job_record, publish_manifest, whole_manifest
-from kd.artefacts.owner import user_name
 from kd.artefacts.reading import check_plain
+from kd.cli.records import user_name
 from kd.cli.stored import Stored, stored_at, stored_in
 from kd.jobs.run import JOB_LOG
 from kd.planning.plan import Plan

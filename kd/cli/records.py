@@ -1,15 +1,19 @@
-"""Which artefacts a run of the workflow wants, as it noted when it started: what `gc` must keep.
+"""What runs of the workflow say of themselves in the folder of their experiment, whose name alone tells no two apart.
 
-RESULTS/experiments/EXPERIMENT/runs/USER.json: of each experiment and user the last run.
+RESULTS/experiments/EXPERIMENT/runs/USER.json: of each user the last run, as it noted when it started, with the
+artefacts that it wants, which `gc` must keep. RESULTS/experiments/EXPERIMENT/run.json: whose tables lie there.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import re
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +22,12 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from kd.artefacts.disk import disk_errors, share
 from kd.artefacts.files import write_text
 from kd.artefacts.job import PathName
-from kd.artefacts.owner import user_name
+from kd.artefacts.manifest import git_commit
 from kd.artefacts.reading import check_place, is_plain_folder, read_json
 from kd.common.errors import UserError, first_mistake, shown
 from kd.planning.plan import Plan
 
+SIGNATURE = "run.json"
 Text = Annotated[str, StringConstraints(max_length=4000)]
 Title = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+/[A-Za-z0-9_-]+/[0-9a-f]{16}$")]
 
@@ -42,6 +47,13 @@ class Run(BaseModel):
 
     def __str__(self) -> str:
         return shown(f"{self.experiment} of {self.user} ({self.configfile}, on {self.host}, {self.when})")
+
+
+def user_name() -> str:
+    """The user's name, or number where the system does not know the user, as in a container."""
+    with suppress(KeyError):
+        return pwd.getpwuid(os.getuid()).pw_name
+    return str(os.getuid())
 
 
 def planned_run(plan: Plan, configfile: str | Path) -> Run:
@@ -115,3 +127,28 @@ def affected(results: Path, titles: set[str]) -> Iterator[str]:
         count = len(titles.intersection(run.artefacts))
         if count:
             yield f"{run}: {count} of its artefacts"
+
+
+def sign(folder: Path, experiment: str, configfile: str) -> None:
+    """Write `run.json`: the experiment, and who has written its tables, when, where, from which config file."""
+    signature = {
+        "experiment": experiment,
+        "user": user_name(),
+        "host": socket.gethostname(),
+        "written": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "configfile": configfile,
+        "git_commit": git_commit(),
+    }
+    write_text(folder / SIGNATURE, json.dumps(signature, indent=1) + "\n")
+
+
+def other_owner(folder: Path, configfile: str) -> str | None:
+    """Whose tables lie there, in words, if they are of another user or config file than this run's; else None."""
+    try:
+        signed = read_json(folder / SIGNATURE)
+        user, file, written = (str(signed[field]) for field in ("user", "configfile", "written"))
+    except (OSError, UserError, KeyError, TypeError):  # none yet, or nothing that tells
+        return None
+    if (user, file) == (user_name(), configfile):
+        return None
+    return shown(f"{user}, {written}, from {file}")

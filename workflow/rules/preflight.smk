@@ -6,11 +6,10 @@ import sys
 
 from snakemake.logging import logger
 
-from kd.cli.records import record_run
+from kd.cli.records import other_owner, record_run
 from kd.jobs.handover import hand_over
 from kd.jobs.preloaded import preload
 from kd.artefacts.disk import share
-from kd.artefacts.owner import other_owner
 
 
 def to_be_made():
