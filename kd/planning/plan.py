@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -21,9 +22,9 @@ from kd.embeddings.options import CacheOptions
 from kd.models.backbones.base import BACKBONES
 from kd.models.spec import ARRAYS, Checkpoint, ModelSpec
 from kd.planning.cache_plan import CachePlan, Store, ViewPolicy
-from kd.planning.report_plan import plan_reports
-from kd.planning.rows import VANILLA, check_rows, individual_rows, student_method
+from kd.planning.report_plan import VANILLA, check_rows, individual_rows, plan_reports, student_method
 from kd.reporting.base import Row, Run
+from kd.reporting.registry import load_report
 from kd.stages import (
     cache_embeddings,
     cache_targets,
@@ -87,14 +88,7 @@ class Plan:
         return [job for job in self.jobs.values() if job.stage == stage]
 
     def _add(
-        self,
-        name: str,
-        spec: BaseOptions,
-        upstream: dict[str, Job],
-        *,
-        stage: str,
-        modules: tuple[str, ...] = (),
-        opened_by: tuple[str, ...] = (),
+        self, name: str, spec: BaseOptions, upstream: dict[str, Job], *, stage: str, modules: Sequence[str] = ()
     ) -> Job:
         """Add one artefact.
 
@@ -103,9 +97,9 @@ class Plan:
             spec: of the artefact.
             upstream: what it reads, by role.
             stage: that makes it.
-            modules: that its spec names, beside the stage.
-            opened_by: modules by which whoever opens the artefact works with it: that of its modality or backbone.
+            modules: that its spec names, beside the stage, its modality and its backbone.
         """
+        opened_by = _opened_by(spec)
         if STAGES[stage].work != "reporting":  # what it makes of them is for its own module to say
             own = () if STAGES[stage].work == "decoding" else opened_by  # which packs, and views nothing
             inherited = (self._opened_by[up.directory] for up in upstream.values())
@@ -138,17 +132,15 @@ class Plan:
             task=dataset.task,
             split=dataset.split,
         )
-        modality = MODALITIES.module(spec.modality)
-        modules = (SOURCES.module(dataset.source["type"]), f"{modality}:Samples")
-        self._add(name, spec, {}, stage="prepare_dataset", modules=modules, opened_by=(modality,))
+        modules = (SOURCES.module(dataset.source["type"]), f"{MODALITIES.module(spec.modality)}:Samples")
+        self._add(name, spec, {}, stage="prepare_dataset", modules=modules)
 
     def _teacher(self, name: str, seed: int) -> None:
         teacher = self.config.teachers[name]
         recipe = None if teacher.recipe is None else self.config.recipe(teacher.recipe)
         spec = train_teacher.Spec(model=self._model(teacher.model), recipe=recipe, seed=seed)
         upstream = {"dataset": self._named["prepare_dataset", teacher.dataset]} | self._weights(spec.model)
-        backbone = (BACKBONES.module(spec.model.backbone),)
-        self._add(f"{name}-seed{seed}", spec, upstream, stage="train_teacher", opened_by=backbone)
+        self._add(f"{name}-seed{seed}", spec, upstream, stage="train_teacher")
 
     def _weights(self, model: ModelSpec) -> dict[str, Job]:
         """Pretrained weights that a model starts from, as an upstream."""
@@ -170,8 +162,7 @@ class Plan:
         )
         upstream = {f"dataset:{each}": self._named["prepare_dataset", each] for each in datasets}
         upstream |= self._weights(spec.model)
-        backbone = (BACKBONES.module(spec.model.backbone),)
-        job = self._add(f"{name}-seed{seed}", spec, upstream, stage="train_baseline", opened_by=backbone)
+        job = self._add(f"{name}-seed{seed}", spec, upstream, stage="train_baseline")
         experiment = baseline.experiment or self.config.experiment
         self.rows += [Row(experiment, each, "joint_baseline", "", seed, job) for each in datasets]
 
@@ -276,7 +267,7 @@ class Plan:
             dataset=target,
             level=level,
             individual=joint is None,
-            model=self._student_model(student.model, target),
+            model=self._model(config.model_or_individual(student.model, target)),
             distiller=student.distiller,
             views=policy.count,
             live=_live(policy) if live else None,
@@ -296,8 +287,7 @@ class Plan:
         modules = (METHODS.module(student.distiller["name"]), *sources)
         swept = re.sub("[^A-Za-z0-9_]", "_", variant)
         label = "-".join(filter(None, [name, "for", target, swept, f"seed{seed}"]))
-        backbone = (BACKBONES.module(spec.model.backbone),)
-        return self._add(label, spec, upstream, stage="distill_student", modules=modules, opened_by=backbone)
+        return self._add(label, spec, upstream, stage="distill_student", modules=modules)
 
     def _student_row(self, student: StudentConfig, target: str, variant: str, seed: int, job: Job) -> None:
         joint = self.config.joint_teacher(student)
@@ -315,10 +305,6 @@ class Plan:
         shared = self.config.joint_teachers[name].scope == "shared"
         return f"{name}-seed{seed}" if shared else f"{name}-for-{target}-seed{seed}"
 
-    def _student_model(self, name: str | None, target: str) -> ModelSpec:
-        """A model by name, or that of the target's individual teacher."""
-        return self._model(self.config.model_or_individual(name, target))
-
     def _model(self, name: str) -> ModelSpec:
         """A model, with what identifies the weights that it brings."""
         model = self.config.models[name]
@@ -334,8 +320,10 @@ class Plan:
 
     def _reports(self) -> None:
         """Tables and figures: artefacts as the others, of everything that was planned before them."""
-        for planned in plan_reports(self.run(), self.config.reports):
-            self._add(planned.name, planned.spec, planned.upstream, stage=planned.spec.kind, modules=(planned.module,))
+        for spec, upstream in plan_reports(self.run(), self.config.reports):
+            name = f"{spec.report}-of-{re.sub('[^A-Za-z0-9_-]', '_', spec.experiment)}"
+            module = load_report(spec.kind, spec.report).__module__
+            self._add(name, spec, upstream, stage=spec.kind, modules=(module,))
 
     def run(self) -> Run:
         """All artefacts but tables and figures, for these to report on."""
@@ -351,6 +339,14 @@ class Plan:
             rows=self.rows,
             read=read_manifest,
         )
+
+
+def _opened_by(spec: BaseOptions) -> tuple[str, ...]:
+    """Modules by which whoever opens an artefact works with it: that of its modality or backbone."""
+    if isinstance(spec, prepare_dataset.Spec):
+        return (MODALITIES.module(spec.modality),)
+    model = getattr(spec, "model", None)
+    return (BACKBONES.module(model.backbone),) if isinstance(model, ModelSpec) else ()
 
 
 def _live(policy: ViewPolicy) -> CacheOptions | None:
