@@ -26,9 +26,18 @@ from pydantic import (
 )
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
-from kd.artefacts.differences import job_differences
 from kd.artefacts.files import damage, file_records, remove, write_text
-from kd.artefacts.job import MANIFEST, Job, Key, ModuleName, PathName, SpecFields, Upstream, canonical_json
+from kd.artefacts.job import (
+    MANIFEST,
+    Job,
+    Key,
+    ModuleName,
+    PathName,
+    SpecFields,
+    Upstream,
+    canonical_json,
+    job_differences,
+)
 from kd.artefacts.reading import check_place, check_plain, is_plain_file, read_json
 from kd.common.errors import UserError, first_mistake, shown
 

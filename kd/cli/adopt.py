@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from kd.artefacts.differences import code_differences
 from kd.artefacts.disk import disk_errors, share
 from kd.artefacts.files import link_or_copy, remove, write_text
-from kd.artefacts.job import JOB, Job
+from kd.artefacts.job import JOB, Job, code_differences
 from kd.artefacts.lock import LOCK, WRITER, writing
 from kd.artefacts.manifest import job_record, publish_manifest, whole_manifest
 from kd.artefacts.reading import check_plain

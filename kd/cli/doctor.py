@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
 import os
 import re
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from kd.artefacts.disk import free_space
-from kd.artefacts.lock import refuse_unless_unsupported
+from kd.artefacts.lock import lock_file
 from kd.cli.forecast import readable
 from kd.jobs.environment import DRIVER, VISIBLE, main_memory, visible_devices
 from kd.planning.plan import Plan
@@ -114,7 +113,7 @@ def _results(results: Path) -> Iterator[Finding]:
         with tempfile.TemporaryDirectory(dir=free.folder, prefix=".kd-doctor-") as name:
             first = Path(name, "first")
             with first.open("w") as stream:
-                locks = _has_locks(stream.fileno())
+                locks = lock_file(stream)
             links = _has_links(first)
     except OSError as error:
         yield Finding(
@@ -126,15 +125,6 @@ def _results(results: Path) -> Iterator[Finding]:
         yield Finding("warning", f"{free.folder} has no file locks: one writer is kept to by heartbeat alone")
     if not links:
         yield Finding("warning", f"{free.folder} has no hard links: what is adopted or grows is copied")
-
-
-def _has_locks(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        refuse_unless_unsupported(error)
-        return False
-    return True
 
 
 def _has_links(path: Path) -> bool:

@@ -1,8 +1,13 @@
-"""`python -m kd forecast`: what a run will weigh, before it is started, and whether that fits."""
+"""`python -m kd forecast`: what a run will weigh, before it is started, and whether that fits.
+
+`python -m kd.cli.forecast` is preflight, which the Snakefile runs before it starts any job: a process of its own, since
+it may have to build networks, and the workflow's own process never loads torch.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,8 +21,10 @@ from kd.artefacts.job import Job
 from kd.artefacts.manifest import manifest_path, whole_manifest
 from kd.cli.stored import BINARY, readable_size
 from kd.common.errors import UserError
+from kd.config.load import load_config
 from kd.embeddings.options import CacheOptions
 from kd.jobs.environment import main_memory
+from kd.jobs.run import user_errors
 from kd.planning.plan import Plan
 from kd.stages.registry import STAGES
 
@@ -205,3 +212,17 @@ def check_fit(plan: Plan, directories: Collection[Path]) -> Iterator[str]:
     given, have = plan.config.memory.ram_gib, main_memory() / 2**30
     if given > have:
         yield f"warning: memory.ram_gib: {given:g} for each job, but this machine has {have:.1f} GiB in all"
+
+
+if __name__ == "__main__":
+    with user_errors():
+        request = json.load(sys.stdin)
+        plan = Plan(load_config(request["config"]))
+        directories = {Path(each) for each in request["directories"]}
+        wanted = [job.spec["architecture"] for job in plan.stage("fetch_weights") if job.directory in directories]
+        if wanted:  # first, since it takes no time: where there is no network, nobody waits for torch to hear of it
+            from kd.models.hub import check_network
+
+            check_network(wanted)
+        for line in check_fit(plan, directories):
+            sys.stdout.write(f"{line}\n")

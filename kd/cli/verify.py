@@ -7,9 +7,8 @@ from pathlib import Path
 
 from kd.artefacts.job import Job
 from kd.artefacts.manifest import finished_manifest, job_of, manifest_path
-from kd.cli.planned import find_job
 from kd.common.errors import UserError
-from kd.planning.plan import Plan
+from kd.planning.plan import Plan, find_job
 from kd.verification.artefacts import find_problems
 
 

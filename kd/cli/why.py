@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from kd.artefacts.differences import code_differences, job_differences, spec_differences, upstream_differences
-from kd.artefacts.job import Job
+from kd.artefacts.job import Job, code_differences, job_differences, spec_differences, upstream_differences
 from kd.artefacts.lock import current_writer
 from kd.artefacts.manifest import read_manifest, version_differences
 from kd.cli.status import last_line

@@ -11,8 +11,9 @@ from pathlib import Path
 from kd.artefacts.code import code_digests
 from kd.artefacts.job import Job
 from kd.artefacts.manifest import read_manifest
-from kd.common.errors import UserError
+from kd.common.errors import UserError, did_you_mean
 from kd.common.options import BaseOptions
+from kd.config.load import load_config, read_config
 from kd.config.schema import Config, StudentConfig
 from kd.data.modalities.base import MODALITIES
 from kd.data.sources.files import files_fingerprint
@@ -354,3 +355,28 @@ def _live(policy: ViewPolicy) -> CacheOptions | None:
     if policy.count is not None:
         return None
     return policy.cache.model_copy(update={"dtype": "float32", "label_embeddings": "all"})
+
+
+def plan_of(configfile: Path) -> Plan:
+    """The plan of a config file, of the results folder as seen from the working directory.
+
+    Raises:
+        UserError: the file cannot be read, or the config is wrong.
+    """
+    return Plan(load_config(read_config(configfile)))
+
+
+def find_job(plan: Plan, name: str) -> Job:
+    """The job of that name, as in its index.csv: NAME, STAGE/NAME or STAGE/NAME/KEY.
+
+    Raises:
+        UserError: the config has none, or several, such as stores of one teacher in two precisions.
+    """
+    full = {f"{job.stage}/{job.name}/{job.key}": job for job in plan.jobs.values()}
+    found = {title: job for title, job in full.items() if name in (title, f"{job.stage}/{job.name}", job.name)}
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if found:
+        raise UserError(f"{name}: is the name of several, say which: {', '.join(found)}")
+    hint = did_you_mean(name, [each for job in full.values() for each in (f"{job.stage}/{job.name}", job.name)])
+    raise UserError(f"{name}: the config has no artefact of this name; {hint}{plan.folder}/index.csv lists all")

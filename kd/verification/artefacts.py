@@ -10,9 +10,8 @@ from typing import Any
 import zarr
 from pydantic import ValidationError
 
-from kd.artefacts.differences import job_differences
 from kd.artefacts.files import damage
-from kd.artefacts.job import Job, artefact_key
+from kd.artefacts.job import Job, artefact_key, job_differences
 from kd.artefacts.manifest import load_manifest
 from kd.artefacts.reading import check_plain
 from kd.common.errors import UserError, shown

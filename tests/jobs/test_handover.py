@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kd.common.errors import UserError
-from kd.jobs.handover import config_file, hand_over, handed_over, job_file, stale, told_file
+from kd.jobs.handover import hand_over, handed_over, job_file, stale, told_file
 from tests.artefacts.building import job
 
 
@@ -18,7 +18,7 @@ def test_job_file__runs_that_read_other_stores_do_not_meet(tmp_path: Path) -> No
     other = made.upstream["store"].model_copy(update={"directory": tmp_path / "elsewhere"})
     assert job_file(made) == job_file(made.model_copy())
     assert job_file(made) != job_file(made.model_copy(update={"upstream": {"store": other}}))
-    assert config_file(tmp_path, "{}") != config_file(tmp_path, "[]")
+    assert told_file(tmp_path, "config", "{}") != told_file(tmp_path, "config", "[]")
 
 
 def test_hand_over__writes_once_and_mends(tmp_path: Path) -> None:

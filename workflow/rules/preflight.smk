@@ -24,7 +24,7 @@ def to_be_made():
 def preflight(directories):
     """Refuse what does not fit, in a process of its own: it may need torch, which this one never loads."""
     done = subprocess.run(
-        [sys.executable, "-m", "kd.jobs.start", "kd.cli.preflight"],
+        [sys.executable, "-m", "kd.jobs.start", "kd.cli.forecast"],
         input=json.dumps(
             {
                 "config": PLAN.config.model_dump(mode="json"),
