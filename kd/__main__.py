@@ -147,7 +147,8 @@ def parser() -> argparse.ArgumentParser:
     _configured(command)
     command = add(adopt, "keep what was made by code that differs harmlessly")
     command.add_argument("names", nargs="*", metavar="name", help=f"{name} (default: all that is missing)")
-    _configured(command, changes=True)
+    _configured(command)
+    _changing(command)
     command = add(invalidate, "drop an artefact and what was made from it")
     command.add_argument("name", help=name)
     command.add_argument("--only", action="store_true", help="keep what was made from it")
@@ -178,10 +179,8 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _configured(command: argparse.ArgumentParser, *, changes: bool = False) -> None:
+def _configured(command: argparse.ArgumentParser) -> None:
     command.add_argument("--configfile", type=Path, default=CONFIG, help="(default: %(default)s)")
-    if changes:
-        _changing(command)
 
 
 def _changing(command: argparse.ArgumentParser) -> None:

@@ -88,10 +88,9 @@ def _existing(folder: Path) -> Path:
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn the failure of a disk, also one that an error names as its cause, into a `UserError`.
+    """Turn the failure of a disk, also as the cause of another error, into a `UserError`.
 
-    Args:
-        folder: to be named where the failure names no file.
+    It names `folder` where the failure names no file.
     """
     try:
         yield

@@ -74,14 +74,10 @@ class _Claim(NamedTuple):
 
 @contextmanager
 def writing(directory: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the directory for this process.
+    """Hold a directory, made if it is not there, for this process; `wait` while another one holds it.
 
     A controller that was killed can leave a live job behind, and the next controller then starts a second
     copy: that copy waits here and finds the work done.
-
-    Args:
-        directory: to be held; made if it is not there.
-        wait: while another process holds it.
 
     Raises:
         BeingWrittenError: another process holds it, and `wait` is False.

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -34,16 +34,8 @@ class Finding(NamedTuple):
 
 def doctor(plan: Plan) -> Iterator[Finding]:
     """Check everything that a run of a config takes, in seconds."""
-    checks: list[Callable[[], Iterator[Finding]]] = [
-        _python,
-        _packages,
-        _torch,
-        lambda: _results(plan.config.results),
-        _weights_cache,
-        _slurm,
-    ]
-    for check in checks:
-        yield from check()
+    for check in (_python(), _packages(), _torch(), _results(plan.config.results), _weights_cache(), _slurm()):
+        yield from check
 
 
 def _python() -> Iterator[Finding]:

@@ -56,11 +56,7 @@ class Expected:
 
 
 def expect(plan: Plan, *, finished: bool = True) -> list[Expected]:
-    """Artefacts of a plan but tables and figures, which are small; upstream first.
-
-    Args:
-        plan: of everything.
-        finished: also those that are finished, whose networks are measured, too.
+    """Artefacts of a plan but tables and figures, which are small; upstream first, `finished` ones only if asked for.
 
     Raises:
         UserError: the plan asks for what cannot be, such as a level that an architecture does not have.
@@ -195,11 +191,7 @@ def forecast_json(plan: Plan) -> Iterator[str]:
 
 
 def check_fit(plan: Plan, directories: Collection[Path]) -> Iterator[str]:
-    """Say what is to be made against what is free.
-
-    Args:
-        plan: of everything.
-        directories: artefacts that a run will make.
+    """Say what is free, against what is to be made by a run that makes some of the artefacts of a plan.
 
     Raises:
         UserError: that does not fit, or cannot be made at all.

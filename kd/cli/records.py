@@ -57,12 +57,7 @@ def user_name() -> str:
 
 
 def planned_run(plan: Plan, configfile: str | Path) -> Run:
-    """A run of a plan by this user, now.
-
-    Args:
-        plan: of the config.
-        configfile: where the config is, for people.
-    """
+    """A run of a plan by this user, now; `configfile` says where the config is, for people."""
     return Run(
         experiment=plan.config.experiment,
         user=user_name(),
@@ -76,26 +71,17 @@ def planned_run(plan: Plan, configfile: str | Path) -> Run:
 def record_run(plan: Plan, configfile: str | Path) -> None:
     """Note what a config wants; in the place of what the same user's last run of the same experiment wanted.
 
-    Args:
-        plan: of the config.
-        configfile: where the config is, for people.
-
     Raises:
         UserError: the results folder cannot be written.
     """
     results, run = plan.config.results, planned_run(plan, configfile)
-    path = record_path(results, run)
+    user = re.sub(r"[^A-Za-z0-9_-]", "_", run.user)[:100]
+    path = results / "experiments" / run.experiment / "runs" / f"{user}.json"
     share(results)
     check_place(path.parent)
     with disk_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(run.model_dump(mode="json"), indent=1))
-
-
-def record_path(results: Path, run: Run) -> Path:
-    """The file that notes a user's last run of an experiment."""
-    user = re.sub(r"[^A-Za-z0-9_-]", "_", run.user)[:100]
-    return results / "experiments" / run.experiment / "runs" / f"{user}.json"
 
 
 def recorded_runs(results: Path) -> Iterator[tuple[Path, Run]]:

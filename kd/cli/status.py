@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 from kd.artefacts.job import Job
 from kd.artefacts.lock import current_writer
@@ -22,53 +22,40 @@ ERROR = "error: "  # begins the last line of a job that met a mistake of the use
 TRACEBACK = "Traceback (most recent call last)"
 
 
-class Progress(NamedTuple):
-    """The state of an artefact, and what there is to say of it."""
-
-    state: State
-    detail: str
-
-
 def status(plan: Plan, *, everything: bool = False) -> Iterator[str]:
     """A line for each artefact that is not finished, or with `everything` for all; then how many are in which state.
 
     failed: its last attempt met an error. stopped: it was begun, and was asked to stop or killed. ready: all that it
     reads is there. waiting: it is not.
     """
-    found = [(f"{job.stage}/{job.name}", _progress(job)) for job in plan.jobs.values()]
-    width = max(len(name) for name, _ in found)
-    for name, progress in found:
-        if everything or progress.state != "finished":
-            yield f"{progress.state:8}  {name:{width}}  {progress.detail}".rstrip()
-    counts = Counter(progress.state for _, progress in found)
+    found = [(f"{job.stage}/{job.name}", *_progress(job)) for job in plan.jobs.values()]
+    width = max(len(name) for name, *_ in found)
+    for name, state, detail in found:
+        if everything or state != "finished":
+            yield f"{state:8}  {name:{width}}  {detail}".rstrip()
+    counts = Counter(state for _, state, _ in found)
     yield ", ".join(f"{counts[state]} {state}" for state in get_args(State) if counts[state])
 
 
-def _progress(job: Job) -> Progress:
+def _progress(job: Job) -> tuple[State, str]:
+    """The state of an artefact, and what there is to say of it."""
     try:
-        return _state(job)
+        if manifest_path(job.directory) is not None:
+            return "finished", ""
+        writer, last = current_writer(job.directory), last_line(job.directory / JOB_LOG)
     except (UserError, PermissionError) as error:  # something else lies there, or somebody keeps it to himself
-        return Progress("failed", str(error))
-
-
-def _state(job: Job) -> Progress:
-    if manifest_path(job.directory) is not None:
-        return Progress("finished", "")
-    writer = current_writer(job.directory)
-    last = last_line(job.directory / JOB_LOG)
+        return "failed", str(error)
     where = f"log: {job.directory / JOB_LOG}"
     if writer is not None:
-        return Progress("running", f"{last}; by {writer}; {where}")
+        return "running", f"{last}; by {writer}; {where}"
     if FAILED in last:
-        return Progress("failed", f"{last[last.index(FAILED) + len(FAILED) :]}; {where}")
+        return "failed", f"{last[last.index(FAILED) + len(FAILED) :]}; {where}"
     if last:
-        return Progress("stopped", f"{last}; {where}")
+        return "stopped", f"{last}; {where}"
     missing = [up for up in job.upstream.values() if manifest_path(up.directory) is None]
     if missing:
-        return Progress(
-            "waiting", f"for {len(missing)} of {len(job.upstream)}, such as {missing[0].stage}/{missing[0].name}"
-        )
-    return Progress("ready", "")
+        return "waiting", f"for {len(missing)} of {len(job.upstream)}, such as {missing[0].stage}/{missing[0].name}"
+    return "ready", ""
 
 
 def last_line(path: Path) -> str:

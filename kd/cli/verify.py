@@ -15,10 +15,8 @@ from kd.verification.artefacts import find_problems
 def verify(plan: Plan, names: Sequence[str], rows: int) -> Iterator[str]:
     """A line for each artefact that is as it should be, and for each thing that is wrong with another.
 
-    Args:
-        plan: of a config.
-        names: artefacts of the config, or directories of any; none: all of the config that are finished.
-        rows: see `kd.verification.artefacts.find_problems`.
+    `names` are artefacts of the config, or directories of any; none: all of the config that are finished. For `rows`
+    see `kd.verification.artefacts.find_problems`.
 
     Raises:
         UserError: at the end, if anything was wrong.

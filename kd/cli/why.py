@@ -92,15 +92,9 @@ def _nearest(plan: Plan, job: Job) -> Stored | None:
 def _compared(
     plan: Plan, found: dict[str, Any], job: Job, *, told: set[str], unread: Collection[str] = (), indent: str = "  "
 ) -> Iterator[str]:
-    """Spec, then code, then each upstream that differs, with the reason why, indented.
+    """Spec, code, and each upstream that differs between a record and a wanted job, with the reason why, indented.
 
-    Args:
-        plan: of the wanted artefacts.
-        found: record of what is there.
-        job: that is wanted.
-        told: keys of wanted upstreams that were explained before.
-        unread: fields of the spec that do not matter to the reader.
-        indent: of the lines.
+    `told` has the keys of wanted upstreams that were explained before; `unread` fields of specs do not matter.
     """
     read = {name: value for name, value in found["spec"].items() if name not in unread}
     wanted = {name: value for name, value in job.spec.items() if name not in unread}

@@ -161,19 +161,12 @@ def _has_individual(config: Config, key: str, target: str) -> Iterator[str]:
         yield f"{key}: must be given, as dataset {target!r} has no individual teacher to take the model from"
 
 
-def _student(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
-    # What its method needs is asked of networks that must be there.
-    yield from list(_named_by(config, key, student)) or _methods(config, key, student)
-
-
-def _methods(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
-    """Mistakes of the first variant that has any."""
-    joint = config.joint_teacher(student)
+def _student(config: Config, key: str, student: StudentConfig) -> list[str]:
+    """Mistakes of its names; where these hold, what its method needs is asked of them, by the variants one by one."""
+    problems = list(_named_by(config, key, student))
     for distiller in student.variants().values():
-        problems = list(_method(config, key, student.model_copy(update={"distiller": distiller}), joint))
-        yield from problems
-        if problems:
-            return
+        problems = problems or list(_method(config, key, student.model_copy(update={"distiller": distiller})))
+    return problems
 
 
 def _named_by(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
@@ -233,8 +226,9 @@ def _student_of_joint(config: Config, key: str, student: StudentConfig, joint: J
         )
 
 
-def _method(config: Config, key: str, student: StudentConfig, joint: JointTeacherConfig | None) -> Iterator[str]:
+def _method(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
     """The method makes sense for the data, and teacher and student have what it compares."""
+    joint = config.joint_teacher(student)
     method = parse_distiller(student.distiller)
     targets = [target for target in config.student_targets(student) if target in config.datasets]
     for target in targets:

@@ -143,13 +143,8 @@ def _explain(detail: dict[str, Any]) -> str:
     if detail["type"] == "missing":
         return f"{key}: missing, must be given"
     message = detail["msg"].removeprefix("Value error, ")
-    return f"{key}: {message[0].lower()}{message[1:]}; given: {_shown(given)}{_hint(detail['type'], given)}"
-
-
-def _shown(given: Any) -> str:
-    """A value, in short where it is long."""
-    shown = repr(given)
-    return shown if len(shown) <= MOST_SHOWN else reprlib.repr(given)
+    shown = repr(given) if len(repr(given)) <= MOST_SHOWN else reprlib.repr(given)
+    return f"{key}: {message[0].lower()}{message[1:]}; given: {shown}{_hint(detail['type'], given)}"
 
 
 def _hint(kind: str, given: Any) -> str:
@@ -166,13 +161,7 @@ def _hint(kind: str, given: Any) -> str:
 
 
 def _misread_booleans(given: Any, read: Any, key: str = "") -> Iterator[str]:
-    """Yield where true or false was given and pydantic took it as 1 or 0.
-
-    Args:
-        given: a config as it was given.
-        read: the same, validated and dumped.
-        key: of this part of it.
-    """
+    """Yield where true or false was given and pydantic took it as 1 or 0: `read` is validated and dumped."""
     if isinstance(given, dict) and isinstance(read, dict):
         for name, value in given.items():
             yield from _misread_booleans(value, read.get(name), f"{key}.{name}" if key else name)
@@ -187,24 +176,18 @@ def _fields_at(location: list[str]) -> list[str]:
     """Keys that are allowed at a place of the config."""
     annotation: Any = Config
     for part in location:
-        models = [each for each in _leaves(annotation) if isinstance(each, type) and issubclass(each, BaseModel)]
-        fields = next((each.model_fields for each in models if part in each.model_fields), None)
+        fields = next((each.model_fields for each in _models(annotation) if part in each.model_fields), None)
         if fields is not None:
             annotation = fields[part].annotation
         elif get_origin(annotation) is dict:
             annotation = get_args(annotation)[1]
-    names = [
-        list(each.model_fields)
-        for each in _leaves(annotation)
-        if isinstance(each, type) and issubclass(each, BaseModel)
-    ]
-    return names[0] if names else []
+    return next((list(each.model_fields) for each in _models(annotation)), [])
 
 
-def _leaves(annotation: Any) -> Iterator[Any]:
-    """The annotation itself, or the members of a union."""
-    if get_origin(annotation) in (dict, list, None):
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The annotation itself, or the members of a union, as far as they are models."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
-    else:
+    elif get_origin(annotation) not in (dict, list):
         for argument in get_args(annotation):
-            yield from _leaves(argument)
+            yield from _models(argument)

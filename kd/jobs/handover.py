@@ -52,11 +52,7 @@ def hand_over(path: Path, text: str) -> None:
 
 
 def handed_over(option: str, path: Path) -> str:
-    """The text of such a file.
-
-    Args:
-        option: of the command line that names the file.
-        path: of the file.
+    """The text of such a file, which an option of the command line names.
 
     Raises:
         UserError: it is not there, cannot be read, or is not what the run wrote.

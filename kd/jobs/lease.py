@@ -30,13 +30,10 @@ _held: list[int] = []  # descriptors of this process: its slots, and the folder
 
 
 def lease(count: int) -> list[str]:
-    """Have some of the GPUs that this process may see for itself, and see no others, for the rest of its life.
+    """Have `count` of the GPUs that this process may see for itself, and see no others, for the rest of its life.
 
     On a machine without GPUs, and for a job that wants none, nothing is waited for. What Slurm gave to the job is
     taken as it is if it is just what the job wants; in a larger allocation jobs share it out among them.
-
-    Args:
-        count: devices wanted.
 
     Raises:
         UserError: this process may see fewer.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -170,8 +171,9 @@ class Forecast:
         return self.network(teacher.model, teacher.dataset)
 
     def _network(self, model: str, *datasets: str) -> Measured:
-        packed = [self.dataset(name) for name in datasets]
-        return measured(f"models.{model}", lambda: measure_network(self.config.models[model], packed))
+        key, packed = f"models.{model}", [self.dataset(name) for name in datasets]
+        found = measured(key, lambda: measure_network(self.config.models[model], packed))
+        return replace(found, problems={name: f"{key}: {problem}" for name, problem in found.problems.items()})
 
     def _joint(self, name: str, target: str) -> Measured:
         """The joint teacher that serves a target, with what it makes of it."""

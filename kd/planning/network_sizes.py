@@ -59,15 +59,11 @@ def measured(key: str, measure: Callable[[], Measured]) -> Measured:
     """
     try:
         with suppress(Exception), torch.device("meta"):  # whatever goes wrong, the CPU says whether it is a mistake
-            return _with_key(key, measure())
-        return _with_key(key, measure())
+            return measure()
+        return measure()
     except UserError as error:
         told = str(error)
         raise UserError(key + told.removeprefix("models") if told.startswith("models") else f"{key}: {told}") from error
-
-
-def _with_key(key: str, found: Measured) -> Measured:
-    return replace(found, problems={name: f"{key}: {problem}" for name, problem in found.problems.items()})
 
 
 def weigh(module: nn.Module | None) -> Measured:

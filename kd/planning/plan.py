@@ -43,9 +43,6 @@ from kd.training.targets import LIVE, STORED
 class Plan:
     """Every artefact of a config: `jobs` by directory, upstream first, `rows` for the tables, and `caches`.
 
-    Args:
-        config: validated.
-
     Raises:
         UserError: a dataset's source is missing or malformed, two networks would be one row, or reports ask for what
             the run does not have.
@@ -91,15 +88,7 @@ class Plan:
     def _add(
         self, name: str, spec: BaseOptions, upstream: dict[str, Job], *, stage: str, modules: Sequence[str] = ()
     ) -> Job:
-        """Add one artefact.
-
-        Args:
-            name: of the artefact.
-            spec: of the artefact.
-            upstream: what it reads, by role.
-            stage: that makes it.
-            modules: that its spec names, beside the stage, its modality and its backbone.
-        """
+        """Add an artefact; `modules` are those that its spec names, beside the stage, its modality and its backbone."""
         opened_by = _opened_by(spec)
         if STAGES[stage].work != "reporting":  # what it makes of them is for its own module to say
             own = () if STAGES[stage].work == "decoding" else opened_by  # which packs, and views nothing
@@ -283,7 +272,7 @@ class Plan:
                 upstream["joint_teacher"] = self._joint_job(teacher, target, seed)
         elif taught:
             stores = self._targets if joint else self._embeddings
-            upstream["targets"] = stores[self.caches.store(teacher, target, seed, policy)]
+            upstream["targets"] = stores[policy.store(teacher, target, seed)]
         sources = (LIVE,) if live else (STORED,) if taught else ()
         modules = (METHODS.module(student.distiller["name"]), *sources)
         swept = re.sub("[^A-Za-z0-9_]", "_", variant)

@@ -25,22 +25,17 @@ def individual_rows(config: Config, rows: list[Row], named: dict[tuple[str, str]
     experiments = dict.fromkeys((row.experiment, row.dataset) for row in rows)
     trained = {teacher.dataset for teacher in config.teachers.values()}
     experiments |= dict.fromkeys((config.experiment, dataset) for dataset in config.datasets)
-    teachers = _named_teachers(config)
+    teachers = {
+        (student.experiment or config.experiment, dataset): teacher
+        for student in config.students.values()
+        for dataset, teacher in config.individual_teachers(student).items()
+    }
     for experiment, dataset in experiments:
         if dataset in trained:
             teacher = teachers.get((experiment, dataset)) or config.individual(dataset)
             for seed in config.seeds:
                 job = named["train_teacher", f"{teacher}-seed{seed}"]
                 yield Row(experiment, dataset, "individual", "", seed, job)
-
-
-def _named_teachers(config: Config) -> dict[tuple[str, str], str]:
-    """Individual teachers that students have, by experiment and dataset."""
-    return {
-        (student.experiment or config.experiment, dataset): teacher
-        for student in config.students.values()
-        for dataset, teacher in config.individual_teachers(student).items()
-    }
 
 
 def check_rows(rows: list[Row]) -> None:
@@ -71,12 +66,7 @@ def student_method(distiller: str, level: Level | None, *, joint: bool) -> str:
 def plan_reports(run: Run, options: ReportOptions) -> Iterator[tuple[Spec, dict[str, Job]]]:
     """All tables and figures of a run: those without options, and those that the config has options for.
 
-    Args:
-        run: all of it.
-        options: of the config.
-
-    Returns:
-        The spec of each, and what it reads, by role.
+    Of each its spec, and what it reads, by role.
 
     Raises:
         UserError: options do not fit the run; one message with all of them.

@@ -23,24 +23,18 @@ MOST_MISSING = 100  # chunks of a store that are named
 
 
 def find_problems(job: Job, rows: int) -> Iterator[str]:
-    """Everything that is wrong with a finished artefact.
+    """Everything that is wrong with the finished artefact of a job.
 
-    Args:
-        job: that made it.
-        rows: of each split and view of a store that are computed again, at least; of every chunk at least one.
+    Of a store, `rows` of each split and view are computed again, at least, and at least one of every chunk.
     """
     try:
         manifest = load_manifest(job.directory)
+        check_plain(job.directory)
     except UserError as error:
         yield str(error)
         return
     if manifest is None:
         yield f"{job.directory}: is not finished"
-        return
-    try:
-        check_plain(job.directory)
-    except UserError as error:
-        yield str(error)
         return
     problems = [*_manifest_problems(manifest, job), *_file_problems(manifest, job.directory)]
     yield from problems

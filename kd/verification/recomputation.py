@@ -36,13 +36,9 @@ def noise(device: str, fabric: Fabric) -> float:
 
 
 def split_differences(directory: Path, computed: ComputedSplit, rows: int, noise: float) -> Iterator[str]:
-    """Differences between a split of a store and what is computed now.
+    """Differences between a split of a store and what is computed now, more than `noise` x the largest value.
 
-    Args:
-        directory: of the store.
-        computed: what the split is to hold.
-        rows: of each view that are computed again, at least; of every chunk at least one.
-        noise: the tolerance, relative to the largest value.
+    `rows` of each view are computed again, at least, and at least one of every chunk.
 
     Raises:
         UserError: something cannot be read.
