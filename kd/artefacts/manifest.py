@@ -158,14 +158,6 @@ def library_versions() -> dict[str, str]:
     return versions | {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
-def version_differences(manifest: dict[str, Any]) -> list[str]:
-    """Libraries that are another version now than when an artefact was made; they are in no key."""
-    found, now = manifest["versions"], library_versions()
-    return [
-        f"{name} {shown(found.get(name))} -> {version}" for name, version in now.items() if found.get(name) != version
-    ]
-
-
 def job_record(job: Job) -> dict[str, Any]:
     """The part of a manifest that says what an artefact is made by; each upstream with what counts of it."""
     return job.model_dump(

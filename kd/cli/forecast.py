@@ -112,11 +112,10 @@ def forecast_table(plan: Plan) -> Iterator[str]:
             state += f", its checkpoints {readable(each.transient)} meanwhile"
         yield _line(f"{each.job.stage}/{each.job.name}", width, each.size, state)
     yield ""
-    for stage in STAGES:
-        members = [each for each in expected if each.job.stage == stage]
+    groups = {stage: [each for each in expected if each.job.stage == stage] for stage in STAGES} | {"all": expected}
+    for name, members in groups.items():
         if members:
-            yield _line(stage, width, _total(each.size for each in members), _state(members))
-    yield _line("all", width, _total(each.size for each in expected), _state(expected))
+            yield _line(name, width, _total(each.size for each in members), _state(members))
     yield ""
     lines, lacking = _balance(expected, free_space(plan.config.results))
     yield from lines

@@ -72,12 +72,9 @@ def config_json(plan: Plan) -> str:
 
 
 def publish(plan: Plan, what: str, configfile: str = "") -> None:
-    """Copy the files of all tables, or of all figures; with tables, write index, config, provenance and whose they are.
+    """Copy the files of all `tables`, or of all `figures`, of a run of which all is finished.
 
-    Args:
-        plan: of the run; everything in it is finished.
-        what: `tables` or `figures`.
-        configfile: that the run was started with.
+    With tables, write index, config, provenance and whose they are: by `configfile`, that the run was started with.
 
     Raises:
         UserError: a table or figure is not there, or damaged.

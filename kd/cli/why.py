@@ -7,7 +7,7 @@ from typing import Any
 
 from kd.artefacts.job import Job, code_differences, job_differences, spec_differences, upstream_differences
 from kd.artefacts.lock import current_writer
-from kd.artefacts.manifest import read_manifest, version_differences
+from kd.artefacts.manifest import library_versions, read_manifest
 from kd.cli.status import last_line
 from kd.cli.stored import Stored, readable_time, stored_at, stored_in
 from kd.common.errors import UserError, shown
@@ -62,7 +62,8 @@ def _finished(job: Job, there: Stored) -> Iterator[str]:
 
 
 def _versions(manifest: dict[str, Any]) -> Iterator[str]:
-    differing = version_differences(manifest)
+    found, now = manifest["versions"], library_versions()
+    differing = [f"{name} {shown(found.get(name))} -> {now[name]}" for name in now if found.get(name) != now[name]]
     if differing:
         yield f"note: made with other versions, which are in no key: {', '.join(differing)}"
 

@@ -51,11 +51,8 @@ def _memory(config: Config) -> Iterator[str]:
 
 def _known(key: str, name: str | None, known: Collection[str], kind: str) -> Iterator[str]:
     if name is not None and name not in known:
-        yield f"{key}: {name!r} is not the name of a known {kind}; {did_you_mean(name, known)}{_list(known)}"
-
-
-def _list(known: Collection[str]) -> str:
-    return f"known: {', '.join(known) or 'none'}" if len(known) <= MOST_LISTED else f"{len(known)} are known"
+        listed = f"known: {', '.join(known) or 'none'}" if len(known) <= MOST_LISTED else f"{len(known)} are known"
+        yield f"{key}: {name!r} is not the name of a known {kind}; {did_you_mean(name, known)}{listed}"
 
 
 def _all_known(key: str, names: Iterable[str] | None, known: Collection[str], kind: str) -> Iterator[str]:

@@ -20,13 +20,10 @@ def prefer_this_python() -> None:
 
 
 def give_jobs(ram_gib: float, device_gib: float, *, jobs_per_gpu: int, events: bool) -> None:
-    """Tell the jobs that this process starts what must change neither what they compute nor their keys.
+    """Tell the jobs that this process starts how much data each may keep in main memory and on the device, in GiB.
 
-    Args:
-        ram_gib: data that each may keep in main memory.
-        device_gib: data that each may keep on its device.
-        jobs_per_gpu: jobs that may share a GPU.
-        events: whether trainings write event files for TensorBoard.
+    And how many may share a GPU, and whether trainings write event files for TensorBoard. Through the environment, not
+    in their specs: it must change neither what they compute nor their keys.
     """
     given = {RAM: ram_gib, DEVICE: device_gib, JOBS_PER_GPU: jobs_per_gpu, EVENTS: "1" if events else ""}
     os.environ.update({name: str(value) for name, value in given.items()})

@@ -121,13 +121,12 @@ def _take(visible: list[str], count: int) -> list[str]:
         fcntl.flock(turn, fcntl.LOCK_EX)
         while True:
             found = _free_slots(folder, list(devices))
-            if len(found) >= count:
-                for _, slot in found[count:]:
-                    os.close(slot)
-                _held.extend([folder, *(slot for _, slot in found[:count])])
-                return [devices[device] for device, _ in found[:count]]
-            for _, slot in found:
+            mine = found[:count] if len(found) >= count else []
+            for _, slot in found[len(mine) :]:
                 os.close(slot)
+            if mine:
+                _held.extend([folder, *(slot for _, slot in mine)])
+                return [devices[device] for device, _ in mine]
             if not told:
                 log.info("waiting for %d of the GPUs %s", count, ", ".join(visible))
                 told = True

@@ -7,11 +7,15 @@ manifests, headers) are left out of bytes, but not of the number of files.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
+import timm
+import torch
+from torch import nn
 
 from kd.artefacts.disk import Size
 from kd.artefacts.job import Job
@@ -23,26 +27,22 @@ from kd.data.packing import most_labels
 from kd.data.sources.base import SPLITS
 from kd.data.sources.registry import load_source
 from kd.data.storage import array_layout, chunk_rows, row_size
+from kd.distillers.base import Shapes
 from kd.distillers.registry import parse_distiller
 from kd.embeddings.options import STORED_DTYPES, CacheOptions
-from kd.models.spec import map_levels
-from kd.models.weights import Exported
-from kd.planning.network_sizes import (
-    Measured,
-    Shape,
-    build,
-    measure_joint,
-    measure_network,
-    measure_pretrained,
-    measured,
-    weigh,
-)
+from kd.models.backbones.timm_weights import check_pretrained
+from kd.models.joint import JointTeacher, joint_config
+from kd.models.network import Network, tap_shapes
+from kd.models.outputs import Outputs, shapes_of
+from kd.models.spec import LEVELS, JointOptions, ModelSpec, map_levels, untrained
+from kd.models.weights import Exported, new_network
 from kd.planning.plan import Plan
 from kd.stages.prepare_dataset import Spec, select
 
+Shape = tuple[int, ...]
+FORWARD_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError, AttributeError, TypeError)
 FOLDER = Size(files=2)  # a folder and what Zarr says of it, in a store
-FRAME = 7  # folders of name and key, manifest and its copy, job, log and lock
-SMALL_FILES = 3  # description, history, exported configuration: at most
+FRAME = Size(files=10)  # folders of name and key, manifest and its copy, job, log, lock, and at most three small files
 
 
 def array_size(rows: int, row_shape: Shape, dtype: str, views: int = 0, chunk: int = 0) -> Size:
@@ -77,7 +77,7 @@ class Forecast:
             own = Size(self._trained(job).bytes)
         if job.stage == "distill_student":
             own += Size(self.exported(self._model(job), job.spec["dataset"]).bytes)
-        return own + Size(files=FRAME + SMALL_FILES)
+        return own + FRAME
 
     def transient(self, job: Job) -> int:
         """Bytes that an artefact takes besides while it is made: the old and the new checkpoint of a training.
@@ -215,3 +215,107 @@ class Forecast:
 def _entry(job: Job) -> str:
     """Name of the teacher, joint teacher, student or baseline of the config that a job is of; it has no hyphen."""
     return job.name.split("-")[0]
+
+
+# Networks, built on torch's meta device, where they take no storage.
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A network.
+
+    Attributes:
+        bytes: of its tensors.
+        trained: bytes of those that train.
+        shapes: of one sample's outputs, by name, as in `kd.models.spec.ARRAYS`.
+        problems: why it lacks others.
+    """
+
+    bytes: int
+    trained: int
+    shapes: Shapes = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def output(self, name: str, key: str) -> Shape:
+        """Shape of one sample's output.
+
+        Raises:
+            UserError: there is none, though `key` of the config asks for it.
+        """
+        if name in self.problems:
+            raise UserError(f"{key}: {self.problems[name]}")
+        return self.shapes[name]
+
+
+def measured(key: str, measure: Callable[[], Measured]) -> Measured:
+    """Measure on the meta device; some architectures look at values while they are built: on the CPU.
+
+    Raises:
+        UserError: as `measure`, which does not know the `key` that its network has in the config.
+    """
+    try:
+        with suppress(Exception), torch.device("meta"):  # whatever goes wrong, the CPU says whether it is a mistake
+            return measure()
+        return measure()
+    except UserError as error:
+        told = str(error)
+        raise UserError(key + told.removeprefix("models") if told.startswith("models") else f"{key}: {told}") from error
+
+
+def weigh(module: nn.Module | None) -> Measured:
+    """A module, of which no outputs are asked; None weighs nothing."""
+    if module is None:
+        return Measured(0, 0)
+    trained = sum(each.nbytes for each in module.parameters() if each.requires_grad)
+    return Measured(sum(each.nbytes for each in module.state_dict().values()), trained)
+
+
+def build(model: ModelSpec, datasets: Sequence[DatasetInfo]) -> Network:
+    """A network with a head for each dataset, whatever weights it is to start from."""
+    return new_network(untrained(model), datasets, statistics=datasets[0])
+
+
+def measure_network(model: ModelSpec, datasets: Sequence[DatasetInfo]) -> Measured:
+    """An individual teacher, a student or a baseline, with the outputs for its first dataset.
+
+    Raises:
+        UserError: timm cannot build it, or it does not take images of this size.
+    """
+    network = build(model, datasets)
+    shapes: dict[str, Shape] = {}
+    problems: dict[str, str] = {}
+    for name in (*LEVELS, "logits", *(["label_embeddings"] if network.labels is not None else [])):
+        try:
+            shape = shapes[name] = tap_shapes(network, [name], datasets[0].name)[name]
+            if name in LEVELS and len(shape) != (1 if name == "L1" else 3):
+                problems[name] = f"level {name}: has the shape {shape}, expected a vector at L1 and else a map"
+        except UserError as error:
+            problems[name] = str(error)
+        except FORWARD_ERRORS as error:
+            if network.mean.is_meta:
+                raise
+            rows, columns = network.config.input_size
+            problems[name] = f"level {name}: fails on an image of {rows} x {columns} pixels: {error}"
+    if "L1" in problems:
+        raise UserError(f"models{'.kwargs' if model.kwargs else ''}: {model.architecture}: {problems['L1']}")
+    return replace(weigh(network), shapes=shapes, problems=problems)
+
+
+def measure_pretrained(architecture: str) -> Measured:
+    """A whole architecture with the classifier of its pretrained weights.
+
+    Raises:
+        UserError: timm has no such weights.
+    """
+    check_pretrained(architecture)
+    return weigh(timm.create_model(architecture))
+
+
+def measure_joint(
+    options: JointOptions, shapes: Sequence[Shape], datasets: Sequence[DatasetInfo], target: str
+) -> Measured:
+    """A joint teacher of all these datasets, with the outputs for one of them; `shapes` are those that it reads."""
+    joint = JointTeacher(joint_config(options, shapes, datasets)).eval()
+    with torch.no_grad():
+        outputs: Outputs = joint([{options.level: torch.zeros(1, *shape)} for shape in shapes])
+    return replace(weigh(joint), shapes=shapes_of(outputs.arrays(target)))

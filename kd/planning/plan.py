@@ -74,7 +74,9 @@ class Plan:
                 self._baseline(name, seed)
         self.rows += individual_rows(config, self.rows, self._named)
         check_rows(self.rows)
-        self._reports()
+        for spec, upstream in plan_reports(self.run(), config.reports):  # of everything that was planned before them
+            name = f"{spec.report}-of-{re.sub('[^A-Za-z0-9_-]', '_', spec.experiment)}"
+            self._add(name, spec, upstream, stage=spec.kind, modules=[load_report(spec.kind, spec.report).__module__])
 
     @property
     def folder(self) -> Path:
@@ -307,13 +309,6 @@ class Plan:
         files = [each for each in (path, path.parent / "network.json") if each.is_file()]
         weights = model.weights.model_copy(update={"digest": files_fingerprint(path.parent, files)})
         return model.model_copy(update={"weights": weights})
-
-    def _reports(self) -> None:
-        """Tables and figures: artefacts as the others, of everything that was planned before them."""
-        for spec, upstream in plan_reports(self.run(), self.config.reports):
-            name = f"{spec.report}-of-{re.sub('[^A-Za-z0-9_-]', '_', spec.experiment)}"
-            module = load_report(spec.kind, spec.report).__module__
-            self._add(name, spec, upstream, stage=spec.kind, modules=(module,))
 
     def run(self) -> Run:
         """All artefacts but tables and figures, for these to report on."""

@@ -109,7 +109,7 @@ def _recomputed(job: Job, manifest: dict[str, Any], rows: int, *, damaged: bool)
     """Rows that are not what is computed now; where files are damaged, only of what can still be read."""
     from kd.embeddings.store import STORE
     from kd.models.devices import make_fabric
-    from kd.verification.recomputation import noise, split_differences
+    from kd.verification.recomputation import NOISE_CPU, NOISE_GPU, split_differences
 
     results = job.directory.parents[2]
     upstream = {role: results / up["stage"] / up["name"] / up["key"] for role, up in manifest["upstream"].items()}
@@ -118,13 +118,14 @@ def _recomputed(job: Job, manifest: dict[str, Any], rows: int, *, damaged: bool)
             yield f"{job.directory}: cannot be computed again: its {shown(role)}, {directory}, is no longer there"
             return
     stage, fabric = STAGES[job.stage], make_fabric("32")
+    noise = NOISE_CPU if manifest["device"] == fabric.device.type == "cpu" else NOISE_GPU
     try:
         for directory in upstream.values():
             check_plain(directory)
         open_group(job.directory / STORE)
         splits = stage.module.computed(stage.spec.model_validate(job.spec), upstream, fabric)
         for split in splits:
-            yield from split_differences(job.directory, split, rows, noise(manifest["device"], fabric))
+            yield from split_differences(job.directory, split, rows, noise)
     except UserError as error:
         if not damaged:  # else it was said before, with the file
             yield str(error)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from kd.data.storage import spans
@@ -28,11 +27,6 @@ class _Tally:
     off: int = 0
     first: int = -1
     largest: float = 0.0
-
-
-def noise(device: str, fabric: Fabric) -> float:
-    """The tolerance between two computations of the same, relative to the largest value."""
-    return NOISE_CPU if device == fabric.device.type == "cpu" else NOISE_GPU
 
 
 def split_differences(directory: Path, computed: ComputedSplit, rows: int, noise: float) -> Iterator[str]:

@@ -19,7 +19,7 @@ from kd.config.load import load_config
 from kd.data.modalities.image import Samples
 from kd.data.packed import DatasetInfo
 from kd.data.storage import chunk_rows
-from kd.planning import network_sizes
+from kd.planning import forecast as sizes
 from kd.planning.plan import Plan
 from kd.stages import cache_embeddings
 from kd.stages.registry import STAGES
@@ -186,11 +186,11 @@ def test_measuring__falls_back_to_the_cpu(tiny: Config, monkeypatch: pytest.Monk
     half = (0.5,) * 3
     dataset = DatasetInfo("digits", ("0", "1"), Samples(image_size=(32, 32)), half, half, {})
 
-    def measured() -> network_sizes.Measured:
-        return network_sizes.measured("models.resnet", lambda: network_sizes.measure_network(model, [dataset]))
+    def measured() -> sizes.Measured:
+        return sizes.measured("models.resnet", lambda: sizes.measure_network(model, [dataset]))
 
     found = measured()
-    build = network_sizes.build
+    build = sizes.build
     devices = []
 
     def looking(*arguments: Any) -> Any:
@@ -198,6 +198,6 @@ def test_measuring__falls_back_to_the_cpu(tiny: Config, monkeypatch: pytest.Monk
         torch.zeros(1).item()
         return build(*arguments)
 
-    monkeypatch.setattr(network_sizes, "build", looking)
+    monkeypatch.setattr(sizes, "build", looking)
     assert measured() == found
     assert devices == ["meta", "cpu"]
