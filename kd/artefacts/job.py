@@ -174,7 +174,12 @@ def canonical_json(value: Any) -> str:
 def artefact_key(stage: str, spec: Any, upstream: Mapping[str, str], code: Mapping[str, str]) -> str:
     """16 hex digits that identify an artefact by what makes it: spec, identities of upstreams, code by module."""
     content = {"stage": stage, "spec": spec, "upstream": dict(upstream), "code": dict(code)}
-    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
+    return digest(content)
+
+
+def digest(value: Any) -> str:
+    """16 hex digits of a JSON value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
 def _keys(stage: str, spec: Any, upstream: Mapping[str, Upstream], code: Mapping[str, str]) -> tuple[str, str]:

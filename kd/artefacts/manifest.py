@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import logging
@@ -27,17 +26,7 @@ from pydantic import (
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
 from kd.artefacts.files import damage, file_records, remove, write_text
-from kd.artefacts.job import (
-    MANIFEST,
-    Job,
-    Key,
-    ModuleName,
-    PathName,
-    SpecFields,
-    Upstream,
-    canonical_json,
-    job_differences,
-)
+from kd.artefacts.job import MANIFEST, Job, Key, ModuleName, PathName, SpecFields, Upstream, digest, job_differences
 from kd.artefacts.reading import check_place, check_plain, is_plain_file, read_json
 from kd.common.errors import UserError, first_mistake, shown
 
@@ -311,7 +300,7 @@ def made_from_now(job: Job) -> dict[str, str]:
         manifest = finished_manifest(up.directory)
         _check_whose(manifest, up)
         made = [manifest.get(field) for field in ("seconds", "device", "result", "files")]
-        found[role] = hashlib.sha256(canonical_json(made).encode()).hexdigest()[:16]
+        found[role] = digest(made)
     return found
 
 

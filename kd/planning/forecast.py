@@ -284,9 +284,12 @@ def measure_network(model: ModelSpec, datasets: Sequence[DatasetInfo]) -> Measur
     network = build(model, datasets)
     shapes: dict[str, Shape] = {}
     problems: dict[str, str] = {}
-    for name in (*LEVELS, "logits", *(["label_embeddings"] if network.labels is not None else [])):
+    names = [*LEVELS, "logits", *(["label_embeddings"] if network.labels is not None else [])]
+    with suppress(UserError, *FORWARD_ERRORS):  # all at once where that goes well, as nearly always; else one by one
+        shapes.update(tap_shapes(network, names, datasets[0].name))
+    for name in names:
         try:
-            shape = shapes[name] = tap_shapes(network, [name], datasets[0].name)[name]
+            shape = shapes[name] = shapes.get(name) or tap_shapes(network, [name], datasets[0].name)[name]
             if name in LEVELS and len(shape) != (1 if name == "L1" else 3):
                 problems[name] = f"level {name}: has the shape {shape}, expected a vector at L1 and else a map"
         except UserError as error:
