@@ -44,8 +44,8 @@ def schema(options: Options) -> Iterator[str]:  # noqa: ARG001
 
 def why(options: Options) -> Iterator[str]:
     """Say whether an artefact is there; if not, in what it differs from what is there."""
-    from kd.cli.planned import find_job, plan_of
     from kd.cli.why import why
+    from kd.planning.plan import find_job, plan_of
 
     plan = plan_of(options.configfile)
     yield from why(plan, find_job(plan, options.name))
@@ -54,7 +54,7 @@ def why(options: Options) -> Iterator[str]:
 def adopt(options: Options) -> Iterator[str]:
     """Take over finished artefacts that differ from the wanted ones only in the code that made them."""
     from kd.cli.adopt import adopt
-    from kd.cli.planned import find_job, plan_of
+    from kd.planning.plan import find_job, plan_of
 
     plan = plan_of(options.configfile)
     named = [find_job(plan, name) for name in options.names]
@@ -65,7 +65,7 @@ def adopt(options: Options) -> Iterator[str]:
 def invalidate(options: Options) -> Iterator[str]:
     """Drop an artefact and everything that was made from it."""
     from kd.cli.invalidate import invalidate
-    from kd.cli.planned import find_job, plan_of
+    from kd.planning.plan import find_job, plan_of
 
     if options.yes and options.configfile is None:
         raise UserError("--yes: say which config the name is of: --configfile FILE")
@@ -76,7 +76,7 @@ def invalidate(options: Options) -> Iterator[str]:
 def gc(options: Options) -> Iterator[str]:
     """List, and with --yes remove, what no run needs: neither one that was recorded nor one of a given config."""
     from kd.cli.gc import collect
-    from kd.cli.planned import plan_of
+    from kd.planning.plan import plan_of
 
     plans = [(plan_of(path), path) for path in options.configfile]
     folders = {plan.config.results.resolve(): plan.config.results for plan, _ in plans}
@@ -91,7 +91,7 @@ def gc(options: Options) -> Iterator[str]:
 def forecast(options: Options) -> Iterator[str]:
     """Say what every artefact of a config will weigh, what is there, and what is free."""
     from kd.cli.forecast import forecast_json, forecast_table
-    from kd.cli.planned import plan_of
+    from kd.planning.plan import plan_of
 
     plan = plan_of(options.configfile)
     yield from forecast_json(plan) if options.json else forecast_table(plan)
@@ -99,8 +99,8 @@ def forecast(options: Options) -> Iterator[str]:
 
 def status(options: Options) -> Iterator[str]:
     """Say how far a run is: what is finished, running, failed, waiting."""
-    from kd.cli.planned import plan_of
     from kd.cli.status import status
+    from kd.planning.plan import plan_of
 
     yield from status(plan_of(options.configfile), everything=options.all)
 
@@ -108,7 +108,7 @@ def status(options: Options) -> Iterator[str]:
 def doctor(options: Options) -> Iterator[str]:
     """Check this machine: versions, GPUs, disk, Slurm, each with what to do."""
     from kd.cli.doctor import doctor
-    from kd.cli.planned import plan_of
+    from kd.planning.plan import plan_of
 
     failed = False
     for finding in doctor(plan_of(options.configfile)):
@@ -120,8 +120,8 @@ def doctor(options: Options) -> Iterator[str]:
 
 def verify(options: Options) -> Iterator[str]:
     """Read finished artefacts whole, and compute a sample of what is stored in caches again."""
-    from kd.cli.planned import plan_of
     from kd.cli.verify import verify
+    from kd.planning.plan import plan_of
 
     yield from verify(plan_of(options.configfile), options.names, options.rows)
 
@@ -147,7 +147,8 @@ def parser() -> argparse.ArgumentParser:
     _configured(command)
     command = add(adopt, "keep what was made by code that differs harmlessly")
     command.add_argument("names", nargs="*", metavar="name", help=f"{name} (default: all that is missing)")
-    _configured(command, changes=True)
+    _configured(command)
+    _changing(command)
     command = add(invalidate, "drop an artefact and what was made from it")
     command.add_argument("name", help=name)
     command.add_argument("--only", action="store_true", help="keep what was made from it")
@@ -178,10 +179,8 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _configured(command: argparse.ArgumentParser, *, changes: bool = False) -> None:
+def _configured(command: argparse.ArgumentParser) -> None:
     command.add_argument("--configfile", type=Path, default=CONFIG, help="(default: %(default)s)")
-    if changes:
-        _changing(command)
 
 
 def _changing(command: argparse.ArgumentParser) -> None:

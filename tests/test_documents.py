@@ -21,13 +21,12 @@ from snakemake.cli import get_argument_parser
 
 from kd.__main__ import parser
 from kd.cli.forecast import check_fit
-from kd.cli.planned import find_job, plan_of
 from kd.config.load import load_config
 from kd.data.modalities.image import Samples
 from kd.data.packed import DatasetInfo
 from kd.models.spec import ModelSpec
 from kd.models.weights import export_student, new_network, save_network
-from kd.planning.plan import Plan
+from kd.planning.plan import Plan, find_job, plan_of
 from tests.cli.conftest import build
 from tests.conftest import ROOT
 from tests.data.layouts import CONTENT, Content, make_coco, make_csv, make_nus_wide, make_voc

@@ -37,11 +37,7 @@ Packages = frozenset[str]
 
 
 def code_digests(*modules: str) -> dict[str, str]:
-    """16 hex digits for each module that holds something that can be reached from others.
-
-    Args:
-        modules: names of modules, all of which counts, or MODULE:NAME of a definition.
-    """
+    """16 hex digits for each module that can be reached from whole modules, or from definitions, MODULE:NAME."""
     packages = _packages(modules)
     return {name: _digest(name, reached, packages) for name, reached in sorted(reachable(modules).items())}
 
@@ -221,16 +217,11 @@ def _digest(module: str, names: frozenset[str], packages: Packages) -> str:
     for name in sorted(names & _parse(module, packages).definitions.keys()):
         digest.update((name + _text(module, name, packages)).encode())
     digest.update(_text(module, None, packages).encode())
-    for path in _data(module, packages):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _data(module: str, packages: Packages) -> list[Path]:
-    """Files of data that a module `name.py` keeps in the folder `name` beside it."""
     path = _path(module, packages)
     assert path is not None, module
-    return [] if path.stem == "__init__" else sorted(path.with_suffix("").glob("*.csv"))
+    for data in sorted(path.with_suffix("").glob("*.csv")):  # in the folder `name` beside `name.py`
+        digest.update(data.name.encode() + data.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 @cache

@@ -1,12 +1,14 @@
-"""Disks that are full, read-only or another's: one line that says what to do, whoever met it."""
+"""Disks: what is free, what an artefact takes, who may write; and one line that says what to do if one fails."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from kd.common.errors import UserError
@@ -29,12 +31,66 @@ _RUST = re.compile(r"\(os error (\d+)\)")
 _TORCH = ("PytorchStreamWriter", "unexpected pos")
 
 
+@dataclass(frozen=True)
+class Size:
+    """Bytes of contents, and files and folders."""
+
+    bytes: int = 0
+    files: int = 0
+
+    def __add__(self, other: Size) -> Size:
+        return Size(self.bytes + other.bytes, self.files + other.files)
+
+    def __sub__(self, other: Size) -> Size:
+        """What is left to be written where `other` is there, which may be more."""
+        return Size(max(0, self.bytes - other.bytes), max(0, self.files - other.files))
+
+    def on_disk(self, block: int) -> int:
+        """Bytes of a file system that gives whole blocks, at least one, to every file and folder; an upper bound."""
+        return self.bytes + self.files * block
+
+
+@dataclass(frozen=True)
+class Free:
+    """Free bytes and inodes of a file system; `inodes` None: it does not count them."""
+
+    folder: Path
+    bytes: int
+    inodes: int | None
+    block: int
+
+
+def free_space(results: Path) -> Free:
+    """Free space of the file system that a folder is on, or will be on."""
+    folder = _existing(results)
+    status = os.statvfs(folder)
+    inodes = status.f_favail if status.f_files else None
+    return Free(folder, status.f_bavail * status.f_frsize, inodes, status.f_frsize)
+
+
+def share(results: Path) -> None:
+    """Let this process write for its group, whatever its umask, if a results folder says that it is shared.
+
+    It says so with `chmod g+ws`: its group may write, and what is made in it belongs to that group. Elsewhere, the
+    umask stays as the user has it.
+    """
+    mode = _existing(results).stat().st_mode
+    if mode & stat.S_ISGID and mode & stat.S_IWGRP:
+        before = os.umask(0o077)
+        os.umask(before & ~stat.S_IRWXG)
+
+
+def _existing(folder: Path) -> Path:
+    """A folder, or the nearest one above it that is there."""
+    folder = folder.absolute()
+    return next(each for each in (folder, *folder.parents) if each.exists())
+
+
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn the failure of a disk, also one that an error names as its cause, into a `UserError`.
+    """Turn the failure of a disk, also as the cause of another error, into a `UserError`.
 
-    Args:
-        folder: to be named where the failure names no file.
+    It names `folder` where the failure names no file.
     """
     try:
         yield

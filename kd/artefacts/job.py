@@ -1,10 +1,10 @@
-"""What one workflow job is told: which artefact to build, from what, and where."""
+"""What one workflow job is told: which artefact to build, from what, and where; and in what two of them differ."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,12 +12,14 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from kd.artefacts.reading import is_plain_file, read_json
-from kd.common.errors import UserError, first_mistake
+from kd.common.errors import UserError, first_mistake, shown
 
 MANIFEST = "manifest.json"
 # What a directory is being made into: there from the start of a job, so that an unfinished one can be explained.
 JOB = ".job.json"
 NAME_LENGTH = 200
+ROOT = Path(__file__).parents[2]
+_ABSENT = object()
 
 
 def _finite(value: dict[str, Any]) -> dict[str, Any]:
@@ -80,12 +82,12 @@ class Job(BaseModel):
         upstream: dict[str, Upstream],
     ) -> Job:
         """A job with its keys, and with its directory below `results`."""
-        key = artefact_key(stage, spec, {role: up.identity for role, up in upstream.items()}, code)
+        key, config_key = _keys(stage, spec, upstream, code)
         return cls(
             stage=stage,
             name=name,
             key=key,
-            config_key=artefact_key(stage, spec, {role: up.config_identity for role, up in upstream.items()}, {}),
+            config_key=config_key,
             directory=results / stage / name / key,
             code=code,
             spec=spec,
@@ -121,22 +123,16 @@ class Job(BaseModel):
         if not unread:
             return ()
         wanted = self.as_upstream(unread).identity
-        found = []
-        for directory in sorted(path.parent for path in self.directory.parent.glob(f"*/{JOB}")):
-            told = None if directory == self.directory else told_job(directory)
-            if told is not None and told.as_upstream(unread).identity == wanted and is_plain_file(directory / MANIFEST):
-                found.append(directory)
-        return tuple(found)
+        others = sorted({path.parent for path in self.directory.parent.glob(f"*/{JOB}")} - {self.directory})
+        told = {each: told_job(each) for each in others if is_plain_file(each / MANIFEST)}
+        return tuple(each for each, job in told.items() if job and job.as_upstream(unread).identity == wanted)
 
     def as_upstream(self, unread: Collection[str] = ()) -> Upstream:
         """This artefact for a reader that does not depend on some fields of its spec."""
         identity, config_identity = self.key, self.config_key
         if unread:
             read = {field: value for field, value in self.spec.items() if field not in unread}
-            identities = {role: up.identity for role, up in self.upstream.items()}
-            config_identities = {role: up.config_identity for role, up in self.upstream.items()}
-            identity = artefact_key(self.stage, read, identities, self.code)
-            config_identity = artefact_key(self.stage, read, config_identities, {})
+            identity, config_identity = _keys(self.stage, read, self.upstream, self.code)
         return Upstream(
             stage=self.stage,
             name=self.name,
@@ -178,4 +174,65 @@ def canonical_json(value: Any) -> str:
 def artefact_key(stage: str, spec: Any, upstream: Mapping[str, str], code: Mapping[str, str]) -> str:
     """16 hex digits that identify an artefact by what makes it: spec, identities of upstreams, code by module."""
     content = {"stage": stage, "spec": spec, "upstream": dict(upstream), "code": dict(code)}
-    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
+    return digest(content)
+
+
+def digest(value: Any) -> str:
+    """16 hex digits of a JSON value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+
+
+def _keys(stage: str, spec: Any, upstream: Mapping[str, Upstream], code: Mapping[str, str]) -> tuple[str, str]:
+    """Key and config key of an artefact."""
+    identities = {role: up.identity for role, up in upstream.items()}
+    config_identities = {role: up.config_identity for role, up in upstream.items()}
+    return artefact_key(stage, spec, identities, code), artefact_key(stage, spec, config_identities, {})
+
+
+def spec_differences(found: Any, wanted: Any, path: str = "") -> Iterator[str]:
+    """Each differing field as a dotted path: `recipe.lr: 0.003 -> 0.01`."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for name in dict.fromkeys([*found, *wanted]):
+            inner = f"{path}.{name}" if path else str(name)
+            yield from spec_differences(found.get(name, _ABSENT), wanted.get(name, _ABSENT), inner)
+    elif found != wanted:
+        yield f"{shown(path)}: {_value(found)} -> {_value(wanted)}"
+
+
+def _value(value: Any) -> str:
+    return "absent" if value is _ABSENT else shown(json.dumps(value))
+
+
+def code_differences(found: Mapping[str, str], wanted: Mapping[str, str]) -> Iterator[str]:
+    """Each source file that differs."""
+    for module in sorted({*found, *wanted}):
+        path = module.replace(".", "/")  # within the checkout, or as somebody else's module is named
+        file = shown(f"{path}/__init__.py" if (ROOT / path).is_dir() else f"{path}.py")
+        if module not in found:
+            yield f"{file}: newly used"
+        elif module not in wanted:
+            yield f"{file}: no longer used"
+        elif found[module] != wanted[module]:
+            yield f"{file}: changed"
+
+
+def upstream_differences(found: Mapping[str, Mapping[str, Any]], wanted: Job) -> dict[str, str]:
+    """A line for each role whose upstream differs."""
+    told: dict[str, str] = {}
+    for role in dict.fromkeys([*found, *wanted.upstream]):
+        if role not in wanted.upstream:
+            told[role] = f"{shown(role)}: no longer read"
+        elif role not in found:
+            told[role] = f"{role}: newly read"
+        elif found[role]["identity"] != wanted.upstream[role].identity:
+            told[role] = f"{role}: {found[role]['identity']} -> {wanted.upstream[role].identity}"
+    return told
+
+
+def job_differences(found: Mapping[str, Any], wanted: Job) -> list[str]:
+    """Differences between a manifest and a job: of spec, upstreams and code."""
+    return [
+        *(f"spec {text}" for text in spec_differences(found["spec"], wanted.spec)),
+        *(f"upstream {text}" for text in upstream_differences(found["upstream"], wanted).values()),
+        *(f"code {text}" for text in code_differences(found["code"], wanted.code)),
+    ]

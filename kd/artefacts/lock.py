@@ -74,14 +74,10 @@ class _Claim(NamedTuple):
 
 @contextmanager
 def writing(directory: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the directory for this process.
+    """Hold a directory, made if it is not there, for this process; `wait` while another one holds it.
 
     A controller that was killed can leave a live job behind, and the next controller then starts a second
     copy: that copy waits here and finds the work done.
-
-    Args:
-        directory: to be held; made if it is not there.
-        wait: while another process holds it.
 
     Raises:
         BeingWrittenError: another process holds it, and `wait` is False.
@@ -178,20 +174,26 @@ def _flocked(directory: Path, *, wait: bool) -> Iterator[bool]:
 
 def _flock(stream: IO[str], directory: Path, *, wait: bool) -> bool:
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock_file(stream)
     except BlockingIOError:
         _say_who_writes(directory, _read(directory / WRITER), wait=wait)
         fcntl.flock(stream, fcntl.LOCK_EX)
+        return True
+
+
+def lock_file(stream: IO[str]) -> bool:
+    """Take a lock; False where the file system has no such locks.
+
+    Raises:
+        BlockingIOError: another process has it.
+    """
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        refuse_unless_unsupported(error)
+        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+            raise
         return False
     return True
-
-
-def refuse_unless_unsupported(error: OSError) -> None:
-    """Raise what `flock` met again, unless it is that the file system has no such locks."""
-    if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
-        raise error
 
 
 def _say_who_writes(directory: Path, claim: _Claim | None, *, wait: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import logging
@@ -26,9 +25,8 @@ from pydantic import (
 )
 from typing_extensions import TypedDict  # pydantic takes no other before Python 3.12
 
-from kd.artefacts.differences import job_differences
 from kd.artefacts.files import damage, file_records, remove, write_text
-from kd.artefacts.job import MANIFEST, Job, Key, ModuleName, PathName, SpecFields, Upstream, canonical_json
+from kd.artefacts.job import MANIFEST, Job, Key, ModuleName, PathName, SpecFields, Upstream, digest, job_differences
 from kd.artefacts.reading import check_place, check_plain, is_plain_file, read_json
 from kd.common.errors import UserError, first_mistake, shown
 
@@ -149,14 +147,6 @@ def library_versions() -> dict[str, str]:
     return versions | {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
-def version_differences(manifest: dict[str, Any]) -> list[str]:
-    """Libraries that are another version now than when an artefact was made; they are in no key."""
-    found, now = manifest["versions"], library_versions()
-    return [
-        f"{name} {shown(found.get(name))} -> {version}" for name, version in now.items() if found.get(name) != version
-    ]
-
-
 def job_record(job: Job) -> dict[str, Any]:
     """The part of a manifest that says what an artefact is made by; each upstream with what counts of it."""
     return job.model_dump(
@@ -263,33 +253,32 @@ def job_of(manifest: dict[str, Any], directory: Path) -> Job:
         raise UserError(f"{directory}: expected a directory RESULTS/STAGE/NAME/KEY") from error
 
 
-def read_manifest(artefact: Upstream | Job, *, files: bool = True) -> dict[str, Any]:
-    """The manifest of a finished artefact, checked; with `files`, so are the files that it records.
+def read_manifest(artefact: Upstream | Job) -> dict[str, Any]:
+    """The manifest of a finished artefact, checked, as are the files that it records.
 
     Raises:
         UserError: the artefact is missing, is of another key, or its files are not those recorded.
     """
     manifest = finished_manifest(artefact.directory)
-    if files:
-        check_plain(artefact.directory)
-    check_manifest(manifest, artefact, files=files)
+    check_plain(artefact.directory)
+    check_manifest(manifest, artefact)
     return manifest
 
 
-def check_manifest(
-    manifest: dict[str, Any], artefact: Upstream | Job, *, files: bool = True, chunks: bool = False
-) -> None:
-    """Compare a manifest with the artefact that is wanted and with the files that lie there.
-
-    Args:
-        manifest: as loaded.
-        artefact: that is wanted.
-        files: look at the files, too.
-        chunks: read Zarr chunks whole, instead of their last bytes only.
+def check_manifest(manifest: dict[str, Any], artefact: Upstream | Job, *, chunks: bool = False) -> None:
+    """Compare a manifest with the artefact that is wanted and with the files that lie there, `chunks` of Zarr whole.
 
     Raises:
         UserError: naming the first field, or the first file and what of it, that differs.
     """
+    _check_whose(manifest, artefact)
+    for record in manifest["files"]:
+        wrong = damage(artefact.directory, record, chunks=chunks)
+        if wrong:
+            raise UserError(f"{wrong}; delete {artefact.directory} and run again")
+
+
+def _check_whose(manifest: dict[str, Any], artefact: Upstream | Job) -> None:
     directory = artefact.directory
     for field in ("stage", "name", "key"):
         if manifest[field] != getattr(artefact, field):
@@ -298,10 +287,6 @@ def check_manifest(
                 f"{directory}: {field}: found {manifest[field]}, expected {getattr(artefact, field)}"
                 f"{f' ({why})' if why else ''}; delete {directory} and run again"
             )
-    for record in manifest["files"] if files else ():
-        wrong = damage(directory, record, chunks=chunks)
-        if wrong:
-            raise UserError(f"{wrong}; delete {directory} and run again")
 
 
 def made_from_now(job: Job) -> dict[str, str]:
@@ -312,16 +297,16 @@ def made_from_now(job: Job) -> dict[str, str]:
     """
     found = {}
     for role, up in job.upstream.items():
-        manifest = read_manifest(up, files=False)
+        manifest = finished_manifest(up.directory)
+        _check_whose(manifest, up)
         made = [manifest.get(field) for field in ("seconds", "device", "result", "files")]
-        found[role] = hashlib.sha256(canonical_json(made).encode()).hexdigest()[:16]
+        found[role] = digest(made)
     return found
 
 
 def made_from_then(job: Job) -> dict[str, str] | None:
     """What `made_from_now` was when an artefact was made; None: it was not noted."""
-    manifest = load_manifest(job.directory) or {}
-    found: dict[str, str] | None = manifest.get("result", {}).get(MADE_FROM)
+    found: dict[str, str] | None = (load_manifest(job.directory) or {"result": {}})["result"].get(MADE_FROM)
     return found
 
 

@@ -61,11 +61,7 @@ def open_plain(path: Path, flags: int = os.O_RDONLY) -> int:
 
 
 def read_json(path: Path, limit: int = RECORD_BYTES) -> Any:
-    """The value in a JSON file, of whatever type.
-
-    Args:
-        path: of the file.
-        limit: bytes that it may have.
+    """The value, of whatever type, in a JSON file that may have `limit` bytes.
 
     Raises:
         UserError: it is no plain file, too large, or not JSON.

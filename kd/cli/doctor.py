@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib.metadata
 import os
 import re
@@ -10,12 +9,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from kd.artefacts.lock import refuse_unless_unsupported
-from kd.cli.forecast import free_space, readable
+from kd.artefacts.disk import free_space
+from kd.artefacts.lock import lock_file
+from kd.cli.forecast import readable
 from kd.jobs.environment import DRIVER, VISIBLE, main_memory, visible_devices
 from kd.planning.plan import Plan
 
@@ -34,16 +34,8 @@ class Finding(NamedTuple):
 
 def doctor(plan: Plan) -> Iterator[Finding]:
     """Check everything that a run of a config takes, in seconds."""
-    checks: list[Callable[[], Iterator[Finding]]] = [
-        _python,
-        _packages,
-        _torch,
-        lambda: _results(plan.config.results),
-        _weights_cache,
-        _slurm,
-    ]
-    for check in checks:
-        yield from check()
+    for check in (_python(), _packages(), _torch(), _results(plan.config.results), _weights_cache(), _slurm()):
+        yield from check
 
 
 def _python() -> Iterator[Finding]:
@@ -113,7 +105,7 @@ def _results(results: Path) -> Iterator[Finding]:
         with tempfile.TemporaryDirectory(dir=free.folder, prefix=".kd-doctor-") as name:
             first = Path(name, "first")
             with first.open("w") as stream:
-                locks = _has_locks(stream.fileno())
+                locks = lock_file(stream)
             links = _has_links(first)
     except OSError as error:
         yield Finding(
@@ -125,15 +117,6 @@ def _results(results: Path) -> Iterator[Finding]:
         yield Finding("warning", f"{free.folder} has no file locks: one writer is kept to by heartbeat alone")
     if not links:
         yield Finding("warning", f"{free.folder} has no hard links: what is adopted or grows is copied")
-
-
-def _has_locks(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        refuse_unless_unsupported(error)
-        return False
-    return True
 
 
 def _has_links(path: Path) -> bool:

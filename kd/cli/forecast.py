@@ -1,27 +1,37 @@
-"""`python -m kd forecast`: what a run will weigh, before it is started, and whether that fits."""
+"""`python -m kd forecast`: what a run will weigh, before it is started, and whether that fits.
+
+`python -m kd.cli.forecast` is preflight, which the Snakefile runs before it starts any job: a process of its own, since
+it may have to build networks, and the workflow's own process never loads torch.
+"""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Collection, Iterator
+import sys
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path, PurePath
+from stat import S_ISREG
 from typing import TYPE_CHECKING
 
+from kd.artefacts.disk import Free, Size, free_space
 from kd.artefacts.files import chunk_array
 from kd.artefacts.job import Job
 from kd.artefacts.manifest import manifest_path, whole_manifest
 from kd.cli.stored import BINARY, readable_size
 from kd.common.errors import UserError
+from kd.config.load import load_config
 from kd.embeddings.options import CacheOptions
 from kd.jobs.environment import main_memory
+from kd.jobs.run import user_errors
 from kd.planning.plan import Plan
-from kd.planning.size import Size
 from kd.stages.registry import STAGES
 
 if TYPE_CHECKING:
     from kd.planning.forecast import Forecast
+
+readable = partial(readable_size, units=BINARY)
 
 
 @dataclass(frozen=True)
@@ -42,25 +52,11 @@ class Expected:
     there: bool
     missing: Size
     transient: int
-    savings: int = 0
-
-
-@dataclass(frozen=True)
-class Free:
-    """Free bytes and inodes of a file system; `inodes` None: it does not count them."""
-
-    folder: Path
-    bytes: int
-    inodes: int | None
-    block: int
+    savings: int
 
 
 def expect(plan: Plan, *, finished: bool = True) -> list[Expected]:
-    """Artefacts of a plan but tables and figures, which are small; upstream first.
-
-    Args:
-        plan: of everything.
-        finished: also those that are finished, whose networks are measured, too.
+    """Artefacts of a plan but tables and figures, which are small; upstream first, `finished` ones only if asked for.
 
     Raises:
         UserError: the plan asks for what cannot be, such as a level that an architecture does not have.
@@ -76,11 +72,10 @@ def expect(plan: Plan, *, finished: bool = True) -> list[Expected]:
 
 
 def _expected(forecast: Forecast, job: Job) -> Expected:
-    size, transient = forecast.size(job), forecast.transient(job)
+    transient, size = forecast.transient(job), forecast.size(job)
     if manifest_path(job.directory) is not None:
-        return Expected(job, size, there=True, missing=Size(), transient=0)
-    written, taken = _written(job.directory), _taken(job)
-    missing = Size(max(0, size.bytes - written.bytes - taken.bytes), max(0, size.files - written.files - taken.files))
+        return Expected(job, size, there=True, missing=Size(), transient=0, savings=0)
+    missing = size - _written(job.directory) - _taken(job)
     return Expected(job, size, there=False, missing=missing, transient=transient, savings=forecast.savings(job))
 
 
@@ -102,21 +97,8 @@ def _taken(job: Job) -> Size:
 
 def _written(directory: Path) -> Size:
     """Bytes and files that an unfinished directory holds already."""
-    size = Size()
-    for folder, folders, files in os.walk(directory):
-        held = sum((Path(folder) / name).lstat().st_size for name in files)
-        size += Size(held, len(files) + len(folders))
-    return size
-
-
-def free_space(results: Path) -> Free:
-    """Free space of the file system that `results` is on, or will be on."""
-    folder = results.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    status = os.statvfs(folder)
-    inodes = status.f_favail if status.f_files else None
-    return Free(folder, status.f_bavail * status.f_frsize, inodes, status.f_frsize)
+    found = [path.lstat() for path in directory.rglob("*")]
+    return Size(sum(each.st_size for each in found if S_ISREG(each.st_mode)), len(found))
 
 
 def forecast_table(plan: Plan) -> Iterator[str]:
@@ -130,16 +112,14 @@ def forecast_table(plan: Plan) -> Iterator[str]:
             state += f", its checkpoints {readable(each.transient)} meanwhile"
         yield _line(f"{each.job.stage}/{each.job.name}", width, each.size, state)
     yield ""
-    for stage in STAGES:
-        members = [each for each in expected if each.job.stage == stage]
+    groups = {stage: [each for each in expected if each.job.stage == stage] for stage in STAGES} | {"all": expected}
+    for name, members in groups.items():
         if members:
-            yield _line(stage, width, _total(each.size for each in members), _state(members))
-    yield _line("all", width, _total(each.size for each in expected), _state(expected))
+            yield _line(name, width, _total(each.size for each in members), _state(members))
     yield ""
-    free = free_space(plan.config.results)
-    yield from demand_lines(expected, free)
-    lacking = shortage(expected, free)
-    if lacking is not None:
+    lines, lacking = _balance(expected, free_space(plan.config.results))
+    yield from lines
+    if lacking:
         yield f"warning: {lacking}"
 
 
@@ -153,57 +133,38 @@ def _state(members: list[Expected]) -> str:
     return f"{left} of {len(members)} to be made: {size}" if left else "all there"
 
 
-def _total(sizes: Iterator[Size]) -> Size:
+def _total(sizes: Iterable[Size]) -> Size:
     return sum(sizes, Size())
 
 
-def readable(count: int) -> str:
-    """Bytes for people."""
-    return readable_size(count, BINARY)
-
-
-@dataclass(frozen=True)
-class Demand:
-    """What is needed of a file system: bytes that stay, in whole blocks, the largest transient ones, and inodes."""
-
-    bytes: int
-    transient: int
-    inodes: int
-
-
-def demand(expected: list[Expected], block: int) -> Demand:
-    """The demand of all artefacts that are still to be made."""
+def _demand(expected: list[Expected], block: int) -> dict[str, int]:
+    """What is still needed of a file system: bytes that stay, in whole blocks, the largest transient ones, inodes."""
     missing = _total(each.missing for each in expected)
-    return Demand(missing.on_disk(block), max((each.transient for each in expected), default=0), missing.files)
+    transient = max((each.transient for each in expected), default=0)
+    return {"bytes": missing.on_disk(block), "transient": transient, "inodes": missing.files}
 
 
-def demand_lines(expected: list[Expected], free: Free) -> Iterator[str]:
-    """What is still to be made against what is free."""
-    left = sum(not each.there for each in expected)
-    needed = demand(expected, free.block)
-    inodes = "" if free.inodes is None else f" and {free.inodes:,} files"
-    transient = f", and {readable(needed.transient)} for checkpoints of a training" if needed.transient else ""
-    size = f"{readable(needed.bytes)} in {needed.inodes:,} files and folders"
-    yield f"still to be made: {left} of {len(expected)}, {size}{transient}"
-    yield f"free in {free.folder}: {readable(free.bytes)}{inodes}"
-
-
-def shortage(expected: list[Expected], free: Free) -> str | None:
-    """What there is too little of for all that is still to be made, and what to do about it; None: it fits."""
-    needed = demand(expected, free.block)
+def _balance(expected: list[Expected], free: Free) -> tuple[list[str], str]:
+    """Lines with what is still to be made and what is free; and what there is too little of, with what to do, or ""."""
+    needed, inodes, transient = _demand(expected, free.block), "", ""
+    if free.inodes is not None:
+        inodes = f" and {free.inodes:,} files"
+    if needed["transient"]:
+        transient = f", and {readable(needed['transient'])} for checkpoints of a training"
+    size = f"{readable(needed['bytes'])} in {needed['inodes']:,} files and folders"
+    lines = [
+        f"still to be made: {sum(not each.there for each in expected)} of {len(expected)}, {size}{transient}",
+        f"free in {free.folder}: {readable(free.bytes)}{inodes}",
+    ]
     lacks = []
-    if needed.bytes + needed.transient > free.bytes:
-        lacks.append(f"lacks {readable(needed.bytes + needed.transient - free.bytes)} of space")
-    if free.inodes is not None and needed.inodes > free.inodes:
-        lacks.append(f"lacks {needed.inodes - free.inodes:,} inodes")
-    if not lacks:
-        return None
+    if needed["bytes"] + needed["transient"] > free.bytes:
+        lacks.append(f"lacks {readable(needed['bytes'] + needed['transient'] - free.bytes)} of space")
+    if free.inodes is not None and needed["inodes"] > free.inodes:
+        lacks.append(f"lacks {needed['inodes'] - free.inodes:,} inodes")
     saved = sum(each.savings for each in expected)
     less = f", such as label_embeddings: positives, which saves {readable(saved)}" if saved else ""
-    return (
-        f"results: {free.folder} {' and '.join(lacks)}: free some space, set `results` to another folder, or store less"
-        f" (caches{less}; views)"
-    )
+    advice = f"free some space, set `results` to another folder, or store less (caches{less}; views)"
+    return lines, f"results: {free.folder} {' and '.join(lacks)}: {advice}" if lacks else ""
 
 
 def forecast_json(plan: Plan) -> Iterator[str]:
@@ -224,32 +185,35 @@ def forecast_json(plan: Plan) -> Iterator[str]:
         }
         for each in expected
     ]
-    needed = asdict(demand(expected, free.block))
-    document = {"artefacts": artefacts, "needed": needed, "free": asdict(free) | {"folder": str(free.folder)}}
-    yield json.dumps(document, indent=1)
+    document = {"artefacts": artefacts, "needed": _demand(expected, free.block), "free": asdict(free)}
+    yield json.dumps(document, indent=1, default=str)
 
 
 def check_fit(plan: Plan, directories: Collection[Path]) -> Iterator[str]:
-    """Say what is to be made against what is free.
-
-    Args:
-        plan: of everything.
-        directories: artefacts that a run will make.
+    """Say what is free, against what is to be made by a run that makes some of the artefacts of a plan.
 
     Raises:
         UserError: that does not fit, or cannot be made at all.
     """
     expected = [each for each in expect(plan, finished=False) if each.job.directory in directories]
-    free = free_space(plan.config.results)
-    lines, lacking = list(demand_lines(expected, free)), shortage(expected, free)
-    if lacking is not None:
+    lines, lacking = _balance(expected, free_space(plan.config.results))
+    if lacking:
         raise UserError(f"{lacking}; {'; '.join(lines)}; nothing was started, `python -m kd forecast` lists it")
     yield from lines
-    yield from _memory_warning(plan)
-
-
-def _memory_warning(plan: Plan) -> Iterator[str]:
-    given = plan.config.memory.ram_gib
-    have = main_memory() / 2**30
+    given, have = plan.config.memory.ram_gib, main_memory() / 2**30
     if given > have:
         yield f"warning: memory.ram_gib: {given:g} for each job, but this machine has {have:.1f} GiB in all"
+
+
+if __name__ == "__main__":
+    with user_errors():
+        request = json.load(sys.stdin)
+        plan = Plan(load_config(request["config"]))
+        directories = {Path(each) for each in request["directories"]}
+        wanted = [job.spec["architecture"] for job in plan.stage("fetch_weights") if job.directory in directories]
+        if wanted:  # first, since it takes no time: where there is no network, nobody waits for torch to hear of it
+            from kd.models.hub import check_network
+
+            check_network(wanted)
+        for line in check_fit(plan, directories):
+            sys.stdout.write(f"{line}\n")

@@ -23,14 +23,8 @@ def collect(
     """List what no run needs, and remove it if `yes`; what is being written is never touched.
 
     Needed are the artefacts that the recorded runs and the given plans want, and whatever those that are there say
-    they were made from.
-
-    Args:
-        results: folder to clean.
-        plans: further ones whose artefacts stay, with their config files; they take the place of the runs that this
-            user recorded of the same experiments.
-        forget: experiments whose recorded runs count no more.
-        yes: do it; otherwise only say what would be done.
+    they were made from. The plans, each with its config file, take the place of the runs that this user recorded of the
+    same experiments; of the experiments in `forget`, no recorded run counts any more.
 
     Raises:
         UserError: nothing says what is needed, or the record of a run cannot be read.

@@ -17,13 +17,8 @@ from kd.stages.registry import STAGES
 def invalidate(plan: Plan, job: Job, *, only: bool, yes: bool) -> Iterator[str]:
     """Drop a wanted artefact with all that was made from it, also for other configs on the same results folder.
 
-    With a store go those that differ only in arrays and views, since one takes the chunks of another.
-
-    Args:
-        plan: of the wanted artefacts.
-        job: whose artefact goes.
-        only: what was made from it stays.
-        yes: do it; otherwise only say what would be done.
+    With a store go those that differ only in arrays and views, since one takes the chunks of another. With `only`, what
+    was made from it stays; without `yes`, nothing is done, and only said what would be.
 
     Raises:
         UserError: there is no such artefact, or one of those that go is being written.

@@ -16,14 +16,9 @@ from kd.jobs.run import user_errors
 
 
 def write_report(config: Path, snakefile: Path, output: Path) -> None:
-    """Run Snakemake's report generator on the tables and figures.
+    """Run Snakemake's report generator on the tables and figures; `output` is .html, or .zip with assets beside it.
 
     The calling Snakemake holds the lock of the working directory; the report only reads, so it takes none.
-
-    Args:
-        config: the config, as JSON in a file.
-        snakefile: of the workflow.
-        output: .html, or .zip for a page with its assets beside it.
 
     Raises:
         UserError: Snakemake failed; its own words are in the log.

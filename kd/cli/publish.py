@@ -22,10 +22,10 @@ from kd.artefacts.code import code_digests
 from kd.artefacts.files import replacing, write_text
 from kd.artefacts.job import Job, artefact_key
 from kd.artefacts.lock import writing
-from kd.artefacts.manifest import git_commit, library_versions, read_manifest
-from kd.artefacts.notes import notes_of
-from kd.artefacts.owner import sign
+from kd.artefacts.manifest import git_commit, library_versions, load_manifest, read_manifest
 from kd.artefacts.reading import read_json
+from kd.cli.records import sign
+from kd.common.errors import UserError, shown
 from kd.config.load import load_config
 from kd.jobs.handover import handed_over
 from kd.jobs.run import user_errors
@@ -72,12 +72,9 @@ def config_json(plan: Plan) -> str:
 
 
 def publish(plan: Plan, what: str, configfile: str = "") -> None:
-    """Copy the files of all tables, or of all figures; with tables, write index, config, provenance and whose they are.
+    """Copy the files of all `tables`, or of all `figures`, of a run of which all is finished.
 
-    Args:
-        plan: of the run; everything in it is finished.
-        what: `tables` or `figures`.
-        configfile: that the run was started with.
+    With tables, write index, config, provenance and whose they are: by `configfile`, that the run was started with.
 
     Raises:
         UserError: a table or figure is not there, or damaged.
@@ -106,6 +103,18 @@ def publish(plan: Plan, what: str, configfile: str = "") -> None:
             (folder / name).unlink(missing_ok=True)
         write_text(folder / PUBLISHED, json.dumps(now))
         key.touch()  # at last: it says which run the files are of
+
+
+def notes_of(jobs: Iterable[Job]) -> Iterator[tuple[str, str, int]]:
+    """What stages left out or changed of what they were given: the name in config or index, what, and how often."""
+    for job in jobs:
+        try:
+            manifest = load_manifest(job.directory) or {}
+        except UserError:  # it is told by whoever reads the artefact
+            continue
+        name = f"datasets.{job.name}" if job.stage == "prepare_dataset" else f"{job.stage}/{job.name}"
+        for what, count in manifest.get("result", {}).get("notes", {}).items():
+            yield name, shown(what), count
 
 
 def _published(folder: Path) -> Iterator[str]:

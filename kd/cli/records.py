@@ -1,29 +1,33 @@
-"""Which artefacts a run of the workflow wants, as it noted when it started: what `gc` must keep.
+"""What runs of the workflow say of themselves in the folder of their experiment, whose name alone tells no two apart.
 
-RESULTS/experiments/EXPERIMENT/runs/USER.json: of each experiment and user the last run.
+RESULTS/experiments/EXPERIMENT/runs/USER.json: of each user the last run, as it noted when it started, with the
+artefacts that it wants, which `gc` must keep. RESULTS/experiments/EXPERIMENT/run.json: whose tables lie there.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import re
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from kd.artefacts.disk import disk_errors
+from kd.artefacts.disk import disk_errors, share
 from kd.artefacts.files import write_text
 from kd.artefacts.job import PathName
-from kd.artefacts.owner import user_name
+from kd.artefacts.manifest import git_commit
 from kd.artefacts.reading import check_place, is_plain_folder, read_json
-from kd.artefacts.sharing import share
 from kd.common.errors import UserError, first_mistake, shown
 from kd.planning.plan import Plan
 
+SIGNATURE = "run.json"
 Text = Annotated[str, StringConstraints(max_length=4000)]
 Title = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+/[A-Za-z0-9_-]+/[0-9a-f]{16}$")]
 
@@ -45,13 +49,15 @@ class Run(BaseModel):
         return shown(f"{self.experiment} of {self.user} ({self.configfile}, on {self.host}, {self.when})")
 
 
-def planned_run(plan: Plan, configfile: str | Path) -> Run:
-    """A run of a plan by this user, now.
+def user_name() -> str:
+    """The user's name, or number where the system does not know the user, as in a container."""
+    with suppress(KeyError):
+        return pwd.getpwuid(os.getuid()).pw_name
+    return str(os.getuid())
 
-    Args:
-        plan: of the config.
-        configfile: where the config is, for people.
-    """
+
+def planned_run(plan: Plan, configfile: str | Path) -> Run:
+    """A run of a plan by this user, now; `configfile` says where the config is, for people."""
     return Run(
         experiment=plan.config.experiment,
         user=user_name(),
@@ -65,26 +71,17 @@ def planned_run(plan: Plan, configfile: str | Path) -> Run:
 def record_run(plan: Plan, configfile: str | Path) -> None:
     """Note what a config wants; in the place of what the same user's last run of the same experiment wanted.
 
-    Args:
-        plan: of the config.
-        configfile: where the config is, for people.
-
     Raises:
         UserError: the results folder cannot be written.
     """
     results, run = plan.config.results, planned_run(plan, configfile)
-    path = record_path(results, run)
+    user = re.sub(r"[^A-Za-z0-9_-]", "_", run.user)[:100]
+    path = results / "experiments" / run.experiment / "runs" / f"{user}.json"
     share(results)
     check_place(path.parent)
     with disk_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(run.model_dump(mode="json"), indent=1))
-
-
-def record_path(results: Path, run: Run) -> Path:
-    """The file that notes a user's last run of an experiment."""
-    user = re.sub(r"[^A-Za-z0-9_-]", "_", run.user)[:100]
-    return results / "experiments" / run.experiment / "runs" / f"{user}.json"
 
 
 def recorded_runs(results: Path) -> Iterator[tuple[Path, Run]]:
@@ -116,3 +113,28 @@ def affected(results: Path, titles: set[str]) -> Iterator[str]:
         count = len(titles.intersection(run.artefacts))
         if count:
             yield f"{run}: {count} of its artefacts"
+
+
+def sign(folder: Path, experiment: str, configfile: str) -> None:
+    """Write `run.json`: the experiment, and who has written its tables, when, where, from which config file."""
+    signature = {
+        "experiment": experiment,
+        "user": user_name(),
+        "host": socket.gethostname(),
+        "written": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "configfile": configfile,
+        "git_commit": git_commit(),
+    }
+    write_text(folder / SIGNATURE, json.dumps(signature, indent=1) + "\n")
+
+
+def other_owner(folder: Path, configfile: str) -> str | None:
+    """Whose tables lie there, in words, if they are of another user or config file than this run's; else None."""
+    try:
+        signed = read_json(folder / SIGNATURE)
+        user, file, written = (str(signed[field]) for field in ("user", "configfile", "written"))
+    except (OSError, UserError, KeyError, TypeError):  # none yet, or nothing that tells
+        return None
+    if (user, file) == (user_name(), configfile):
+        return None
+    return shown(f"{user}, {written}, from {file}")

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 from kd.artefacts.job import Job
 from kd.artefacts.lock import current_writer
@@ -18,13 +18,8 @@ from kd.planning.plan import Plan
 
 State = Literal["finished", "running", "failed", "stopped", "ready", "waiting"]
 TAIL, LINE = 4096, 1000  # bytes of a log that hold its last lines, characters of one of them
-
-
-class Progress(NamedTuple):
-    """The state of an artefact, and what there is to say of it."""
-
-    state: State
-    detail: str
+ERROR = "error: "  # begins the last line of a job that met a mistake of the user's
+TRACEBACK = "Traceback (most recent call last)"
 
 
 def status(plan: Plan, *, everything: bool = False) -> Iterator[str]:
@@ -33,40 +28,34 @@ def status(plan: Plan, *, everything: bool = False) -> Iterator[str]:
     failed: its last attempt met an error. stopped: it was begun, and was asked to stop or killed. ready: all that it
     reads is there. waiting: it is not.
     """
-    found = [(f"{job.stage}/{job.name}", _progress(job)) for job in plan.jobs.values()]
-    width = max(len(name) for name, _ in found)
-    for name, progress in found:
-        if everything or progress.state != "finished":
-            yield f"{progress.state:8}  {name:{width}}  {progress.detail}".rstrip()
-    counts = Counter(progress.state for _, progress in found)
+    found = [(f"{job.stage}/{job.name}", *_progress(job)) for job in plan.jobs.values()]
+    width = max(len(name) for name, *_ in found)
+    for name, state, detail in found:
+        if everything or state != "finished":
+            yield f"{state:8}  {name:{width}}  {detail}".rstrip()
+    counts = Counter(state for _, state, _ in found)
     yield ", ".join(f"{counts[state]} {state}" for state in get_args(State) if counts[state])
 
 
-def _progress(job: Job) -> Progress:
+def _progress(job: Job) -> tuple[State, str]:
+    """The state of an artefact, and what there is to say of it."""
     try:
-        return _state(job)
+        if manifest_path(job.directory) is not None:
+            return "finished", ""
+        writer, last = current_writer(job.directory), last_line(job.directory / JOB_LOG)
     except (UserError, PermissionError) as error:  # something else lies there, or somebody keeps it to himself
-        return Progress("failed", str(error))
-
-
-def _state(job: Job) -> Progress:
-    if manifest_path(job.directory) is not None:
-        return Progress("finished", "")
-    writer = current_writer(job.directory)
-    last = last_line(job.directory / JOB_LOG)
+        return "failed", str(error)
     where = f"log: {job.directory / JOB_LOG}"
     if writer is not None:
-        return Progress("running", f"{last}; by {writer}; {where}")
+        return "running", f"{last}; by {writer}; {where}"
     if FAILED in last:
-        return Progress("failed", f"{last[last.index(FAILED) + len(FAILED) :]}; {where}")
+        return "failed", f"{last[last.index(FAILED) + len(FAILED) :]}; {where}"
     if last:
-        return Progress("stopped", f"{last}; {where}")
+        return "stopped", f"{last}; {where}"
     missing = [up for up in job.upstream.values() if manifest_path(up.directory) is None]
     if missing:
-        return Progress(
-            "waiting", f"for {len(missing)} of {len(job.upstream)}, such as {missing[0].stage}/{missing[0].name}"
-        )
-    return Progress("ready", "")
+        return "waiting", f"for {len(missing)} of {len(job.upstream)}, such as {missing[0].stage}/{missing[0].name}"
+    return "ready", ""
 
 
 def last_line(path: Path) -> str:
@@ -82,3 +71,23 @@ def last_line(path: Path) -> str:
     except FileNotFoundError:
         return ""
     return shown(lines[-1].split(" ", maxsplit=4)[-1], LINE) if lines else ""
+
+
+def last_error(log: Path) -> str:
+    """The error that a job ended with, by its log.
+
+    Of several processes, any may have had the last word: what begins with `error: ` counts most, then what follows
+    a traceback. A job that was killed ends without either.
+    """
+    try:
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    except OSError:
+        lines = []
+    lines = [line for line in lines if line]
+    errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
+    if errors:
+        return shown(errors[-1], LINE)
+    if any(TRACEBACK in line for line in lines):
+        return shown(lines[-1], LINE)
+    said = f"its last line is: {shown(lines[-1])}" if lines else "its log is empty"
+    return f"ended without an error message, as when it is killed for its memory; {said}"

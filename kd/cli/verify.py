@@ -7,19 +7,16 @@ from pathlib import Path
 
 from kd.artefacts.job import Job
 from kd.artefacts.manifest import finished_manifest, job_of, manifest_path
-from kd.cli.planned import find_job
 from kd.common.errors import UserError
-from kd.planning.plan import Plan
+from kd.planning.plan import Plan, find_job
 from kd.verification.artefacts import find_problems
 
 
 def verify(plan: Plan, names: Sequence[str], rows: int) -> Iterator[str]:
     """A line for each artefact that is as it should be, and for each thing that is wrong with another.
 
-    Args:
-        plan: of a config.
-        names: artefacts of the config, or directories of any; none: all of the config that are finished.
-        rows: see `kd.verification.artefacts.find_problems`.
+    `names` are artefacts of the config, or directories of any; none: all of the config that are finished. For `rows`
+    see `kd.verification.artefacts.find_problems`.
 
     Raises:
         UserError: at the end, if anything was wrong.

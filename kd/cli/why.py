@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from kd.artefacts.differences import code_differences, job_differences, spec_differences, upstream_differences
-from kd.artefacts.job import Job
+from kd.artefacts.job import Job, code_differences, job_differences, spec_differences, upstream_differences
 from kd.artefacts.lock import current_writer
-from kd.artefacts.manifest import read_manifest, version_differences
+from kd.artefacts.manifest import library_versions, read_manifest
 from kd.cli.status import last_line
 from kd.cli.stored import Stored, readable_time, stored_at, stored_in
 from kd.common.errors import UserError, shown
@@ -63,7 +62,8 @@ def _finished(job: Job, there: Stored) -> Iterator[str]:
 
 
 def _versions(manifest: dict[str, Any]) -> Iterator[str]:
-    differing = version_differences(manifest)
+    found, now = manifest["versions"], library_versions()
+    differing = [f"{name} {shown(found.get(name))} -> {now[name]}" for name in now if found.get(name) != now[name]]
     if differing:
         yield f"note: made with other versions, which are in no key: {', '.join(differing)}"
 
@@ -93,15 +93,9 @@ def _nearest(plan: Plan, job: Job) -> Stored | None:
 def _compared(
     plan: Plan, found: dict[str, Any], job: Job, *, told: set[str], unread: Collection[str] = (), indent: str = "  "
 ) -> Iterator[str]:
-    """Spec, then code, then each upstream that differs, with the reason why, indented.
+    """Spec, code, and each upstream that differs between a record and a wanted job, with the reason why, indented.
 
-    Args:
-        plan: of the wanted artefacts.
-        found: record of what is there.
-        job: that is wanted.
-        told: keys of wanted upstreams that were explained before.
-        unread: fields of the spec that do not matter to the reader.
-        indent: of the lines.
+    `told` has the keys of wanted upstreams that were explained before; `unread` fields of specs do not matter.
     """
     read = {name: value for name, value in found["spec"].items() if name not in unread}
     wanted = {name: value for name, value in job.spec.items() if name not in unread}

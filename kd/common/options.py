@@ -31,9 +31,7 @@ def expected(what: str) -> WrapValidator:
 class OneOf:
     """For a field that is a mapping: its JSON schema is that of one of several classes, so that editors complete it.
 
-    Args:
-        tag: key that tells them apart.
-        classes: gives them.
+    `tag` is the key that tells them apart, and `classes` gives them.
     """
 
     def __init__(self, tag: str, classes: Callable[[], Sequence[type[BaseModel]]]) -> None:

@@ -16,10 +16,7 @@ class Registry:
 
     A name without a dot is that of a file in `package`; one with a dot is the full name of any module that can be
     imported, such as `my_project.clips`. Nothing has to be registered: to add something is to add a file.
-
-    Args:
-        package: of ours, with a file for each name.
-        others: files in it that are no members.
+    `others` are files in the package that are no members.
     """
 
     def __init__(self, package: str, others: Collection[str] = ()) -> None:

@@ -51,11 +51,8 @@ def _memory(config: Config) -> Iterator[str]:
 
 def _known(key: str, name: str | None, known: Collection[str], kind: str) -> Iterator[str]:
     if name is not None and name not in known:
-        yield f"{key}: {name!r} is not the name of a known {kind}; {did_you_mean(name, known)}{_list(known)}"
-
-
-def _list(known: Collection[str]) -> str:
-    return f"known: {', '.join(known) or 'none'}" if len(known) <= MOST_LISTED else f"{len(known)} are known"
+        listed = f"known: {', '.join(known) or 'none'}" if len(known) <= MOST_LISTED else f"{len(known)} are known"
+        yield f"{key}: {name!r} is not the name of a known {kind}; {did_you_mean(name, known)}{listed}"
 
 
 def _all_known(key: str, names: Iterable[str] | None, known: Collection[str], kind: str) -> Iterator[str]:
@@ -161,19 +158,12 @@ def _has_individual(config: Config, key: str, target: str) -> Iterator[str]:
         yield f"{key}: must be given, as dataset {target!r} has no individual teacher to take the model from"
 
 
-def _student(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
-    # What its method needs is asked of networks that must be there.
-    yield from list(_named_by(config, key, student)) or _methods(config, key, student)
-
-
-def _methods(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
-    """Mistakes of the first variant that has any."""
-    joint = config.joint_teacher(student)
+def _student(config: Config, key: str, student: StudentConfig) -> list[str]:
+    """Mistakes of its names; where these hold, what its method needs is asked of them, by the variants one by one."""
+    problems = list(_named_by(config, key, student))
     for distiller in student.variants().values():
-        problems = list(_method(config, key, student.model_copy(update={"distiller": distiller}), joint))
-        yield from problems
-        if problems:
-            return
+        problems = problems or list(_method(config, key, student.model_copy(update={"distiller": distiller})))
+    return problems
 
 
 def _named_by(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
@@ -233,8 +223,9 @@ def _student_of_joint(config: Config, key: str, student: StudentConfig, joint: J
         )
 
 
-def _method(config: Config, key: str, student: StudentConfig, joint: JointTeacherConfig | None) -> Iterator[str]:
+def _method(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
     """The method makes sense for the data, and teacher and student have what it compares."""
+    joint = config.joint_teacher(student)
     method = parse_distiller(student.distiller)
     targets = [target for target in config.student_targets(student) if target in config.datasets]
     for target in targets:

@@ -1,24 +1,27 @@
-"""Config files: read, checked for what YAML takes in silence, and validated."""
+"""Config files: read, checked for what YAML takes in silence, and validated; mistakes in them, explained."""
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from kd.common.errors import UserError
+from kd.common.errors import UserError, did_you_mean
 from kd.config.checks import find_problems
-from kd.config.explanation import explain, misread_booleans
 from kd.config.include import overlay, read_included
 from kd.config.schema import Config
 
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 MERGE = "tag:yaml.org,2002:merge"
+MOST_SHOWN = 300  # characters of what was given
+BOOLEANS = "YAML reads yes, no, on and off as true and false: put them in quotes if text is meant"
 
 
 def read_config(*paths: Path) -> dict[str, Any]:
@@ -61,9 +64,9 @@ def load_config(raw: dict[str, Any]) -> Config:
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        problems = [explain(Config, detail) for detail in error.errors()]  # type: ignore[arg-type]
+        problems = [_explain(detail) for detail in error.errors()]  # type: ignore[arg-type]
     else:
-        problems = [*misread_booleans(raw, config.model_dump(mode="json")), *find_problems(config)]
+        problems = [*_misread_booleans(raw, config.model_dump(mode="json")), *find_problems(config)]
         if not problems:
             return config
     raise UserError("config: " + "\n        ".join(problems))
@@ -135,3 +138,64 @@ def _misread(loader: Any, node: yaml.Node) -> Iterator[str]:
         return
     if node.tag in NUMBERS and (":" in text or (re.fullmatch(r"[-+]?0\d+", text) and int(text) != read)):
         yield f"YAML reads {text} {place} as {read}; write {read}, or put it in quotes if text is meant"
+
+
+def _explain(detail: dict[str, Any]) -> str:
+    """One of the mistakes that pydantic found in a config: key, what is wrong, what was given."""
+    location = [str(part) for part in detail["loc"] if part != "[key]"]
+    key = ".".join(location)
+    given = detail["input"]
+    if detail["type"] == "extra_forbidden":
+        allowed = _fields_at(location[:-1])
+        return f"{key}: unknown key; {did_you_mean(location[-1], allowed)}allowed here: {', '.join(allowed)}"
+    if detail["type"] == "missing":
+        return f"{key}: missing, must be given"
+    message = detail["msg"].removeprefix("Value error, ")
+    shown = repr(given) if len(repr(given)) <= MOST_SHOWN else reprlib.repr(given)
+    return f"{key}: {message[0].lower()}{message[1:]}; given: {shown}{_hint(detail['type'], given)}"
+
+
+def _hint(kind: str, given: Any) -> str:
+    """A hint where YAML may have read something else than was meant."""
+    if isinstance(given, bool):
+        return f"; {BOOLEANS}"
+    if isinstance(given, dt.date):
+        return f"; YAML reads {given} as a date: put it in quotes, or leave out the dashes if a number is meant"
+    if isinstance(given, int | float) and kind in ("string_type", "literal_error"):
+        return "; put it in quotes, as YAML reads it as a number"
+    if kind == "int_parsing" and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+]?\d{1,2}", given):
+        return f"; write {float(given):.0f}"
+    return ""
+
+
+def _misread_booleans(given: Any, read: Any, key: str = "") -> Iterator[str]:
+    """Yield where true or false was given and pydantic took it as 1 or 0: `read` is validated and dumped."""
+    if isinstance(given, dict) and isinstance(read, dict):
+        for name, value in given.items():
+            yield from _misread_booleans(value, read.get(name), f"{key}.{name}" if key else name)
+    elif isinstance(given, list | tuple) and isinstance(read, list | tuple):
+        for number, (value, taken) in enumerate(zip(given, read, strict=False)):
+            yield from _misread_booleans(value, taken, f"{key}.{number}")
+    elif isinstance(given, bool) and not isinstance(read, bool):
+        yield f"{key}: given: {given}, expected a number; {BOOLEANS}"
+
+
+def _fields_at(location: list[str]) -> list[str]:
+    """Keys that are allowed at a place of the config."""
+    annotation: Any = Config
+    for part in location:
+        fields = next((each.model_fields for each in _models(annotation) if part in each.model_fields), None)
+        if fields is not None:
+            annotation = fields[part].annotation
+        elif get_origin(annotation) is dict:
+            annotation = get_args(annotation)[1]
+    return next((list(each.model_fields) for each in _models(annotation)), [])
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The annotation itself, or the members of a union, as far as they are models."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    elif get_origin(annotation) not in (dict, list):
+        for argument in get_args(annotation):
+            yield from _models(argument)

@@ -9,8 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kd.artefacts.differences import spec_differences
-from kd.artefacts.job import read_job
+from kd.artefacts.job import read_job, spec_differences
 from kd.common.errors import shown
 
 MADE_FROM = "made_from"

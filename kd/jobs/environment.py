@@ -19,12 +19,14 @@ def prefer_this_python() -> None:
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
 
 
-def give_memory(ram_gib: float, device_gib: float) -> None:
-    """Tell the jobs that this process starts how much data each may keep in memory.
+def give_jobs(ram_gib: float, device_gib: float, *, jobs_per_gpu: int, events: bool) -> None:
+    """Tell the jobs that this process starts how much data each may keep in main memory and on the device, in GiB.
 
-    Through the environment, not in their specs: it must change neither what they compute nor their keys.
+    And how many may share a GPU, and whether trainings write event files for TensorBoard. Through the environment, not
+    in their specs: it must change neither what they compute nor their keys.
     """
-    os.environ.update({RAM: str(ram_gib), DEVICE: str(device_gib)})
+    given = {RAM: ram_gib, DEVICE: device_gib, JOBS_PER_GPU: jobs_per_gpu, EVENTS: "1" if events else ""}
+    os.environ.update({name: str(value) for name, value in given.items()})
 
 
 def memory_budget() -> tuple[int, int]:
@@ -39,19 +41,9 @@ def main_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def want_events(*, wanted: bool) -> None:
-    """Tell the jobs that this process starts whether trainings write event files for TensorBoard."""
-    os.environ[EVENTS] = "1" if wanted else ""
-
-
 def events_wanted() -> bool:
     """Whether trainings write event files for TensorBoard."""
     return bool(os.environ.get(EVENTS))
-
-
-def give_slots(count: int) -> None:
-    """Tell the jobs that this process starts how many of them may share a GPU."""
-    os.environ[JOBS_PER_GPU] = str(count)
 
 
 def jobs_per_gpu() -> int:

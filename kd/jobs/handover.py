@@ -29,13 +29,8 @@ def job_file(job: Job) -> Path:
     return told_file(job.directory.parents[2], f"{job.stage}-{job.name}", job.model_dump_json())
 
 
-def config_file(results: Path, config: str) -> Path:
-    """The file in which publishing and the report find the config of their run, as JSON."""
-    return told_file(results, "config", config)
-
-
 def told_file(results: Path, name: str, text: str) -> Path:
-    """The file in which a text is handed over."""
+    """The file in which a text is handed over, such as the config, as JSON, to publishing and the report."""
     return results / FOLDER / f"{name}-{_digest(text)}.json"
 
 
@@ -57,11 +52,7 @@ def hand_over(path: Path, text: str) -> None:
 
 
 def handed_over(option: str, path: Path) -> str:
-    """The text of such a file.
-
-    Args:
-        option: of the command line that names the file.
-        path: of the file.
+    """The text of such a file, which an option of the command line names.
 
     Raises:
         UserError: it is not there, cannot be read, or is not what the run wrote.

@@ -12,16 +12,17 @@ import logging
 import os
 import re
 import stat
+import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
 
 from kd.common.errors import UserError
-from kd.jobs.environment import VISIBLE, jobs_per_gpu, visible_devices
-from kd.jobs.gpus import identities
+from kd.jobs.environment import DRIVER, VISIBLE, jobs_per_gpu, visible_devices
 
 FOLDERS = Path("/tmp")  # not TMPDIR, which differs between logins; what lies there is checked
 POLL_SECONDS = 0.2
+SMI_SECONDS = 10
 EXPECTED = "a folder of your own with mode 700, in which GPUs are leased; have it removed"
 
 log = logging.getLogger("kd")
@@ -29,13 +30,10 @@ _held: list[int] = []  # descriptors of this process: its slots, and the folder
 
 
 def lease(count: int) -> list[str]:
-    """Have some of the GPUs that this process may see for itself, and see no others, for the rest of its life.
+    """Have `count` of the GPUs that this process may see for itself, and see no others, for the rest of its life.
 
     On a machine without GPUs, and for a job that wants none, nothing is waited for. What Slurm gave to the job is
     taken as it is if it is just what the job wants; in a larger allocation jobs share it out among them.
-
-    Args:
-        count: devices wanted.
 
     Raises:
         UserError: this process may see fewer.
@@ -123,13 +121,12 @@ def _take(visible: list[str], count: int) -> list[str]:
         fcntl.flock(turn, fcntl.LOCK_EX)
         while True:
             found = _free_slots(folder, list(devices))
-            if len(found) >= count:
-                for _, slot in found[count:]:
-                    os.close(slot)
-                _held.extend([folder, *(slot for _, slot in found[:count])])
-                return [devices[device] for device, _ in found[:count]]
-            for _, slot in found:
+            mine = found[:count] if len(found) >= count else []
+            for _, slot in found[len(mine) :]:
                 os.close(slot)
+            if mine:
+                _held.extend([folder, *(slot for _, slot in mine)])
+                return [devices[device] for device, _ in mine]
             if not told:
                 log.info("waiting for %d of the GPUs %s", count, ", ".join(visible))
                 told = True
@@ -160,3 +157,41 @@ def _free_slots(folder: int, devices: list[str]) -> list[tuple[str, int]]:
             found.append((taken, device, mine))
     found.sort(key=lambda each: each[0])
     return [(device, slot) for _, device, slot in found]
+
+
+def identities(names: list[str]) -> list[str]:
+    """For each name (number, UUID, MIG part, or the beginning of one) the full UUID; the name where that is unknown.
+
+    Numbers count the GPUs in the order of the PCI bus, as nvidia-smi does. Unless CUDA_DEVICE_ORDER says so, CUDA puts
+    the fastest first: then a number is only known where all GPUs are of one model. torch is not asked, since importing
+    it takes seconds.
+    """
+    cards = sorted(each for each in DRIVER.glob("*") if each.is_dir())
+    described = [(each / "information").read_text() for each in cards if (each / "information").is_file()]
+    uuids = [_field(text, "GPU UUID") for text in described]
+    models = {_field(text, "Model") for text in described}
+    numbered = len(models) == 1 or os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    parts = _mig_parts() if any(name.startswith("MIG-") for name in names) else []
+    return [_identity(name, uuids if numbered else [], [*uuids, *parts]) for name in names]
+
+
+def _identity(name: str, by_number: list[str], known: list[str]) -> str:
+    if name.isdecimal():
+        return by_number[int(name)] if int(name) < len(by_number) else name
+    found = {uuid for uuid in known if uuid.startswith(name)}
+    return found.pop() if len(found) == 1 else name
+
+
+def _field(information: str, name: str) -> str:
+    """A line `Name: value` of what the driver says of a GPU."""
+    found = re.search(rf"^{name}:\s*(.+?)\s*$", information, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _mig_parts() -> list[str]:
+    """UUIDs of parts of GPUs, which only nvidia-smi lists."""
+    try:
+        done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=SMI_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return re.findall(r"UUID: (MIG-[^)]+)\)", done.stdout)

@@ -21,7 +21,7 @@ from typing import Any, Generic, TextIO, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from kd.artefacts.disk import disk_errors
+from kd.artefacts.disk import disk_errors, share
 from kd.artefacts.files import PARTIAL, remove, replacing, write_text
 from kd.artefacts.job import JOB, Job
 from kd.artefacts.lock import writing
@@ -35,7 +35,6 @@ from kd.artefacts.manifest import (
     write_manifest,
 )
 from kd.artefacts.reading import open_plain, read_json
-from kd.artefacts.sharing import share
 from kd.common.errors import UserError, first_mistake, shown
 from kd.jobs.environment import give_devices, is_follower, slurm_step, started_by_srun
 from kd.jobs.handover import handed_over

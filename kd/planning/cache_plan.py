@@ -27,10 +27,9 @@ class ViewPolicy:
     recipe: Recipe
     cache: CacheOptions
 
-    @property
-    def augmentation(self) -> Augmentation | None:
-        """The augmentation that makes the views."""
-        return self.recipe.augmentation
+    def store(self, teacher: str, dataset: str, seed: int, cache: CacheOptions | None = None) -> Store:
+        """The store of an individual or joint teacher that such a reader reads, with `cache` in another precision."""
+        return Store(teacher, dataset, seed, self.recipe.augmentation, cache or self.cache)
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class CachePlan:
         teacher = self.config.student_teacher(student, target)
         joint = self.config.joint_teacher(student)
         read = self.embeddings if joint is None else self.targets
-        _request(read, [self.store(teacher, target, seed, policy)], names, policy)
+        _request(read, [policy.store(teacher, target, seed)], names, policy)
         if joint is not None:
             _request(self.embeddings, self.joint_embeddings(teacher, target, seed, policy), (joint.level,), policy)
 
@@ -119,12 +118,7 @@ class CachePlan:
         options = self.config.joint_teachers[joint]
         policy = policy or self.of_joint(options)
         cache = policy.cache.for_levels((options.level,))
-        members = self.config.joint_members(options)
-        return [Store(teacher, target, seed, policy.augmentation, cache) for teacher in members]
-
-    def store(self, teacher: str, dataset: str, seed: int, policy: ViewPolicy) -> Store:
-        """The store of an individual or joint teacher that a reader with this policy reads."""
-        return Store(teacher, dataset, seed, policy.augmentation, policy.cache)
+        return [policy.store(teacher, target, seed, cache) for teacher in self.config.joint_members(options)]
 
 
 def _request(

@@ -7,14 +7,17 @@ manifests, headers) are left out of bytes, but not of the number of files.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import ParamSpec
 
 import numpy as np
+import timm
+import torch
+from torch import nn
 
+from kd.artefacts.disk import Size
 from kd.artefacts.job import Job
 from kd.artefacts.manifest import load_manifest
 from kd.common.errors import UserError
@@ -23,34 +26,29 @@ from kd.data.packed import DatasetInfo, read_info
 from kd.data.packing import most_labels
 from kd.data.sources.base import SPLITS, load_source
 from kd.data.storage import array_layout
+from kd.distillers.base import Shapes
 from kd.distillers.registry import parse_distiller
 from kd.embeddings.options import STORED_DTYPES, CacheOptions
-from kd.models.spec import map_levels
-from kd.planning.network_sizes import (
-    Measured,
-    Shape,
-    measure_auxiliary,
-    measure_export,
-    measure_joint,
-    measure_network,
-    measure_pretrained,
-)
+from kd.models.backbones.timm_weights import check_pretrained
+from kd.models.joint import JointTeacher, joint_config
+from kd.models.network import Network, tap_shapes
+from kd.models.outputs import Outputs, shapes_of
+from kd.models.spec import LEVELS, JointOptions, ModelSpec, map_levels, untrained
+from kd.models.weights import Exported, new_network
 from kd.planning.plan import Plan
-from kd.planning.size import Size
 from kd.stages.prepare_dataset import Spec, select
 
-P = ParamSpec("P")
-
-FRAME = 7  # folders of name and key, manifest and its copy, job, log and lock
-SMALL_FILES = 3  # description, history, exported configuration: at most
-MOMENTS = {"adam": 2, "adamw": 2, "sgd": 1}
+Shape = tuple[int, ...]
+FORWARD_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError, AttributeError, TypeError)
+FOLDER = Size(files=2)  # a folder and what Zarr says of it, in a store
+FRAME = Size(files=10)  # folders of name and key, manifest and its copy, job, log, lock, and at most three small files
 
 
 def array_size(rows: int, row_shape: Shape, dtype: str, views: int = 0, chunk: int = 0) -> Size:
     """A Zarr array of `kd.data.storage`, once it is filled: its last chunks are padded."""
     shape, chunks = array_layout(rows, row_shape, dtype, views, chunk)
     count = math.prod(-(-size // step) for size, step in zip(shape, chunks, strict=True))
-    return Size(count * math.prod(chunks) * np.dtype(dtype).itemsize, 2 + count)  # its folder and zarr.json besides
+    return FOLDER + Size(count * math.prod(chunks) * np.dtype(dtype).itemsize, count)
 
 
 class Forecast:
@@ -77,9 +75,8 @@ class Forecast:
         else:
             own = Size(self._trained(job).bytes)
         if job.stage == "distill_student":
-            self._compared(job)
             own += Size(self.exported(self._model(job), job.spec["dataset"]).bytes)
-        return own + Size(files=FRAME + SMALL_FILES)
+        return own + FRAME
 
     def transient(self, job: Job) -> int:
         """Bytes that an artefact takes besides while it is made: the old and the new checkpoint of a training.
@@ -91,7 +88,7 @@ class Forecast:
             return 0
         trained = self._trained(job)
         more = self._auxiliary(job).bytes if job.stage == "distill_student" else 0
-        moments = MOMENTS[recipe["optimizer"]] if recipe["optimizer"] != "sgd" or recipe["momentum"] else 0
+        moments = 2 if recipe["optimizer"] != "sgd" else int(recipe["momentum"] > 0)
         return 2 * ((3 if recipe["ema"] else 2) * (trained.bytes + more) + moments * (trained.trained + more))
 
     def savings(self, job: Job) -> int:
@@ -101,7 +98,7 @@ class Forecast:
         cheaper = job.spec | {"cache": job.spec["cache"] | {"label_embeddings": "positives"}}
         return self.size(job).bytes - self.size(job.model_copy(update={"spec": cheaper})).bytes
 
-    # Datasets and stores
+    # Datasets and stores: rows x shape x dtype of each array.
 
     def _dataset(self, name: str) -> DatasetInfo:
         """A packed dataset; one that is not packed yet has made-up statistics."""
@@ -124,11 +121,12 @@ class Forecast:
 
     def _packed(self, job: Job) -> Size:
         info, channels = self.dataset(job.name), load_source(job.spec["source"]["type"]).CHANNELS
-        labels = (len(info.classes),) if info.task == "multi_label" else ()
-        total = Size(files=2)
+        labels, dtype = ((len(info.classes),), "uint8") if info.task == "multi_label" else ((), "int64")
+        total = FOLDER
         for rows in info.sizes.values():
-            total += array_size(rows, info.samples.shape(channels), "uint8") + array_size(rows, (), "int64", chunk=rows)
-            total += array_size(rows, labels, "uint8" if labels else "int64", chunk=rows) + Size(files=2)
+            total += FOLDER + array_size(rows, (), "int64", chunk=rows)
+            total += array_size(rows, labels, dtype, chunk=rows)
+            total += array_size(rows, info.samples.shape(channels), "uint8")
         return total
 
     def _store(self, job: Job) -> Size:
@@ -138,10 +136,10 @@ class Forecast:
         shapes = {array: source.output(array, f"teachers.{name}") for array in job.spec["arrays"]}
         if not targets:
             shapes = {array: options.shape(array, shape) for array, shape in shapes.items()}
-        total = Size(files=2)
+        total = FOLDER
         for split in ("train",) if targets else SPLITS:
             rows, views = info.sizes[split], job.spec["views"] if split == "train" else 1
-            total += array_size(rows, (), "int64", chunk=rows) + Size(files=2)
+            total += FOLDER + array_size(rows, (), "int64", chunk=rows)
             for shape, dtype in options.stored(shapes, info.most_labels).values():
                 total += array_size(rows, shape, STORED_DTYPES[dtype], views)
                 if dtype == "int8":  # scales, one for each channel of each chunk
@@ -173,7 +171,7 @@ class Forecast:
 
     def _network(self, model: str, *datasets: str) -> Measured:
         key, packed = f"models.{model}", [self.dataset(name) for name in datasets]
-        found = _measured(key, measure_network, self.config.models[model], packed)
+        found = measured(key, lambda: measure_network(self.config.models[model], packed))
         return replace(found, problems={name: f"{key}: {problem}" for name, problem in found.problems.items()})
 
     def _joint(self, name: str, target: str) -> Measured:
@@ -186,34 +184,31 @@ class Forecast:
             student = self.config.model_or_individual(joint.student_model, target)
             for level in map_levels(joint.level):  # told with the key of the joint teacher
                 self.network(student, target).output(level, f"{key}.level")
-        options = self.config.joint_options(joint, target)
-        return _measured(key, measure_joint, options, shapes, [self.dataset(each) for each in datasets], target)
+        options, packed = self.config.joint_options(joint, target), [self.dataset(each) for each in datasets]
+        return measured(key, lambda: measure_joint(options, shapes, packed, target))
 
     def _weights(self, architecture: str) -> Measured:
         wanted = (architecture, "pretrained")
         name = next(name for name, each in self.config.models.items() if (each.architecture, each.weights) == wanted)
-        return _measured(f"models.{name}.weights", measure_pretrained, architecture)
+        return measured(f"models.{name}.weights", lambda: measure_pretrained(architecture))
 
     def _exported(self, model: str, dataset: str) -> Measured:
-        return _measured(f"models.{model}", measure_export, self.config.models[model], self.dataset(dataset))
+        """The plain module that a student is exported as, beside the network; nothing where there is none."""
+        spec, packed = self.config.models[model], self.dataset(dataset)
+        return measured(f"models.{model}", lambda: weigh(Exported(build(spec, [packed]), dataset).plain))
 
-    def _compared(self, job: Job) -> tuple[dict[str, Shape], ...]:
-        """Shapes of what a method compares: of the student, and of its individual or joint teacher."""
+    def _auxiliary(self, job: Job) -> Measured:
+        """What a method trains beside the student, by the shapes of what it compares."""
         name, target, method = _entry(job), job.spec["dataset"], parse_distiller(job.spec["distiller"])
-        student = self.config.students[name]
-        behind = self.config.student_teacher(student, target)
+        behind = self.config.student_teacher(self.config.students[name], target)
         key = f"students.{name}.{'level' if method.NEEDS_LEVEL else 'distiller'}"
         if not job.spec["individual"]:
             key = f"joint_teachers.{behind}.level"
         networks = [self._trained(job), self.teacher(behind) if job.spec["individual"] else self.joint(behind, target)]
         names = method.required(job.spec["level"]).names()
-        return tuple({each: network.output(each, key) for each in names} for network in networks)
-
-    def _auxiliary(self, job: Job) -> Measured:
-        """What a method trains beside the student."""
-        method, (student, teacher) = parse_distiller(job.spec["distiller"]), self._compared(job)
-        samples = self.dataset(job.spec["dataset"]).sizes["train"]
-        return _measured(f"students.{_entry(job)}", measure_auxiliary, method, student, teacher, samples)
+        student, teacher = ({each: network.output(each, key) for each in names} for network in networks)
+        samples = self.dataset(target).sizes["train"]
+        return measured(f"students.{name}", lambda: weigh(method.auxiliary(student, teacher, samples)))
 
 
 def _entry(job: Job) -> str:
@@ -221,10 +216,108 @@ def _entry(job: Job) -> str:
     return job.name.split("-")[0]
 
 
-def _measured(key: str, measure: Callable[P, Measured], *args: P.args, **kwargs: P.kwargs) -> Measured:
-    """Measure something, which does not know its key in the config; a mistake in it is told with that."""
+# Networks, built on torch's meta device, where they take no storage.
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A network.
+
+    Attributes:
+        bytes: of its tensors.
+        trained: bytes of those that train.
+        shapes: of one sample's outputs, by name, as in `kd.models.spec.ARRAYS`.
+        problems: why it lacks others.
+    """
+
+    bytes: int
+    trained: int
+    shapes: Shapes = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
+
+    def output(self, name: str, key: str) -> Shape:
+        """Shape of one sample's output.
+
+        Raises:
+            UserError: there is none, though `key` of the config asks for it.
+        """
+        if name in self.problems:
+            raise UserError(f"{key}: {self.problems[name]}")
+        return self.shapes[name]
+
+
+def measured(key: str, measure: Callable[[], Measured]) -> Measured:
+    """Measure on the meta device; some architectures look at values while they are built: on the CPU.
+
+    Raises:
+        UserError: as `measure`, which does not know the `key` that its network has in the config.
+    """
     try:
-        return measure(*args, **kwargs)
+        with suppress(Exception), torch.device("meta"):  # whatever goes wrong, the CPU says whether it is a mistake
+            return measure()
+        return measure()
     except UserError as error:
-        told = str(error).removeprefix("models: ")
-        raise UserError(f"{key}.{told[7:]}" if told.startswith("models.") else f"{key}: {told}") from error
+        told = str(error)
+        raise UserError(key + told.removeprefix("models") if told.startswith("models") else f"{key}: {told}") from error
+
+
+def weigh(module: nn.Module | None) -> Measured:
+    """A module, of which no outputs are asked; None weighs nothing."""
+    if module is None:
+        return Measured(0, 0)
+    trained = sum(each.nbytes for each in module.parameters() if each.requires_grad)
+    return Measured(sum(each.nbytes for each in module.state_dict().values()), trained)
+
+
+def build(model: ModelSpec, datasets: Sequence[DatasetInfo]) -> Network:
+    """A network with a head for each dataset, whatever weights it is to start from."""
+    return new_network(untrained(model), datasets)
+
+
+def measure_network(model: ModelSpec, datasets: Sequence[DatasetInfo]) -> Measured:
+    """An individual teacher, a student or a baseline, with the outputs for its first dataset.
+
+    Raises:
+        UserError: timm cannot build it, or it does not take images of this size.
+    """
+    network = build(model, datasets)
+    shapes: dict[str, Shape] = {}
+    problems: dict[str, str] = {}
+    names = [*LEVELS, "logits", *(["label_embeddings"] if network.labels is not None else [])]
+    with suppress(UserError, *FORWARD_ERRORS):  # all at once where that goes well, as nearly always; else one by one
+        shapes.update(tap_shapes(network, names, datasets[0].name))
+    for name in names:
+        try:
+            shape = shapes[name] = shapes.get(name) or tap_shapes(network, [name], datasets[0].name)[name]
+            if name in LEVELS and len(shape) != (1 if name == "L1" else 3):
+                problems[name] = f"level {name}: has the shape {shape}, expected a vector at L1 and else a map"
+        except UserError as error:
+            problems[name] = str(error)
+        except FORWARD_ERRORS as error:
+            if network.mean.is_meta:
+                raise
+            rows, columns = network.config.input_size
+            problems[name] = f"level {name}: fails on an image of {rows} x {columns} pixels: {error}"
+    if "L1" in problems:
+        raise UserError(f"models{'.kwargs' if model.kwargs else ''}: {model.architecture}: {problems['L1']}")
+    return replace(weigh(network), shapes=shapes, problems=problems)
+
+
+def measure_pretrained(architecture: str) -> Measured:
+    """A whole architecture with the classifier of its pretrained weights.
+
+    Raises:
+        UserError: timm has no such weights.
+    """
+    check_pretrained(architecture)
+    return weigh(timm.create_model(architecture))
+
+
+def measure_joint(
+    options: JointOptions, shapes: Sequence[Shape], datasets: Sequence[DatasetInfo], target: str
+) -> Measured:
+    """A joint teacher of all these datasets, with the outputs for one of them; `shapes` are those that it reads."""
+    joint = JointTeacher(joint_config(options, shapes, datasets)).eval()
+    with torch.no_grad():
+        outputs: Outputs = joint([{options.level: torch.zeros(1, *shape)} for shape in shapes])
+    return replace(weigh(joint), shapes=shapes_of(outputs.arrays(target)))

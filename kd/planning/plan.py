@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 from kd.artefacts.code import code_digests
 from kd.artefacts.job import Job
 from kd.artefacts.manifest import read_manifest
-from kd.common.errors import UserError
+from kd.common.errors import UserError, did_you_mean
 from kd.common.options import BaseOptions
+from kd.config.load import load_config, read_config
 from kd.config.schema import Config, StudentConfig
 from kd.data.download import file_name
 from kd.data.modalities.base import MODALITIES
@@ -23,9 +25,9 @@ from kd.embeddings.options import CacheOptions
 from kd.models.backbones.base import BACKBONES
 from kd.models.spec import ARRAYS, Checkpoint, ModelSpec
 from kd.planning.cache_plan import CachePlan, Store, ViewPolicy
-from kd.planning.report_plan import plan_reports
-from kd.planning.rows import VANILLA, check_rows, individual_rows, student_method
+from kd.planning.report_plan import VANILLA, check_rows, individual_rows, plan_reports, student_method
 from kd.reporting.base import Row, Run
+from kd.reporting.registry import load_report
 from kd.stages import (
     cache_embeddings,
     cache_targets,
@@ -43,9 +45,6 @@ from kd.training.recipe import LIVE, STORED
 
 class Plan:
     """Every artefact of a config: `jobs` by directory, upstream first, `rows` for the tables, and `caches`.
-
-    Args:
-        config: validated.
 
     Raises:
         UserError: a dataset's source is missing or malformed, two networks would be one row, or reports ask for what
@@ -78,7 +77,9 @@ class Plan:
                 self._baseline(name, seed)
         self.rows += individual_rows(config, self.rows, self._named)
         check_rows(self.rows)
-        self._reports()
+        for spec, upstream in plan_reports(self.run(), config.reports):  # of everything that was planned before them
+            name = f"{spec.report}-of-{re.sub('[^A-Za-z0-9_-]', '_', spec.experiment)}"
+            self._add(name, spec, upstream, stage=spec.kind, modules=[load_report(spec.kind, spec.report).__module__])
 
     @property
     def folder(self) -> Path:
@@ -90,25 +91,10 @@ class Plan:
         return [job for job in self.jobs.values() if job.stage == stage]
 
     def _add(
-        self,
-        name: str,
-        spec: BaseOptions,
-        upstream: dict[str, Job],
-        *,
-        stage: str,
-        modules: tuple[str, ...] = (),
-        opened_by: tuple[str, ...] = (),
+        self, name: str, spec: BaseOptions, upstream: dict[str, Job], *, stage: str, modules: Sequence[str] = ()
     ) -> Job:
-        """Add one artefact.
-
-        Args:
-            name: of the artefact.
-            spec: of the artefact.
-            upstream: what it reads, by role.
-            stage: that makes it.
-            modules: that its spec names, beside the stage.
-            opened_by: modules by which whoever opens the artefact works with it: that of its modality or backbone.
-        """
+        """Add an artefact; `modules` are those that its spec names, beside the stage, its modality and its backbone."""
+        opened_by = _opened_by(spec)
         if STAGES[stage].work != "reporting":  # what it makes of them is for its own module to say
             own = () if STAGES[stage].work == "decoding" else opened_by  # which packs, and views nothing
             inherited = (self._opened_by[up.directory] for up in upstream.values())
@@ -142,9 +128,8 @@ class Plan:
             task=dataset.task,
             split=dataset.split,
         )
-        modality = MODALITIES.module(spec.modality)
-        modules = (SOURCES.module(dataset.source["type"]), f"{modality}:Samples")
-        self._add(name, spec, upstream, stage="prepare_dataset", modules=modules, opened_by=(modality,))
+        modules = (SOURCES.module(dataset.source["type"]), f"{MODALITIES.module(spec.modality)}:Samples")
+        self._add(name, spec, upstream, stage="prepare_dataset", modules=modules)
 
     def _archives(self, source: dict[str, Any]) -> dict[str, Job]:
         """What a source is downloaded as, as an upstream; nothing where the config says where its files are."""
@@ -165,8 +150,7 @@ class Plan:
         recipe = None if teacher.recipe is None else self.config.recipe(teacher.recipe)
         spec = train_teacher.Spec(model=self._model(teacher.model), recipe=recipe, seed=seed)
         upstream = {"dataset": self._named["prepare_dataset", teacher.dataset]} | self._weights(spec.model)
-        backbone = (BACKBONES.module(spec.model.backbone),)
-        self._add(f"{name}-seed{seed}", spec, upstream, stage="train_teacher", opened_by=backbone)
+        self._add(f"{name}-seed{seed}", spec, upstream, stage="train_teacher")
 
     def _weights(self, model: ModelSpec) -> dict[str, Job]:
         """Pretrained weights that a model starts from, as an upstream."""
@@ -188,8 +172,7 @@ class Plan:
         )
         upstream = {f"dataset:{each}": self._named["prepare_dataset", each] for each in datasets}
         upstream |= self._weights(spec.model)
-        backbone = (BACKBONES.module(spec.model.backbone),)
-        job = self._add(f"{name}-seed{seed}", spec, upstream, stage="train_baseline", opened_by=backbone)
+        job = self._add(f"{name}-seed{seed}", spec, upstream, stage="train_baseline")
         experiment = baseline.experiment or self.config.experiment
         self.rows += [Row(experiment, each, "joint_baseline", "", seed, job) for each in datasets]
 
@@ -294,7 +277,7 @@ class Plan:
             dataset=target,
             level=level,
             individual=joint is None,
-            model=self._student_model(student.model, target),
+            model=self._model(config.model_or_individual(student.model, target)),
             distiller=student.distiller,
             views=policy.count,
             live=_live(policy) if live else None,
@@ -309,13 +292,12 @@ class Plan:
                 upstream["joint_teacher"] = self._joint_job(teacher, target, seed)
         elif taught:
             stores = self._targets if joint else self._embeddings
-            upstream["targets"] = stores[self.caches.store(teacher, target, seed, policy)]
+            upstream["targets"] = stores[policy.store(teacher, target, seed)]
         sources = (LIVE,) if live else (STORED,) if taught else ()
         modules = (METHODS.module(student.distiller["name"]), *sources)
         swept = re.sub("[^A-Za-z0-9_]", "_", variant)
         label = "-".join(filter(None, [name, "for", target, swept, f"seed{seed}"]))
-        backbone = (BACKBONES.module(spec.model.backbone),)
-        return self._add(label, spec, upstream, stage="distill_student", modules=modules, opened_by=backbone)
+        return self._add(label, spec, upstream, stage="distill_student", modules=modules)
 
     def _student_row(self, student: StudentConfig, target: str, variant: str, seed: int, job: Job) -> None:
         joint = self.config.joint_teacher(student)
@@ -333,10 +315,6 @@ class Plan:
         shared = self.config.joint_teachers[name].scope == "shared"
         return f"{name}-seed{seed}" if shared else f"{name}-for-{target}-seed{seed}"
 
-    def _student_model(self, name: str | None, target: str) -> ModelSpec:
-        """A model by name, or that of the target's individual teacher."""
-        return self._model(self.config.model_or_individual(name, target))
-
     def _model(self, name: str) -> ModelSpec:
         """A model, with what identifies the weights that it brings."""
         model = self.config.models[name]
@@ -349,11 +327,6 @@ class Plan:
         files = [each for each in (path, path.parent / "network.json") if each.is_file()]
         weights = model.weights.model_copy(update={"digest": files_fingerprint(path.parent, files)})
         return model.model_copy(update={"weights": weights})
-
-    def _reports(self) -> None:
-        """Tables and figures: artefacts as the others, of everything that was planned before them."""
-        for planned in plan_reports(self.run(), self.config.reports):
-            self._add(planned.name, planned.spec, planned.upstream, stage=planned.spec.kind, modules=(planned.module,))
 
     def run(self) -> Run:
         """All artefacts but tables and figures, for these to report on."""
@@ -371,8 +344,41 @@ class Plan:
         )
 
 
+def _opened_by(spec: BaseOptions) -> tuple[str, ...]:
+    """Modules by which whoever opens an artefact works with it: that of its modality or backbone."""
+    if isinstance(spec, prepare_dataset.Spec):
+        return (MODALITIES.module(spec.modality),)
+    model = getattr(spec, "model", None)
+    return (BACKBONES.module(model.backbone),) if isinstance(model, ModelSpec) else ()
+
+
 def _live(policy: ViewPolicy) -> CacheOptions | None:
     """The cache options that count for live teachers: only the resolution of maps, since nothing is stored."""
     if policy.count is not None:
         return None
     return policy.cache.model_copy(update={"dtype": "float32", "label_embeddings": "all"})
+
+
+def plan_of(configfile: Path) -> Plan:
+    """The plan of a config file, of the results folder as seen from the working directory.
+
+    Raises:
+        UserError: the file cannot be read, or the config is wrong.
+    """
+    return Plan(load_config(read_config(configfile)))
+
+
+def find_job(plan: Plan, name: str) -> Job:
+    """The job of that name, as in its index.csv: NAME, STAGE/NAME or STAGE/NAME/KEY.
+
+    Raises:
+        UserError: the config has none, or several, such as stores of one teacher in two precisions.
+    """
+    full = {f"{job.stage}/{job.name}/{job.key}": job for job in plan.jobs.values()}
+    found = {title: job for title, job in full.items() if name in (title, f"{job.stage}/{job.name}", job.name)}
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if found:
+        raise UserError(f"{name}: is the name of several, say which: {', '.join(found)}")
+    hint = did_you_mean(name, [each for job in full.values() for each in (f"{job.stage}/{job.name}", job.name)])
+    raise UserError(f"{name}: the config has no artefact of this name; {hint}{plan.folder}/index.csv lists all")

@@ -10,9 +10,8 @@ from typing import Any
 import zarr
 from pydantic import ValidationError
 
-from kd.artefacts.differences import job_differences
 from kd.artefacts.files import damage
-from kd.artefacts.job import Job, artefact_key
+from kd.artefacts.job import Job, artefact_key, job_differences
 from kd.artefacts.manifest import load_manifest
 from kd.artefacts.reading import check_plain
 from kd.common.errors import UserError, shown
@@ -24,24 +23,18 @@ MOST_MISSING = 100  # chunks of a store that are named
 
 
 def find_problems(job: Job, rows: int) -> Iterator[str]:
-    """Everything that is wrong with a finished artefact.
+    """Everything that is wrong with the finished artefact of a job.
 
-    Args:
-        job: that made it.
-        rows: of each split and view of a store that are computed again, at least; of every chunk at least one.
+    Of a store, `rows` of each split and view are computed again, at least, and at least one of every chunk.
     """
     try:
         manifest = load_manifest(job.directory)
+        check_plain(job.directory)
     except UserError as error:
         yield str(error)
         return
     if manifest is None:
         yield f"{job.directory}: is not finished"
-        return
-    try:
-        check_plain(job.directory)
-    except UserError as error:
-        yield str(error)
         return
     problems = [*_manifest_problems(manifest, job), *_file_problems(manifest, job.directory)]
     yield from problems
@@ -116,7 +109,7 @@ def _recomputed(job: Job, manifest: dict[str, Any], rows: int, *, damaged: bool)
     """Rows that are not what is computed now; where files are damaged, only of what can still be read."""
     from kd.embeddings.store import STORE
     from kd.models.devices import make_fabric
-    from kd.verification.recomputation import noise, split_differences
+    from kd.verification.recomputation import NOISE_CPU, NOISE_GPU, split_differences
 
     results = job.directory.parents[2]
     upstream = {role: results / up["stage"] / up["name"] / up["key"] for role, up in manifest["upstream"].items()}
@@ -125,13 +118,14 @@ def _recomputed(job: Job, manifest: dict[str, Any], rows: int, *, damaged: bool)
             yield f"{job.directory}: cannot be computed again: its {shown(role)}, {directory}, is no longer there"
             return
     stage, fabric = STAGES[job.stage], make_fabric("32")
+    noise = NOISE_CPU if manifest["device"] == fabric.device.type == "cpu" else NOISE_GPU
     try:
         for directory in upstream.values():
             check_plain(directory)
         open_group(job.directory / STORE)
         splits = stage.module.computed(stage.spec.model_validate(job.spec), upstream, fabric)
         for split in splits:
-            yield from split_differences(job.directory, split, rows, noise(manifest["device"], fabric))
+            yield from split_differences(job.directory, split, rows, noise)
     except UserError as error:
         if not damaged:  # else it was said before, with the file
             yield str(error)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from kd.data.storage import spans
@@ -30,19 +29,10 @@ class _Tally:
     largest: float = 0.0
 
 
-def noise(device: str, fabric: Fabric) -> float:
-    """The tolerance between two computations of the same, relative to the largest value."""
-    return NOISE_CPU if device == fabric.device.type == "cpu" else NOISE_GPU
-
-
 def split_differences(directory: Path, computed: ComputedSplit, rows: int, noise: float) -> Iterator[str]:
-    """Differences between a split of a store and what is computed now.
+    """Differences between a split of a store and what is computed now, more than `noise` x the largest value.
 
-    Args:
-        directory: of the store.
-        computed: what the split is to hold.
-        rows: of each view that are computed again, at least; of every chunk at least one.
-        noise: the tolerance, relative to the largest value.
+    `rows` of each view are computed again, at least, and at least one of every chunk.
 
     Raises:
         UserError: something cannot be read.

@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from kd.artefacts.disk import disk_errors
+from kd.artefacts.disk import disk_errors, share
 from kd.artefacts.lock import remove_directories
 from kd.artefacts.manifest import read_manifest
-from kd.artefacts.sharing import share
 from kd.common.errors import UserError
 from kd.jobs.run import run_job
 from kd.models.weight_files import load_safetensors, save_tensors

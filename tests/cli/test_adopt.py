@@ -11,8 +11,7 @@ from kd.artefacts.job import Job
 from kd.artefacts.lock import BeingWrittenError, writing
 from kd.artefacts.manifest import check_manifest, read_manifest
 from kd.cli.adopt import adopt
-from kd.cli.planned import find_job
-from kd.planning.plan import Plan
+from kd.planning.plan import Plan, find_job
 from tests.cli.conftest import Edit, build, built, planned
 
 Tiny = dict[str, Any]

@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 import torch
 
+from kd.artefacts.disk import Free, Size, free_space
 from kd.artefacts.manifest import load_manifest
 from kd.cli import forecast
-from kd.cli.forecast import check_fit, expect, forecast_json, forecast_table, free_space
+from kd.cli.forecast import check_fit, expect, forecast_json, forecast_table
 from kd.common.errors import UserError
 from kd.config.load import load_config
 from kd.data.modalities.image import Samples
 from kd.data.packed import DatasetInfo
 from kd.data.storage import chunk_rows
-from kd.planning import network_sizes
+from kd.planning import forecast as sizes
 from kd.planning.plan import Plan
-from kd.planning.size import Size
 from kd.stages import cache_embeddings
 from kd.stages.registry import STAGES
 
@@ -163,7 +163,7 @@ def test_check_fit__refuses_what_does_not_fit(
     directories = [job.directory for job in plan.stage("train_teacher")]
     assert "still to be made: 2 of 2" in next(check_fit(plan, directories))
     free = free_space(results)
-    little = forecast.Free(**(vars(free) | {resource: 10}))
+    little = Free(**(vars(free) | {resource: 10}))
     monkeypatch.setattr(forecast, "free_space", lambda _: little)
     with pytest.raises(UserError, match=f"results: .*{message}.*nothing was started"):
         list(check_fit(plan, directories))
@@ -185,8 +185,12 @@ def test_measuring__falls_back_to_the_cpu(tiny: Config, monkeypatch: pytest.Monk
     model = load_config(tiny).models["resnet"]
     half = (0.5,) * 3
     dataset = DatasetInfo("digits", ("0", "1"), Samples(image_size=(32, 32)), half, half, {})
-    measured = network_sizes.measure_network(model, [dataset])
-    build = network_sizes._build
+
+    def measured() -> sizes.Measured:
+        return sizes.measured("models.resnet", lambda: sizes.measure_network(model, [dataset]))
+
+    found = measured()
+    build = sizes.build
     devices = []
 
     def looking(*arguments: Any) -> Any:
@@ -194,6 +198,6 @@ def test_measuring__falls_back_to_the_cpu(tiny: Config, monkeypatch: pytest.Monk
         torch.zeros(1).item()
         return build(*arguments)
 
-    monkeypatch.setattr(network_sizes, "_build", looking)
-    assert network_sizes.measure_network(model, [dataset]) == measured
+    monkeypatch.setattr(sizes, "build", looking)
+    assert measured() == found
     assert devices == ["meta", "cpu"]

@@ -13,6 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
+from kd.artefacts.disk import Free
 from kd.artefacts.job import Job
 from kd.artefacts.manifest import load_manifest
 from kd.cli import forecast
@@ -163,7 +164,7 @@ def test_forecast__names_the_cheaper_choice_where_label_embeddings_do_not_fit(
     }
     assert expected["digits-on-digits-seed0"].savings > 0
     assert expected["letters-on-digits-seed0"].savings == 0
-    monkeypatch.setattr(forecast, "free_space", lambda results: forecast.Free(results, 1, None, 4096))
+    monkeypatch.setattr(forecast, "free_space", lambda results: Free(results, 1, None, 4096))
     with pytest.raises(UserError, match=r"label_embeddings: positives, which saves \d") as refused:
         list(forecast.check_fit(planned, set(planned.jobs)))
     *_, warning = forecast.forecast_table(planned)

@@ -15,10 +15,9 @@ from kd.__main__ import main
 from kd.artefacts.lock import BeingWrittenError, current_writer, writing
 from kd.cli.gc import collect
 from kd.cli.invalidate import invalidate
-from kd.cli.planned import find_job
 from kd.cli.records import record_run, recorded_runs
 from kd.common.errors import UserError
-from kd.planning.plan import Plan
+from kd.planning.plan import Plan, find_job
 from tests.cli.conftest import Edit, built, planned
 
 Tiny = dict[str, Any]

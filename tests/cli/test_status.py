@@ -1,4 +1,4 @@
-"""How far a run is: every state an artefact can be in."""
+"""How far a run is, by every state an artefact can be in; and what a job said last."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kd.artefacts.lock import writing
-from kd.cli.status import status
+from kd.cli.status import last_error, status
 from kd.config.load import load_config
 from kd.planning.plan import Plan
 from tests.conftest import make
@@ -43,3 +43,28 @@ def test_status__every_state(tiny: dict[str, Any], tmp_path: Path) -> None:
     assert "for 1 of 1, such as prepare_dataset/mnist5k" in found["train_teacher/mnist5k_byobnet-seed0"]
     assert counts.startswith("1 finished, 1 running, 1 failed, 1 stopped, ")
     assert any(line.split()[1] == "prepare_dataset/digits" for line in list(status(plan, everything=True))[:-1])
+
+
+TRACEBACK = "Traceback (most recent call last):\n  File ...\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ("12:00:00 building\nerror: lower recipe lr\n", "lower recipe lr"),
+        ("error: of one process\n12:00:00 another says more\n", "of one process"),
+        (f"{TRACEBACK}ValueError: no\n\n", "ValueError: no"),
+        (f"{TRACEBACK}ValueError: no\nerror: yes\n", "yes"),
+        (
+            "12:00:00 step 3\n",
+            "ended without an error message, as when it is killed for its memory; its last line is: 12:",
+        ),
+        ("", "ended without an error message, as when it is killed for its memory; its log is empty"),
+        (None, "ended without an error message, as when it is killed for its memory; its log is empty"),
+    ],
+)
+def test_last_error__whoever_had_the_last_word(tmp_path: Path, log: str | None, said: str) -> None:
+    path = tmp_path / "job.log"
+    if log is not None:
+        path.write_text(log)
+    assert last_error(path).startswith(said)

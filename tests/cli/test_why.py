@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from kd.artefacts.lock import writing
-from kd.cli.planned import find_job, plan_of
 from kd.cli.why import why
 from kd.common.errors import UserError
-from kd.planning.plan import Plan
+from kd.planning.plan import Plan, find_job, plan_of
 from tests.cli.conftest import Edit, build, built, configfile, planned
 from tests.conftest import ROOT
 

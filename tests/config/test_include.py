@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from kd.cli.planned import plan_of
 from kd.common.errors import UserError
 from kd.config.load import read_config
+from kd.planning.plan import plan_of
 from tests.workflow.running import snakemake
 
 

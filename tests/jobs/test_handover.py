@@ -1,18 +1,14 @@
-"""What a run tells its jobs in files, whose tables lie in a folder, and what jobs said last."""
+"""What a run tells its jobs in files."""
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import pytest
 
-from kd.artefacts import owner
-from kd.artefacts.owner import SIGNATURE, other_owner, sign, user_name
 from kd.common.errors import UserError
-from kd.jobs.failures import last_error
-from kd.jobs.handover import config_file, hand_over, handed_over, job_file, stale, told_file
+from kd.jobs.handover import hand_over, handed_over, job_file, stale, told_file
 from tests.artefacts.building import job
 
 
@@ -22,7 +18,7 @@ def test_job_file__runs_that_read_other_stores_do_not_meet(tmp_path: Path) -> No
     other = made.upstream["store"].model_copy(update={"directory": tmp_path / "elsewhere"})
     assert job_file(made) == job_file(made.model_copy())
     assert job_file(made) != job_file(made.model_copy(update={"upstream": {"store": other}}))
-    assert config_file(tmp_path, "{}") != config_file(tmp_path, "[]")
+    assert told_file(tmp_path, "config", "{}") != told_file(tmp_path, "config", "[]")
 
 
 def test_hand_over__writes_once_and_mends(tmp_path: Path) -> None:
@@ -76,48 +72,3 @@ def test_hand_over__follows_no_link(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"\.jobs: is a link"):
         hand_over(path, "{}")
     assert not list((tmp_path / "elsewhere").iterdir())
-
-
-def test_other_owner__is_told_by_user_or_config_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert other_owner(tmp_path, "/a.yaml") is None  # nobody's yet
-    sign(tmp_path, "main", "/a.yaml")
-    assert json.loads((tmp_path / SIGNATURE).read_text())["user"] == user_name()
-    assert other_owner(tmp_path, "/a.yaml") is None
-    said = other_owner(tmp_path, "/b.yaml")
-    assert said is not None
-    assert said.startswith(f"{user_name()}, 2")
-    assert said.endswith(", from /a.yaml")
-    monkeypatch.setattr(owner, "user_name", lambda: "somebody")
-    assert other_owner(tmp_path, "/a.yaml") is not None
-    (tmp_path / SIGNATURE).write_text("{}")
-    assert other_owner(tmp_path, "/a.yaml") is None
-
-
-def test_user_name__where_the_system_knows_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.getuid", lambda: 2**31 - 7)
-    assert user_name() == str(2**31 - 7)
-
-
-TRACEBACK = "Traceback (most recent call last):\n  File ...\n"
-
-
-@pytest.mark.parametrize(
-    ("log", "said"),
-    [
-        ("12:00:00 building\nerror: lower recipe lr\n", "lower recipe lr"),
-        ("error: of one process\n12:00:00 another says more\n", "of one process"),
-        (f"{TRACEBACK}ValueError: no\n\n", "ValueError: no"),
-        (f"{TRACEBACK}ValueError: no\nerror: yes\n", "yes"),
-        (
-            "12:00:00 step 3\n",
-            "ended without an error message, as when it is killed for its memory; its last line is: 12:",
-        ),
-        ("", "ended without an error message, as when it is killed for its memory; its log is empty"),
-        (None, "ended without an error message, as when it is killed for its memory; its log is empty"),
-    ],
-)
-def test_last_error__whoever_had_the_last_word(tmp_path: Path, log: str | None, said: str) -> None:
-    path = tmp_path / "job.log"
-    if log is not None:
-        path.write_text(log)
-    assert last_error(path).startswith(said)

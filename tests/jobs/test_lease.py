@@ -15,8 +15,7 @@ import pytest
 
 from kd.common.errors import UserError
 from kd.jobs.environment import visible_devices
-from kd.jobs.gpus import identities
-from kd.jobs.lease import lease
+from kd.jobs.lease import identities, lease
 
 # Leases devices, checks by files of its own that nobody else has them, works, and gives them back.
 JOB = """
@@ -52,7 +51,7 @@ def pretend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two devices, and a folder for leases that nobody else uses."""
     (tmp_path / "run").mkdir()
     monkeypatch.setattr("kd.jobs.lease.FOLDERS", tmp_path / "run")
-    monkeypatch.setattr("kd.jobs.gpus.DRIVER", tmp_path / "driver")
+    monkeypatch.setattr("kd.jobs.lease.DRIVER", tmp_path / "driver")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     yield

@@ -18,7 +18,7 @@ from kd.models.joint import JointConfig, JointTeacher
 from kd.models.network import LabelClassifier, LabelEncoder, Network, freeze, tap_shapes
 from kd.models.spec import LabelEncoderOptions, Level, ModelSpec, NetworkConfig
 from kd.models.weights import Exported, export_student, load_network, save_network
-from kd.planning.network_sizes import measure_network
+from kd.planning.forecast import measure_network
 from tests.models.test_network import SWIN
 
 OPTIONS = LabelEncoderOptions(width=16, heads=2, hidden=12)

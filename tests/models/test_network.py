@@ -16,7 +16,7 @@ from kd.data.modalities.image import Samples
 from kd.data.packed import DatasetInfo
 from kd.models.network import Network, resample, tap_shapes
 from kd.models.spec import ModelSpec, NetworkConfig
-from kd.planning.network_sizes import measure_network
+from kd.planning.forecast import measure_network
 
 SWIN = {
     "embed_dim": 16,

@@ -18,7 +18,7 @@ from kd.models import hub as hub_module
 from kd.models.backbones.timm_weights import PRETRAINED, fetch_pretrained
 from kd.models.hub import check_network
 from kd.models.weights import load_network
-from kd.planning.network_sizes import measure_pretrained
+from kd.planning.forecast import measure_pretrained
 from tests.conftest import ROOT
 from tests.models.hub import FILE, Hub, environment, serving
 from tests.workflow.running import jobs, snakemake

@@ -12,15 +12,13 @@ from kd.config.include import overlay
 from kd.config.load import load_config, read_config
 from kd.cli.publish import caption_file, config_json, key_file, reports_of, shown_file
 from kd.jobs.environment import (
-    give_memory,
-    give_slots,
+    give_jobs,
     main_memory,
     prefer_this_python,
     visible_devices,
-    want_events,
 )
 from kd.common.errors import UserError
-from kd.jobs.handover import config_file, job_file
+from kd.jobs.handover import job_file, told_file
 from kd.planning.plan import Plan
 from kd.stages.registry import STAGES
 
@@ -39,14 +37,17 @@ except UserError as error:
     raise Error(str(error)) from None
 
 RESULTS = PLAN.config.results
-CONFIG_FILE = config_file(RESULTS, config_json(PLAN))
+CONFIG_FILE = told_file(RESULTS, "config", config_json(PLAN))
 # What the user named, for people to read.
 CONFIGFILE = ", ".join(str(Path(each).resolve()) for each in workflow.configfiles)
 # Jobs run in the environment of this Snakemake, activated or not, and find the kd package from any directory.
 prefer_this_python()
-give_memory(PLAN.config.memory.ram_gib, PLAN.config.memory.device_gib)
-give_slots(PLAN.config.resources.jobs_per_gpu)
-want_events(wanted=PLAN.config.reports.tensorboard)
+give_jobs(
+    PLAN.config.memory.ram_gib,
+    PLAN.config.memory.device_gib,
+    jobs_per_gpu=PLAN.config.resources.jobs_per_gpu,
+    events=PLAN.config.reports.tensorboard,
+)
 # Of jobs, and of whatever else is started for them.
 PYTHONPATH = os.pathsep.join(
     filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")])

@@ -1,6 +1,6 @@
 # When a run ends: what its data lost on the way, and what failed, each in a line.
-from kd.jobs.failures import last_error
-from kd.artefacts.notes import notes_of
+from kd.cli.status import last_error
+from kd.cli.publish import notes_of
 from kd.jobs.run import JOB_LOG
 
 

@@ -6,11 +6,10 @@ import sys
 
 from snakemake.logging import logger
 
-from kd.cli.records import record_run
+from kd.cli.records import other_owner, record_run
 from kd.jobs.handover import hand_over
 from kd.jobs.preloaded import preload
-from kd.artefacts.sharing import share
-from kd.artefacts.owner import other_owner
+from kd.artefacts.disk import share
 
 
 def to_be_made():
@@ -25,7 +24,7 @@ def to_be_made():
 def preflight(directories):
     """Refuse what does not fit, in a process of its own: it may need torch, which this one never loads."""
     done = subprocess.run(
-        [sys.executable, "-m", "kd.jobs.start", "kd.cli.preflight"],
+        [sys.executable, "-m", "kd.jobs.start", "kd.cli.forecast"],
         input=json.dumps(
             {
                 "config": PLAN.config.model_dump(mode="json"),

@@ -210,8 +210,8 @@ def beside_paper(table: pd.DataFrame, wanted: Comparison, experiment: str, selec
 def readable_beside_paper(compared: pd.DataFrame) -> pd.DataFrame:
     """For people, as papers lay it out: methods by metrics, of several datasets side by side; then what differs.
 
-    Each cell has the paper's number or ours as mean ± std; of several datasets, all metrics in one cell. Below `gain` is
-    what the first metric gains over a network that is trained with labels alone, with its standard error.
+    Each cell has the paper's number or ours as mean ± std; of several datasets, all metrics in one cell. `gain` is what
+    the first metric gains over a network that is trained with labels alone, with its standard error.
 
     Args:
         compared: as from `beside_paper`, with columns `dataset` and `experiment`. Metrics that the paper does not print
