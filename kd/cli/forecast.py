@@ -26,7 +26,7 @@ from kd.embeddings.options import CacheOptions
 from kd.jobs.environment import main_memory
 from kd.jobs.run import user_errors
 from kd.planning.plan import Plan
-from kd.stages.registry import STAGES
+from kd.stages.registry import STAGES, stages_of
 
 if TYPE_CHECKING:
     from kd.planning.forecast import Forecast
@@ -58,10 +58,14 @@ class Expected:
 def expect(plan: Plan, *, finished: bool = True) -> list[Expected]:
     """Artefacts of a plan but tables and figures, which are small; upstream first, `finished` ones only if asked for.
 
+    Where datasets are `to_be_fetched`, nothing is known but what is downloaded.
+
     Raises:
         UserError: the plan asks for what cannot be, such as a level that an architecture does not have.
     """
     jobs = [job for job in plan.run().jobs.values() if finished or manifest_path(job.directory) is None]
+    if to_be_fetched(plan):
+        jobs = [job for job in jobs if STAGES[job.stage].work == "network"]
     if not jobs:
         return []
     from kd.planning.forecast import Forecast  # with torch, which takes seconds
@@ -69,6 +73,20 @@ def expect(plan: Plan, *, finished: bool = True) -> list[Expected]:
     forecast = Forecast(plan)
     # Joint teachers and students first: their levels are mistakes of theirs, not of the stores they read.
     return [_expected(forecast, job) for job in reversed(jobs)][::-1]
+
+
+def to_be_fetched(plan: Plan) -> list[str]:
+    """A line for each dataset that is downloaded and is not packed yet, so that its images are not known."""
+    lines = []
+    for job in plan.stage("prepare_dataset"):
+        archives = plan.run().upstream(job).get("archives")
+        if archives is not None and manifest_path(job.directory) is None:
+            size = readable(sum(archives.spec["bytes"].values()))
+            lines.append(
+                f"datasets.{job.name}: is not here yet; the target `prefetch` downloads {size} and packs it, or get"
+                f" {', '.join(archives.spec['addresses'].values())}, unpack it and name its folder in source.root"
+            )
+    return lines
 
 
 def _expected(forecast: Forecast, job: Job) -> Expected:
@@ -103,6 +121,7 @@ def _written(directory: Path) -> Size:
 
 def forecast_table(plan: Plan) -> Iterator[str]:
     """A line for each artefact, for each stage, and in all."""
+    yield from to_be_fetched(plan)
     expected = expect(plan)
     width = max(len(f"{each.job.stage}/{each.job.name}") for each in expected)
     yield f"{'':{width}}  {'size':>10}  {'files':>9}  state"
@@ -195,6 +214,10 @@ def check_fit(plan: Plan, directories: Collection[Path]) -> Iterator[str]:
     Raises:
         UserError: that does not fit, or cannot be made at all.
     """
+    made = {plan.jobs[directory].stage for directory in directories}
+    absent = to_be_fetched(plan)
+    if absent and made.difference(stages_of("network", "decoding")):
+        raise UserError("\n".join(absent))
     expected = [each for each in expect(plan, finished=False) if each.job.directory in directories]
     lines, lacking = _balance(expected, free_space(plan.config.results))
     if lacking:

@@ -70,6 +70,8 @@ class Forecast:
             own = self._packed(job)
         elif job.stage in ("cache_embeddings", "cache_targets"):
             own = self._store(job)
+        elif job.stage == "fetch_dataset":
+            own = Size(sum(job.spec["bytes"].values()), len(job.spec["bytes"]))
         elif job.stage == "fetch_weights":
             own = Size(self._weights(job.spec["architecture"]).bytes)
         else:

@@ -18,7 +18,7 @@ from kd.config.load import load_config, read_config
 from kd.config.schema import Config, StudentConfig
 from kd.data.download import file_name
 from kd.data.modalities.base import MODALITIES
-from kd.data.sources.base import SOURCES, archives_of, parse_source
+from kd.data.sources.base import SOURCES, Source, archives_of, parse_source
 from kd.data.sources.files import files_fingerprint
 from kd.distillers.registry import METHODS
 from kd.embeddings.options import CacheOptions
@@ -60,8 +60,9 @@ class Plan:
         self.caches = CachePlan(config)
         self._embeddings: dict[Store, Job] = {}
         self._targets: dict[Store, Job] = {}
-        for name in config.datasets:
-            self._dataset(name)
+        problems = [problem for name in config.datasets if (problem := self._dataset(name))]
+        if problems:
+            raise UserError("\n".join(problems))
         for seed in config.seeds:
             for name in config.teachers:
                 self._teacher(name, seed)
@@ -111,14 +112,15 @@ class Plan:
         self._opened_by[job.directory] = opened_by
         return job
 
-    def _dataset(self, name: str) -> None:
+    def _dataset(self, name: str) -> str:
+        """Plan a dataset; what is wrong with its source, or ""."""
         dataset = self.config.datasets[name]
         source, options = parse_source(dataset.source)
         upstream = self._archives(dataset.source)
         try:
             fingerprint = {} if upstream else source.fingerprint(options)
         except UserError as error:
-            raise UserError(f"datasets.{name}: {error}") from error
+            return f"datasets.{name}: {error}{_how_to_get(source, options)}"
         spec = prepare_dataset.Spec(
             name=name,
             source=dataset.source,
@@ -130,6 +132,7 @@ class Plan:
         )
         modules = (SOURCES.module(dataset.source["type"]), f"{MODALITIES.module(spec.modality)}:Samples")
         self._add(name, spec, upstream, stage="prepare_dataset", modules=modules)
+        return ""
 
     def _archives(self, source: dict[str, Any]) -> dict[str, Job]:
         """What a source is downloaded as, as an upstream; nothing where the config says where its files are."""
@@ -350,6 +353,16 @@ def _opened_by(spec: BaseOptions) -> tuple[str, ...]:
         return (MODALITIES.module(spec.modality),)
     model = getattr(spec, "model", None)
     return (BACKBONES.module(model.backbone),) if isinstance(model, ModelSpec) else ()
+
+
+def _how_to_get(source: Source, options: Any) -> str:
+    """Where the data of a source come from, if its folder is missing; "" if it is there, or nobody knows."""
+    if Path(getattr(options, "root", None) or ".").is_dir():
+        return ""
+    by_hand = getattr(source, "BY_HAND", "")
+    if by_hand:
+        return f"; {by_hand}"
+    return "; or leave out source.root, and the target `prefetch` downloads it" if hasattr(source, "ARCHIVES") else ""
 
 
 def _live(policy: ViewPolicy) -> CacheOptions | None:

@@ -14,6 +14,7 @@ from annotated_types import Gt, MinLen
 from kd.artefacts.job import Job
 from kd.common.errors import UserError
 from kd.reporting.base import Figure, Run
+from kd.reporting.networks import networks_by_method
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,30 +48,17 @@ it. Of each map the minimum is blue, the maximum red, so that maps of one column
         return [run.dataset(self.dataset), *{job.directory: job for job in self.networks(run).values()}.values()]
 
     def networks(self, run: Run) -> dict[str, Job]:
-        """Jobs of the networks whose attention is shown: of the first seed, by the names in `methods`.
+        """Jobs of the networks whose attention is shown, by the names in `methods`.
 
         Raises:
-            UserError: the dataset is not of images, there is no such method, it has several levels, or its network sees
-                no images. The text begins with the option that is wrong.
+            UserError: the dataset is not of images, or as `networks_by_method`. The text begins with the option that is
+                wrong.
         """
-        rows = run.rows_of(self.dataset, self.experiment)
+        networks = networks_by_method(run, self.dataset, self.experiment, self.methods)
         modality = run.dataset(self.dataset).spec["modality"]
         if modality != "image":
             raise UserError(f"dataset: {self.dataset!r} has samples of modality {modality}, expected image")
-        networks = {
-            (row.method, row.level): row.job
-            for row in rows
-            if row.seed == run.seeds[0] and not row.variant and row.method != "joint_teacher"
-        }
-        found = {}
-        for name in self.methods:
-            meant = [place for place in networks if name in (place[0], _label(place))]
-            if len(meant) != 1:
-                what = "is a method of several levels" if meant else "is no method of a network that sees images"
-                known = ", ".join(map(_label, meant or networks))
-                raise UserError(f"methods: {name!r} {what}; expected some of {known or 'none'}")
-            found[name] = networks[meant[0]]
-        return found
+        return networks
 
     def draw(self, run: Run) -> Drawn:
         """Maps of the students of the first seed, for each of some classes on a test image that has it.
@@ -101,10 +89,6 @@ it. Of each map the minimum is blue, the maximum red, so that maps of one column
             maps[method] = torch.stack([found[place, place] for place in range(len(chosen))]).numpy()
         names = [split.info.classes[number] for number in chosen]
         return attention_figure(images.permute(0, 2, 3, 1).numpy(), maps, names, run.title)
-
-
-def _label(place: tuple[str, str]) -> str:
-    return " ".join(filter(None, place))
 
 
 def attention_figure(images: np.ndarray, maps: Mapping[str, np.ndarray], classes: Sequence[str], title: str) -> Drawn:
