@@ -130,7 +130,8 @@ class Plan:
             task=dataset.task,
             split=dataset.split,
         )
-        modules = (SOURCES.module(dataset.source["type"]), f"{MODALITIES.module(spec.modality)}:Samples")
+        from_source = SOURCES.module(dataset.source["type"])  # where it is downloaded from does not count
+        modules = (f"{from_source}:read", f"{from_source}:CHANNELS", f"{MODALITIES.module(spec.modality)}:Samples")
         self._add(name, spec, upstream, stage="prepare_dataset", modules=modules)
         return ""
 

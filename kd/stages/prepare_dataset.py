@@ -70,7 +70,7 @@ def select(spec: Spec, unpacked: Path | None = None) -> Selection:
     from kd.data.packing import check_classes, encode_labels
     from kd.data.splits import assign_splits, strata
 
-    source, options = parse_source(spec.source if unpacked is None else spec.source | {"root": unpacked})
+    source, options = parse_source(spec.source if unpacked is None else spec.source | {"root": str(unpacked)})
     try:
         if unpacked is None and source.fingerprint(options) != spec.fingerprint:
             raise UserError("its files have changed since this run was planned; start it again")
@@ -132,8 +132,8 @@ def _unpacked(spec: Spec, archives: Path, directory: Path) -> Path:
         with TemporaryDirectory(dir=directory, prefix=".", suffix=PARTIAL) as name:
             for archive in archives_of(spec.source["type"]):
                 path, folder = archives / file_name(archive), Path(name) / "root" / archive.folder
-                log.info("%s: unpacking %s", spec.name, path.name)
                 if is_archive(path):
+                    log.info("%s: unpacking %s", spec.name, path.name)
                     unpack(path, folder)
                 else:
                     link_or_copy(path, folder / path.name)

@@ -12,9 +12,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from kd.artefacts.job import Job
+from kd.common.errors import UserError
 from kd.reporting.base import Row, Run
 from kd.reporting.drawing import colour, save
-from kd.reporting.figures import accuracy, cache, cost, sensitivity, training_curves
+from kd.reporting.figures import accuracy, cache, cost, number_of_datasets, sensitivity, training_curves
 from kd.reporting.statistics import METHOD_ORDER, PLACE
 from kd.reporting.tables.cache import COLUMNS
 from tests.reporting.results import Results, multi_label, run_of, single_label
@@ -169,3 +170,33 @@ def test_cache_figure__of_the_metric_of_each_dataset(run: Run, monkeypatch: pyte
     figure = cache.Report().draw(run)
     assert [axis.get_ylabel() for axis in figure.axes] == ["test acc@1 (%)", "test mAP (%)"]
     assert len(legend(figure)) == 4
+
+
+def by_number() -> Run:
+    """Two datasets; of the second, students of two teachers alone."""
+    results = Results()
+    for experiment, datasets in (("two", ("a", "b")), ("three", ("a",))):
+        for dataset in datasets:
+            for seed in (0, 1):
+                at = {"dataset": dataset, "experiment": experiment, "seed": seed}
+                results.add("individual", single_label(dataset, 70.0), **at)
+                results.add("joint_teacher", single_label(dataset, 80.0 + len(experiment)), level="L2", **at)
+                results.add("student", single_label(dataset, 75.0 + seed), level="L2", **at)
+    return results.run("a", "b")
+
+
+def test_number_of_datasets_figure__curves_begin_with_the_individual_teacher() -> None:
+    report = number_of_datasets.Report(experiments={2: "two", 3: "three"})
+    report.check(by_number())
+    figure = report.draw(by_number())
+    assert [axis.get_title() for axis in figure.axes] == ["a", "b"]
+    assert legend(figure) == ["joint_teacher L2", "student L2"]
+    (joint, student), (short, _) = ([each[0].get_xydata() for each in axis.containers] for axis in figure.axes)
+    assert joint.tolist() == [[1, 70], [2, 83], [3, 85]]
+    assert student.tolist() == [[1, 70], [2, 75.5], [3, 75.5]]
+    assert short.tolist() == [[1, 70], [2, 83]]
+
+
+def test_number_of_datasets_figure__names_an_experiment_without_joint_teachers() -> None:
+    with pytest.raises(UserError, match=r"^experiments.4: 'four' has no joint teacher .*: two, three$"):
+        number_of_datasets.Report(experiments={2: "two", 4: "four"}).check(by_number())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pytest
 from pydantic import ValidationError
 
 from kd.common.errors import UserError
+from kd.reporting.base import Run
 from kd.reporting.statistics import measurements, summary
-from kd.reporting.tables.papers import COLUMNS, Comparison, beside_paper, readable_beside_paper
+from kd.reporting.tables.papers import COLUMNS, Comparison, Report, beside_paper, readable_beside_paper
 from tests.conftest import ROOT
 from tests.reporting.results import Results, multi_label, single_label
 
@@ -86,16 +88,19 @@ def test_printed_numbers__imports_no_pandas() -> None:
 
 
 def test_readable_beside_paper__rows_by_metrics_and_nothing_where_there_is_nothing(table: pd.DataFrame) -> None:
-    both = readable_beside_paper(compared(table, "l2d", RESNETS, experiment="e", dataset="scenes"))
+    found_here = compared(table, "l2d", RESNETS, experiment="e", dataset="scenes")
+    both = readable_beside_paper(found_here.assign(experiment="e", dataset="scenes"))
     metrics = ["mAP", "OF1@k", "CF1@k"]
     sides = [f"{metric} {side}" for metric in metrics for side in ("paper", "ours")]
-    assert sorted(both.columns) == sorted(["method", "level", *sides, "differs"])
+    assert sorted(both.columns) == sorted(["method", "level", *sides, "gain", "differs"])
     assert both.columns[0] == "method"
     assert both.columns[-1] == "differs"
     found = {method: list(pair) for method, *pair in both[["method", "mAP paper", "mAP ours"]].itertuples(index=False)}
     assert found["vanilla"] == ["84.01", "60.50 ± 0.71"]
     assert found["joint_l2d"] == ["", "63.50 ± 0.71"]
     assert found["rkd"] == ["84.48", ""]
+    assert both.set_index("method")["gain"]["l2d"] == "+2.00 ± 0.00"
+    assert both.set_index("method")["gain"]["vanilla"] == ""
     assert not both["method"].duplicated().any()
 
 
@@ -117,3 +122,68 @@ def test_beside_paper__says_what_is_wrong(table: pd.DataFrame, paper: str, where
 def test_comparison__is_with_a_known_paper() -> None:
     with pytest.raises(ValidationError, match=r"\npaper\n.* 'l2d' or 'mlfd'"):
         Comparison.model_validate({"paper": "l2e", "where": RESNETS, "dataset": "scenes", "differs": ""})
+
+
+def of_datasets(numbers: dict[str, str]) -> Run:
+    """Networks on three datasets of the paper, one of which has no student, and on one that it does not have."""
+    results = Results()
+    for experiment in numbers.values():
+        for place, dataset in enumerate(("caltech101", "flowers102", "cub200", "ours")):
+            for seed in (0, 1):
+                at = {"dataset": dataset, "experiment": experiment, "seed": seed}
+                results.add("individual", single_label(dataset, 70.0 + place), **at)
+                if dataset != "cub200":
+                    results.add("student", single_label(dataset, 75.0 + place + seed), level="L2", **at)
+    return results.run("flowers102", "caltech101", "cub200", "ours")
+
+
+def test_report__lays_datasets_side_by_side_and_experiments_of_one_title_below_each_other() -> None:
+    numbers = {"2": "two", "4": "four"}
+    given = [
+        {
+            "paper": "mlfd",
+            "where": {"table": "S1", "n_datasets": [1, m]},
+            "experiment": name,
+            "title": "S1",
+            "differs": "d",
+        }
+        for m, name in numbers.items()
+    ]
+    report, run = Report.model_validate(given), of_datasets(numbers)
+    report.check(run)
+    texts = report.texts(run)
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in texts["papers.md"].splitlines() if "|" in line
+    ]
+    rows = [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
+    assert texts["papers.md"].startswith("## S1\n")
+    assert list(rows[0]) == [
+        *("experiment", "method", "level"),
+        *(
+            f"{dataset} {what}"
+            for dataset in ("flowers102", "caltech101", "cub200")
+            for what in ("paper", "ours", "gain")
+        ),
+        "differs",
+    ]
+    assert [(row["experiment"], row["method"]) for row in rows] == [
+        *(("", "individual"), ("two", "joint_teacher"), ("two", "student")),
+        *(("four", "joint_teacher"), ("four", "student")),
+    ]
+    student = next(row for row in rows if (row["experiment"], row["method"]) == ("four", "student"))
+    assert student["caltech101 paper"] == "80.04 / 92.45"
+    assert student["caltech101 ours"] == "75.50 ± 0.71 / 75.50 ± 0.71"
+    assert student["caltech101 gain"] == "+5.50 ± 0.50"
+    assert student["cub200 paper"] == "59.29 / 83.29"
+    assert student["cub200 ours"] == student["cub200 gain"] == ""
+    whole = pd.read_csv(io.StringIO(texts["papers.csv"]))
+    assert set(whole["dataset"]) == {"flowers102", "caltech101", "cub200"}
+    assert "ours" not in texts["papers.csv"].replace(",ours,", "")
+
+
+def test_report__of_datasets_that_the_paper_does_not_have() -> None:
+    report = Report.model_validate([{"paper": "mlfd", "where": {"table": "S2"}, "experiment": "two", "differs": ""}])
+    with pytest.raises(
+        UserError, match=r"^0.experiment: 'two' has no row for a dataset of the paper \(cifar100, tiny_"
+    ):
+        report.check(of_datasets({"2": "two"}))
