@@ -111,8 +111,11 @@ class Gain(NamedTuple):
     p: float
 
 
-def paired_gain(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Gain:
-    """Differences between two networks, by the seeds that both have; `se` and `p` are NaN for a single seed."""
+def paired_gain(ours: Mapping[Any, float], theirs: Mapping[Any, float]) -> Gain:
+    """Differences between two networks, by the seeds (or whatever pairs them) that both have.
+
+    `se` and `p` are NaN for a single pair.
+    """
     differences = (pd.Series(ours) - pd.Series(theirs)).dropna()
     error = differences.std() / np.sqrt(len(differences))
     return Gain(differences.mean(), error, _p_value(differences))

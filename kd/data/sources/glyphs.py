@@ -1,4 +1,4 @@
-"""`glyphs`: the 26 letters, upper and lower case, rendered from the fonts that matplotlib ships.
+"""`glyphs`: the letters of an alphabet, upper and lower case, rendered from the fonts that matplotlib ships.
 
 Split by font family: no glyph of a val or test font is ever trained on, and neither is a bold or an oblique
 cut of the same family.
@@ -10,7 +10,7 @@ import importlib.metadata
 import string
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, MinLen
 
@@ -30,6 +30,14 @@ FONTS: dict[str, list[str]] = {
     ],
 }
 
+LATIN_ALONE = "cm"
+"""Fonts whose names begin so have Latin letters alone."""
+ALPHABETS = {
+    "latin": string.ascii_uppercase,
+    "greek": "ΑΒΓΔΕΖΗΘΙΚΛΜΝΞΟΠΡΣΤΥΦΧΨΩ",
+    "cyrillic": "АБВГДЕЖЗИЙКЛМНОПРСТУФХЦЧШЩЪЫЬЭЮЯ",
+}
+
 CHANNELS = 1
 TASKS = ("single_label",)
 
@@ -41,6 +49,8 @@ class Options(BaseOptions):
     """Edge of the square image in pixels."""
     scales: Annotated[list[Annotated[float, Gt(0.2), Le(2)]], MinLen(1)] = [0.6, 0.75, 0.9]
     """Font sizes, as fractions of the image's edge; one image per letter, font and scale."""
+    alphabet: Literal["latin", "greek", "cyrillic"] = "latin"
+    """26, 24 or 32 letters."""
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
@@ -49,7 +59,8 @@ def fingerprint(options: Options) -> dict[str, Any]:
 
 
 def read(options: Options) -> Listing:
-    """26 classes, `A` to `Z`; both cases of a letter are one class."""
+    """Both cases of a letter are one class, called by the upper one; 26 of the Latin alphabet, `A` to `Z`."""
+    alphabet = ALPHABETS[options.alphabet]
     return Listing(
         [
             Sample(
@@ -60,7 +71,8 @@ def read(options: Options) -> Listing:
             )
             for split, fonts in FONTS.items()
             for font in fonts
-            for letter in string.ascii_letters
+            if options.alphabet == "latin" or not font.startswith(LATIN_ALONE)
+            for letter in alphabet.lower() + alphabet
             for scale in options.scales
         ]
     )
