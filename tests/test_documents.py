@@ -21,7 +21,7 @@ from snakemake.cli import get_argument_parser
 
 from kd.__main__ import parser
 from kd.cli.forecast import check_fit
-from kd.config.load import load_config
+from kd.config.load import load_config, read_config
 from kd.data.modalities.image import Samples
 from kd.data.packed import DatasetInfo
 from kd.models.spec import ModelSpec
@@ -30,9 +30,10 @@ from kd.planning.plan import Plan, find_job, plan_of
 from tests.cli.conftest import build
 from tests.conftest import ROOT
 from tests.data.layouts import CONTENT, Content, make_coco, make_csv, make_nus_wide, make_voc
+from tests.data.official_layouts import MAKERS
 
-DOCUMENTS = ("README.md", "config/README.md")
-CONFIGS = sorted(ROOT.glob("config/**/*.yaml"))
+DOCUMENTS = ("README.md", "config/README.md", "config/mlfd/README.md")
+CONFIGS = [path for path in sorted(ROOT.glob("config/**/*.yaml")) if path.parent.name != "sets"]  # which are parts
 TEXTS = {name: (ROOT / name).read_text() for name in DOCUMENTS}
 PROSE = {name: re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL) for name, text in TEXTS.items()}
 BLOCKS = [block for text in PROSE.values() for block in re.findall(r"(?<=\n\n)((?:    .+\n)+)", text)]
@@ -82,6 +83,7 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "voc": ("root", lambda root: make_voc(root, larger(CONTENT, 12))),
     "coco": ("root", lambda root: make_coco(root, larger(CONTENT, 12))),
     "nus_wide": ("root", lambda root: make_nus_wide(root, larger(CONTENT, 12))),
+    **{name: ("root", make) for name, make in MAKERS.items()},
 }
 
 
@@ -126,7 +128,7 @@ def test_example__passes_preflight(number: int, results: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_config__passes_preflight(path: Path, results: Path, tmp_path: Path) -> None:
-    check(yaml.safe_load(path.read_text()), results, tmp_path)
+    check(read_config(path), results, tmp_path)
 
 
 # Commands

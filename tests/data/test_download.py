@@ -23,7 +23,7 @@ def archive_of(host: Host, checksum: str = SHA256, name: str = "birds.tgz") -> A
     return Archive(f"{host.address}/{name}", checksum, len(CONTENT))
 
 
-@pytest.mark.parametrize("checksum", [SHA256, MD5])
+@pytest.mark.parametrize("checksum", [SHA256, MD5], ids=["sha256", "md5"])
 def test_download__once(tmp_path: Path, checksum: str) -> None:
     with hosting({"birds.tgz": CONTENT}) as host:
         archive = archive_of(host, checksum)
