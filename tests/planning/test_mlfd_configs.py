@@ -142,4 +142,4 @@ def test_models__channels_are_those_that_the_papers_code_taps(finished: Plan) ->
         channels[name] = [found[level][0] for level in ("L2", "L3", "L4")]
     assert channels["resnet18"] == [512, 256, 128]
     assert channels["seresnext26d"] == [2048, 1024, 512]
-    assert channels["efficientnet_b0"][1:] == [112, 40]
+    assert channels["efficientnet_b0"] == [1280, 112, 40]
