@@ -42,11 +42,12 @@ def test_forecast__is_what_lies_there_in_the_end(finished: Plan, many_layouts: C
     assert chunk_rows(40, 64) == 16  # otherwise each array would be one chunk
     expected = {(each.job.stage, each.job.name, each.job.key): each for each in expect(planned(many_layouts, tmp_path))}
     assert {stage for stage, _, _ in expected} == set(STAGES) - {
+        "fetch_dataset",
         "fetch_weights",
         "table",
         "figure",
         "analysis",
-    }  # the first needs the network
+    }  # the first two need the network
     for job in finished.run().jobs.values():
         size = expected[job.stage, job.name, job.key].size
         manifest = load_manifest(job.directory)
