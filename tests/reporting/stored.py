@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from kd.artefacts.job import Job
 from kd.data.modalities.image import Samples
 from kd.data.options import Task
 from kd.data.packed import STORE, DatasetInfo, attributes_of
+from kd.data.provenance import MADE_FROM, origin_of
 from kd.data.storage import create_group
 from kd.reporting.base import Row, Run
 from kd.training.metrics import metric_rows
 from kd.training.predictions import SELECTIONS, write_predictions
 
 
-def pretend_dataset(directory: Path, name: str, classes: Sequence[str], task: Task) -> None:
+def pretend_dataset(job: Job, classes: Sequence[str]) -> None:
     """A packed dataset, of which only the description is there."""
     third = (0.5,) * 3
-    info = DatasetInfo(name, tuple(classes), Samples(image_size=(8, 8)), third, third, {}, task)
-    create_group(directory / STORE).attrs.update(attributes_of(info))
+    info = DatasetInfo(job.name, tuple(classes), Samples(image_size=(8, 8)), third, third, {}, job.spec["task"])
+    origin = {MADE_FROM: origin_of(job.model_dump(mode="json"))}
+    create_group(job.directory / STORE).attrs.update(attributes_of(info) | origin)
 
 
 class Stored:
@@ -36,9 +39,11 @@ class Stored:
         self.classes: dict[str, tuple[str, ...]] = {}
         self.metrics: dict[Path, list[dict[str, Any]]] = {}
 
-    def job(self, stage: str, name: str, spec: dict[str, Any] | None = None, **upstream: Job) -> Job:
+    def job(
+        self, stage: str, name: str, upstream: Mapping[str, Job] | None = None, spec: dict[str, Any] | None = None
+    ) -> Job:
         """An artefact; `upstream` by role."""
-        above = {role: job.as_upstream() for role, job in upstream.items()}
+        above = {role: job.as_upstream() for role, job in (upstream or {}).items()}
         made = Job.make(self.folder, stage, name, spec=spec or {}, code={}, upstream=above)
         self.jobs[made.directory] = made
         return made
@@ -47,27 +52,25 @@ class Stored:
         """A dataset with these labels in test; its classes are called a, b, …."""
         task: Task = "multi_label" if labels.ndim == 2 else "single_label"
         self.labels[name], self.classes[name] = labels, tuple(f"class{number}" for number in range(classes))
-        made = self.job("prepare_dataset", name, {"task": task})
-        pretend_dataset(made.directory, name, self.classes[name], task)
+        made = self.job("prepare_dataset", name, spec={"task": task})
+        pretend_dataset(made, self.classes[name])
         return made
 
     def network(
         self, stage: str, method: str, dataset: str, logits: np.ndarray, *, seed: int = 0, **options: Any
     ) -> Job:
-        """A network with a row; the weights that are shown, `last`, have these logits, the others nonsense.
+        """A network with a row; the weights that are shown, `last`, have these logits, the others their negatives.
 
         `options`: of its row; and `upstream` by role and `spec` of its job.
         """
-        import torch
-
         upstream, spec = options.pop("upstream", {}), options.pop("spec", {"recipe": None})
-        made = self.job(stage, f"network{len(self.jobs)}", spec, **upstream)
+        made = self.job(stage, f"network{len(self.jobs)}", upstream, spec)
         made.directory.mkdir(parents=True)
         self.rows.append(
             Row(**({"experiment": "e", "level": ""} | options), method=method, dataset=dataset, seed=seed, job=made)
         )
         labels = self.labels[dataset]
-        by_selection = dict(zip(SELECTIONS, (np.zeros_like(logits), logits), strict=True))
+        by_selection = dict(zip(SELECTIONS, (-logits, logits), strict=True))
         write_predictions(made.directory, dataset, np.arange(len(labels)) + 7, labels, by_selection)
         task: Task = "multi_label" if labels.ndim == 2 else "single_label"
         tensors = torch.from_numpy(logits), torch.from_numpy(labels)
