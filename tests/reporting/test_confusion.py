@@ -95,7 +95,7 @@ def test_confusion_figure__of_all_seeds_together(tmp_path: Path) -> None:
     wrong = sum(rates) * (1 - np.eye(5))
     chosen = sorted(np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)))[:3].tolist())
     assert [label.get_text() for label in individual.get_yticklabels()] == [f"class{number}" for number in chosen]
-    assert [label.get_text() for label in student.get_xticklabels()][-1] == "others"
+    assert [label.get_text() for label in student.get_xticklabels()][-1] == "all others"
     for axis, rate in zip((individual, student), rates, strict=True):
         shown = axis.images[0].get_array()
         assert shown is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,7 @@ from kd.training.predictions import (
     write_predictions,
 )
 from kd.training.supervised import train_network
-from tests.training.chain import (
-    MODEL,
-    RECIPE,
-    checkpoint_each_step,
-    folder,
-    joint,
-    of_joint,
-    student,
-)
+from tests.training.chain import MODEL, RECIPE, joint, of_joint, student
 
 QUICK = RECIPE.model_copy(update={"epochs": 2})
 
@@ -94,24 +85,6 @@ def test_predictions__of_joint_teachers_and_students(
     check(tmp_path / "shared", [dataset, other_dataset], measured[0]["metrics"])
     check(tmp_path / "fused", [dataset], measured[1]["metrics"])
     check(tmp_path / "student", [dataset], measured[2]["metrics"])
-
-
-def test_predictions__of_a_training_that_was_killed_are_the_same_file(
-    tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept: list[Path] = []
-
-    def keep(training: Any) -> None:
-        kept.append(folder(tmp_path / f"kept{len(kept)}") / loop.CHECKPOINT)
-        shutil.copy(training.checkpoint, kept[-1])
-
-    with monkeypatch.context() as patched:
-        checkpoint_each_step(patched, keep)
-        train_network(folder(tmp_path / "whole"), [dataset], MODEL, QUICK, 0)
-    whole = predictions_file(tmp_path / "whole", "digits").read_bytes()
-    for checkpoint in (kept[len(kept) // 2], kept[-1]):
-        train_network(checkpoint.parent, [dataset], MODEL, QUICK, 0)
-        assert predictions_file(checkpoint.parent, "digits").read_bytes() == whole
 
 
 def arrays(*, multi_label: bool) -> dict[str, Any]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 WRITTEN = 12  # columns up to which numbers stand in cells
 DARK = 50  # percent above which a cell is dark
-OTHERS = "others"
+OTHERS = "all others"
 
 
 class Report(Figure):
