@@ -6,6 +6,7 @@ One file is in memory at a time, since there may be hundreds of them. Students o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ def predictions_by_network(run: Run) -> Iterator[tuple[list[Row], Predictions]]:
     Raises:
         UserError: a file is missing or damaged, or two networks were measured on other images of one dataset.
     """
-    from kd.training.predictions import Predictions, read_predictions
+    from kd.training.predictions import read_predictions
 
     rows: dict[tuple[str, Path], list[Row]] = {}
     for row in rows_without_sweeps(run):
@@ -49,8 +50,8 @@ def predictions_by_network(run: Run) -> Iterator[tuple[list[Row], Predictions]]:
     first: dict[str, Predictions] = {}
     for (dataset, directory), found in rows.items():
         predictions = read_predictions(directory, dataset, run.selection)
-        alike = Predictions(predictions.ids, predictions.labels, predictions.logits[:0])  # without what takes memory
-        check_same_images(first.setdefault(dataset, alike), predictions, directory)
+        images = replace(predictions, logits=predictions.logits[:0].copy())  # no view, which would keep all in memory
+        check_same_images(first.setdefault(dataset, images), predictions, directory)
         yield found, predictions
 
 

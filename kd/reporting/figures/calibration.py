@@ -26,7 +26,6 @@ AFTER = "distill_student"
 class Report(Figure):
     """A panel per dataset."""
 
-    KIND = "figure"
     READS_FILES = True
     CAPTION = """\
 Reliability diagrams on test, before distillation (the individual teacher) and after (students): how often predictions

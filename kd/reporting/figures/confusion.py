@@ -25,7 +25,6 @@ OTHERS = "all others"
 class Report(Figure):
     """A panel for each method."""
 
-    KIND = "figure"
     READS_FILES = True
     CAPTION = """\
 Confusion matrices on test, all seeds together: of the images of each class (row), how many percent are taken for which

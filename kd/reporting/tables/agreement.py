@@ -28,7 +28,6 @@ BLOCK = 1 << 20  # probabilities that are worked on at a time
 class Report(Table):
     """`agreement.csv` and `agreement.html`."""
 
-    KIND = "table"
     READS_FILES = True
     CAPTION = """\
 Students and their own teachers, individual or joint, on test: mean and standard deviation over seeds, in percent,

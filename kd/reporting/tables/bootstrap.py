@@ -33,7 +33,6 @@ BLOCK = 1 << 21  # drawn images that are worked on at a time
 class Report(Table):
     """`bootstrap.csv` and `bootstrap.html`."""
 
-    KIND = "table"
     READS_FILES = True
     CAPTION = """\
 Uncertainty of the test set, not of training. *gain*: points of acc@1 (multi-label: mAP) over the *reference* of the

@@ -18,7 +18,6 @@ VALUES = ("ece", "nll", "confidence", "accuracy")
 class Report(Table):
     """`calibration.csv` and `calibration.html`."""
 
-    KIND = "table"
     READS_FILES = True
     CAPTION = """\
 Calibration on test, mean and standard deviation over seeds, without sweeps: before distillation (*individual*) and

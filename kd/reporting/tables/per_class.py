@@ -32,7 +32,6 @@ EXTREMES = 10  # classes at either end that people are shown, where there are mo
 class Report(Table):
     """`per_class.csv`, and for people `per_class.md` and `per_class.html`."""
 
-    KIND = "table"
     READS_FILES = True
     CAPTION = """\
 Each class of each dataset on test, in percent: accuracy among the images of the class (recall), and for multi-label
