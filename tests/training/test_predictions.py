@@ -7,12 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from kd.common.errors import UserError
-from kd.data.packed import open_split
 from kd.training import loop
-from kd.training.metrics import metric_rows
 from kd.training.predictions import (
     SELECTIONS,
     predictions_bytes,
@@ -21,45 +18,22 @@ from kd.training.predictions import (
     write_predictions,
 )
 from kd.training.supervised import train_network
-from tests.training.chain import MODEL, RECIPE, joint, of_joint, student
+from tests.training.chain import MODEL, RECIPE, check_predictions, joint, of_joint, student
 
 QUICK = RECIPE.model_copy(update={"epochs": 2})
-
-
-def check(directory: Path, datasets: list[Path], metrics: list[dict[str, Any]]) -> None:
-    """The metrics on test are those of the stored logits, to the last bit; ids and labels are the datasets'."""
-    found: list[dict[str, Any]] = []
-    for selection in SELECTIONS:
-        for path in datasets:
-            split = open_split(path, "test")
-            info = split.info
-            stored = read_predictions(directory, info.name, selection)
-            assert stored.logits.dtype == np.float32
-            assert stored.logits.shape == (info.sizes["test"], len(info.classes))
-            for array, its_own in ((stored.ids, split.ids), (stored.labels, split.labels)):
-                assert array.dtype == its_own.dtype
-                np.testing.assert_array_equal(array, its_own)
-            logits, labels = torch.from_numpy(stored.logits), torch.from_numpy(stored.labels)
-            found += metric_rows(info.task, info.name, selection, info.classes, logits, labels)
-
-    def order(row: dict[str, Any]) -> str:
-        return str([row[key] for key in ("selection", "dataset", "metric")] + [row.get("class")])
-
-    wanted = [row for row in metrics if not row["metric"].startswith("val_")]
-    assert sorted(found, key=order) == sorted(wanted, key=order)
 
 
 def test_predictions__of_a_network_with_several_heads(tmp_path: Path, dataset: Path, other_dataset: Path) -> None:
     """As is a baseline; a teacher has one head."""
     result, _ = train_network(tmp_path, [dataset, other_dataset], MODEL, QUICK, 0)
-    check(tmp_path, [dataset, other_dataset], result["metrics"])
+    check_predictions(tmp_path, [dataset, other_dataset], result["metrics"])
 
 
 def test_predictions__of_given_weights(tmp_path: Path, dataset: Path, teachers: dict[str, Path]) -> None:
     weights = {"path": str(teachers["digits"] / "network.safetensors")}
     given = MODEL.model_validate(MODEL.model_dump() | {"weights": weights})
     result, _ = train_network(tmp_path, [dataset], given, None, 0)
-    check(tmp_path, [dataset], result["metrics"])
+    check_predictions(tmp_path, [dataset], result["metrics"])
 
 
 def test_predictions__of_joint_teachers_and_students(
@@ -82,9 +56,9 @@ def test_predictions__of_joint_teachers_and_students(
     joint(tmp_path / "shared", [dataset, other_dataset], by_target, "L2", recipe=QUICK)
     fused = joint(tmp_path / "fused", [dataset], by_target[:1], "L2", recipe=QUICK)
     student(tmp_path / "student", dataset, of_joint(tmp_path / "t", dataset, fused, by_target[0], "L2"), recipe=QUICK)
-    check(tmp_path / "shared", [dataset, other_dataset], measured[0]["metrics"])
-    check(tmp_path / "fused", [dataset], measured[1]["metrics"])
-    check(tmp_path / "student", [dataset], measured[2]["metrics"])
+    check_predictions(tmp_path / "shared", [dataset, other_dataset], measured[0]["metrics"])
+    check_predictions(tmp_path / "fused", [dataset], measured[1]["metrics"])
+    check_predictions(tmp_path / "student", [dataset], measured[2]["metrics"])
 
 
 def arrays(*, multi_label: bool) -> dict[str, Any]:
