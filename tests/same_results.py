@@ -3,8 +3,8 @@
     python -m tests.same_results COMMIT [--config FILE ...] [--folder FOLDER]
 
 Makes every artefact of the configs with the code of COMMIT and with that of the working tree, and compares them by
-stage and name: tensors of networks, arrays of datasets and stores, histories, metrics; keys are left out, since they
-hold the digest of the code. What COMMIT made is kept in `--folder`, if one is given, for the next call.
+stage and name: tensors of networks, arrays of datasets, stores and predictions, histories, metrics; keys are left out,
+since they hold the digest of the code. What COMMIT made is kept in `--folder`, if one is given, for the next call.
 """
 
 from __future__ import annotations
@@ -71,6 +71,10 @@ def artefact_contents(directory: Path) -> Iterator[tuple[str, str]]:
     for path in sorted(directory.glob("*.safetensors")):
         for name, tensor in sorted(load_file(path).items()):
             yield f"{path.name} {name}", digest(tensor)
+    for path in sorted(directory.glob("*.npz")):
+        with np.load(path) as arrays:
+            for name in arrays:
+                yield f"{path.name} {name}", digest(arrays[name])
     for path in sorted(directory.glob("*.csv")):
         yield path.name, digest(np.array(pd.read_csv(path).drop(columns="seconds", errors="ignore").to_csv()))
     for store in sorted(directory.glob("*.zarr")):

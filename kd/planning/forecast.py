@@ -37,6 +37,7 @@ from kd.models.spec import LEVELS, JointOptions, ModelSpec, map_levels, untraine
 from kd.models.weights import Exported, new_network
 from kd.planning.plan import Plan
 from kd.stages.prepare_dataset import Spec, select
+from kd.training.predictions import predictions_bytes
 
 Shape = tuple[int, ...]
 FORWARD_ERRORS = (RuntimeError, AssertionError, ValueError, IndexError, AttributeError, TypeError)
@@ -75,7 +76,7 @@ class Forecast:
         elif job.stage == "fetch_weights":
             own = Size(self._weights(job.spec["architecture"]).bytes)
         else:
-            own = Size(self._trained(job).bytes)
+            own = Size(self._trained(job).bytes) + self._predictions(job)
         if job.stage == "distill_student":
             own += Size(self.exported(self._model(job), job.spec["dataset"]).bytes)
         return own + FRAME
@@ -161,6 +162,16 @@ class Forecast:
         if job.stage == "train_baseline":
             return self.network(self.config.baselines[name].model, *spec["datasets"])
         return self.network(self._model(job), spec["dataset"])
+
+    def _predictions(self, job: Job) -> Size:
+        """What a network says of the test splits that it is measured on."""
+        total = Size()
+        told = job.spec.get("datasets") or job.spec.get("targets") or [job.spec.get("dataset")]
+        for name in [self.config.teachers[_entry(job)].dataset] if job.stage == "train_teacher" else told:
+            info = self.dataset(name)
+            multi_label = info.task == "multi_label"
+            total += Size(predictions_bytes(info.sizes["test"], len(info.classes), multi_label=multi_label), 1)
+        return total
 
     def _model(self, job: Job) -> str:
         """Name of the model of a student."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -30,6 +31,23 @@ def readable(table: pd.DataFrame, selection: str) -> pd.DataFrame:
 def mean_and_std(mean: float, std: float, digits: int) -> str:
     """`mean ± std`; without the latter where there is none, as of a single seed."""
     return f"{mean:.{digits}f}" if pd.isna(std) else f"{mean:.{digits}f} ± {std:.{digits}f}"
+
+
+def with_spreads(table: pd.DataFrame, digits: Mapping[str, int]) -> pd.DataFrame:
+    """For people: `mean ± std` in the place of the columns NAME and NAME_std.
+
+    Args:
+        table: as from `kd.reporting.predictions.over_seeds`.
+        digits: behind the point, of each NAME.
+    """
+    texts = {
+        name: [
+            "" if pd.isna(mean) else mean_and_std(mean, std, count)
+            for mean, std in zip(table[name], table[f"{name}_std"], strict=True)
+        ]
+        for name, count in digits.items()
+    }
+    return table.drop(columns=[f"{name}_std" for name in digits]).assign(**texts)
 
 
 def literal(text: str) -> str:

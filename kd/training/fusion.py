@@ -25,7 +25,7 @@ def train_joint_teacher(directory: Path, spec: JointSpec, upstream: Mapping[str,
     """Train T* with the labels of its target datasets, on embeddings by its individual teachers.
 
     Args:
-        directory: gets the joint teacher, history.csv and, while it trains, a checkpoint.
+        directory: gets the joint teacher, predictions on test, history.csv and, while it trains, a checkpoint.
         spec: what it is and how it is trained; one target: scope per_target, several: scope shared.
         upstream: directories of each packed `dataset:TARGET`, and of the stores `embeddings:TEACHER:TARGET` or, where
             the teachers are live, of each `teacher:TEACHER`.

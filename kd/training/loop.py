@@ -24,7 +24,7 @@ from kd.jobs.environment import events_wanted
 from kd.jobs.progress import Progress
 from kd.jobs.stopping import Stopped, not_postponed, postponed, stop_if_requested, stop_requested
 from kd.models.devices import share_statistics
-from kd.training.measuring import result_rows
+from kd.training.measuring import result_rows, store_predictions
 from kd.training.metrics import NotFiniteError
 from kd.training.objective import Objective
 from kd.training.optimisation import make_optimizer, make_schedule
@@ -69,17 +69,20 @@ def train_and_measure(objective: Objective, test: Sequence[Samples], directory: 
     Args:
         objective: what is trained.
         test: samples per dataset.
-        directory: for the checkpoint and history.csv.
+        directory: for the checkpoint, history.csv and predictions on test.
 
     Returns:
         Metrics on test and val as rows for the tables, and the best epoch.
     """
     trained, recipe, module = fit(objective, directory), objective.recipe, objective.module
-    metrics = []
+    metrics: list[dict[str, Any]] = []
+    predicted = {}
     for selection, weights in trained.weights.items():
         module.load_state_dict(weights)
         network, exported = objective.network(module), objective.exported()
-        metrics += result_rows(network, exported, objective.val, test, selection, recipe.batch_size)
+        rows, predicted[selection] = result_rows(network, exported, objective.val, test, selection, recipe.batch_size)
+        metrics += rows
+    store_predictions(directory, test, predicted)
     module.load_state_dict(trained.weights[recipe.selection])
     return {"metrics": metrics, "best_epoch": trained.best_epoch}
 

@@ -1,8 +1,9 @@
-"""How good a network is on val and on test, as rows for the tables."""
+"""How good a network is on val and on test, as rows for the tables; and what it says of test, for further analyses."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from kd.data.loader import ordered_batches
 from kd.models.outputs import Outputs
 from kd.training.metrics import PRIMARY, VAL, metric_rows, primary
+from kd.training.predictions import write_predictions
 from kd.training.samples import Samples
 
 WITHOUT_GRADIENTS = 4  # times as many samples fit into memory where nothing is kept for a backward pass
@@ -43,8 +45,10 @@ def result_rows(
     test: Sequence[Samples],
     selection: str,
     batch_size: int,
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
     """Rows of a manifest: all metrics on the test split of every dataset, and on val the one that choices are made by.
+
+    And the logits that the metrics on test are of, by dataset: (N, classes) float32 on the CPU.
 
     Args:
         network: is measured on val.
@@ -55,9 +59,11 @@ def result_rows(
         batch_size: that of training.
     """
     rows: list[dict[str, Any]] = []
+    predicted: dict[str, Tensor] = {}
     for samples in test:
         info = samples.info
-        rows += metric_rows(info.task, info.name, selection, info.classes, *predict(exported, samples, batch_size))
+        predicted[info.name], labels = predict(exported, samples, batch_size)
+        rows += metric_rows(info.task, info.name, selection, info.classes, predicted[info.name], labels)
     for samples in val:
         rows.append(
             {
@@ -67,4 +73,18 @@ def result_rows(
                 "value": score(network, samples, batch_size, f"{selection} on {samples.info.name}"),
             }
         )
-    return rows
+    return rows, predicted
+
+
+def store_predictions(directory: Path, test: Sequence[Samples], predicted: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Store what a network says of the test split of every dataset.
+
+    Args:
+        directory: of the network.
+        test: samples per dataset.
+        predicted: logits by selection and dataset, as from `result_rows`.
+    """
+    for samples in test:
+        name = samples.info.name
+        logits = {selection: by_dataset[name].numpy() for selection, by_dataset in predicted.items()}
+        write_predictions(directory, name, samples.split.ids, samples.labels, logits)

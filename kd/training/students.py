@@ -195,7 +195,7 @@ def distill_student(directory: Path, spec: StudentSpec, upstream: Mapping[str, P
     """Train a student on one dataset with soft targets.
 
     Args:
-        directory: gets the student, history.csv and, while it trains, a checkpoint.
+        directory: gets the student, predictions on test, history.csv and, while it trains, a checkpoint.
         spec: what it is and how it is trained.
         upstream: directories of the packed `dataset`; of the `targets` or, where teachers are live, of each
             `teacher:TEACHER` and of the `joint_teacher`; of fetched `weights`, where the model wants them.

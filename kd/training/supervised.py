@@ -25,7 +25,7 @@ from kd.models.outputs import Outputs
 from kd.models.spec import ModelSpec
 from kd.models.weights import new_network, save_network
 from kd.training.loop import finish, train_and_measure
-from kd.training.measuring import result_rows
+from kd.training.measuring import result_rows, store_predictions
 from kd.training.mixing import Mix
 from kd.training.objective import Objective
 from kd.training.recipe import Recipe
@@ -110,7 +110,7 @@ def train_network(
     """Train one network with labels; several datasets share all of it but their heads.
 
     Args:
-        directory: gets the network, history.csv and, while it trains, a checkpoint.
+        directory: gets the network, predictions on test, history.csv and, while it trains, a checkpoint.
         datasets: packed datasets; input statistics are those of the first.
         model: the network.
         recipe: None: given weights are evaluated and stored as they are.
@@ -137,8 +137,10 @@ def train_network(
     }
     if recipe is None:
         network.to(fabric.device)
-        metrics = result_rows(network, network, samples["val"], samples["test"], "last", EVALUATION_BATCH)
+        val, test = samples["val"], samples["test"]
+        metrics, predicted = result_rows(network, network, val, test, "last", EVALUATION_BATCH)
         metrics += [row | {"selection": "best_val"} for row in metrics]
+        store_predictions(directory, test, {"best_val": predicted, "last": predicted})
         result = {"metrics": metrics, "best_epoch": 0}
     else:
         objective = Classification(network, samples["train"], samples["val"], recipe, seed, fabric)

@@ -52,6 +52,21 @@ def test_forecast__is_what_lies_there_in_the_end(finished: Plan, many_layouts: C
         assert size.files == pytest.approx(2 + len(list(job.directory.rglob("*"))), abs=4), job.name
 
 
+def test_forecast__counts_predictions_on_test(finished: Plan) -> None:
+    """Of each dataset that a network is measured on, beside it; but for headers."""
+    forecast = sizes.Forecast(finished)
+    counts = set()
+    for job in finished.run().jobs.values():
+        files = list(job.directory.glob("predictions-*.npz"))
+        assert bool(files) == (STAGES[job.stage].work == "training")
+        if files:
+            size, found = forecast._predictions(job), sum(path.stat().st_size for path in files)
+            counts.add(len(files))
+            assert size.files == len(files)
+            assert 0 < found - size.bytes < 4 * 512 * len(files)
+    assert counts == {1, 2}
+
+
 def test_forecast__says_what_is_there(finished: Plan) -> None:
     document = json.loads("\n".join(forecast_json(finished)))
     assert all(each["there"] for each in document["artefacts"])

@@ -15,14 +15,14 @@ from PIL import Image
 
 from kd.artefacts.disk import Free
 from kd.artefacts.job import Job
-from kd.artefacts.manifest import load_manifest
+from kd.artefacts.manifest import load_manifest, read_manifest
 from kd.cli import forecast
 from kd.cli.forecast import expect
 from kd.cli.publish import publish
 from kd.cli.verify import verify
 from kd.common.errors import UserError
 from kd.config.load import load_config
-from kd.data.packed import open_split
+from kd.data.packed import open_split, read_info
 from kd.distillers.registry import METHODS, load_distiller
 from kd.embeddings.encoding import pack_positives, unpack_positives
 from kd.embeddings.options import POSITIVES
@@ -31,7 +31,9 @@ from kd.models.prediction import predict_images
 from kd.planning.plan import Plan
 from kd.reporting.figures.attention import Report as Attention
 from kd.stages import cache_embeddings
+from kd.stages.registry import STAGES
 from tests.conftest import ROOT, make
+from tests.training.chain import check_predictions
 
 Config = dict[str, Any]
 
@@ -80,6 +82,16 @@ def test_tables__every_method_is_a_row(made: Plan) -> None:
     assert len([line for line in beside.splitlines() if line.endswith("| everything |")]) == len(set(own["method"]))
     for name in ("attention", "sensitivity", "accuracy"):
         assert "<svg" in (made.folder / f"figures/{name}.svg").read_text()
+
+
+def test_predictions__give_the_metrics_of_every_network(made: Plan) -> None:
+    jobs = [job for job in made.run().jobs.values() if STAGES[job.stage].work == "training"]
+    assert {job.stage for job in jobs} == {"train_teacher", "train_joint_teacher", "distill_student"}
+    for job in jobs:
+        datasets = [up.directory for role, up in job.upstream.items() if role.split(":")[0] == "dataset"]
+        manifest = read_manifest(job)
+        assert f"predictions-{read_info(datasets[0]).name}.npz" in {record["path"] for record in manifest["files"]}
+        check_predictions(job.directory, datasets, manifest["result"]["metrics"])
 
 
 def test_sweep__the_value_of_the_student_itself_is_not_trained_again(made: Plan) -> None:

@@ -18,6 +18,7 @@ from kd.reporting.base import Row
 from kd.reporting.drawing import LONGEST, legible, save
 from kd.reporting.figures import accuracy, cache, cost, sensitivity, training_curves
 from kd.reporting.figures.attention import attention_figure
+from kd.reporting.figures.confusion import confusion_figure
 from kd.reporting.statistics import PLACE
 from kd.reporting.tables.cache import COLUMNS
 from tests.reporting.results import Results, run_of, single_label
@@ -100,8 +101,9 @@ def test_figures__draw_every_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         "cache": cache.Report().draw(run),
         "cost": cost.Report().draw(run),
         "attention": attention_figure(images, {"kd": heat}, IN_FIGURES, title),
+        "confusion": confusion_figure({"kd": np.eye(len(IN_FIGURES))}, IN_FIGURES, title),
     }
-    endings = {"accuracy": " vanilla", "curves": " kd L2", "sensitivity": " kd", "attention": ""}
+    endings = {"accuracy": " vanilla", "curves": " kd L2", "sensitivity": " kd", "attention": "", "confusion": ""}
     for name, ending in endings.items():
         assert {f"{each}{ending}" for each in IN_FIGURES} <= texts(figures[name]), name
     for (name, figure), suffix in zip(figures.items(), itertools.cycle(["svg", "png"]), strict=False):

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from kd.reporting.statistics import measurements, summary
-from kd.reporting.tables.multilabel import metrics_side_by_side, per_class, readable_per_class, readable_side_by_side
-from tests.reporting.results import CLASSES, Results, multi_label, single_label
+from kd.reporting.tables.multilabel import metrics_side_by_side, readable_side_by_side
+from tests.reporting.results import Results, multi_label, single_label
 
 
 @pytest.fixture
@@ -48,41 +48,3 @@ def test_readable_side_by_side__mean_and_std_of_each_metric(wide: pd.DataFrame) 
         "OF1": "81.50 ± 0.71",
         "CF1": "80.50 ± 0.71",
     }
-
-
-def test_per_class__every_class_of_every_network(results: Results) -> None:
-    table = per_class(results.run())
-    assert list(table.columns) == [
-        *("experiment", "dataset", "method", "level", "variant"),
-        *("seed", "selection", "class", "ap"),
-    ]
-    assert len(table) == 4 * 2 * 2 * len(CLASSES)
-    assert table.loc[table["class"] == "unicorn", "ap"].isna().all()
-    assert table.loc[(table["method"] == "vanilla") & (table["class"] == "cat"), "ap"].tolist() == [85, 85, 86, 86]
-
-
-def test_per_class__of_no_multi_label_network_is_empty() -> None:
-    results = Results()
-    results.add("individual", single_label("d", 1.0))
-    assert per_class(results.run()).empty
-
-
-def test_readable_per_class__mean_over_seeds_without_sweeps(results: Results) -> None:
-    assert readable_per_class(per_class(results.run()), "last").splitlines() == [
-        "## d, e",
-        "",
-        "Without positives in test, and left out: 1 of 3 classes.",
-        "",
-        "| class | vanilla | l2d | joint_l2d L2 |",
-        "| --- | --- | --- | --- |",
-        "| cat | 85.5 | 87.5 | 89.5 |",
-        "| dog | 75.5 | 77.5 | 79.5 |",
-    ]
-
-
-def test_readable_per_class__each_experiment_has_a_table() -> None:
-    results = Results()
-    for experiment in ("one", "two"):
-        results.add("vanilla", multi_label("d", 80.0), experiment=experiment)
-    text = readable_per_class(per_class(results.run()), "best_val")
-    assert [line for line in text.splitlines() if line.startswith("#")] == ["## d, one", "## d, two"]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -15,11 +16,14 @@ from kd.artefacts.manifest import write_manifest
 from kd.cli.publish import publish
 from kd.common.errors import UserError
 from kd.config.load import load_config
+from kd.data.packed import STORE
 from kd.planning.plan import Plan
 from kd.reporting.statistics import PLACE
 from kd.reporting.tables.cache import COLUMNS
+from kd.training.predictions import SELECTIONS, write_predictions
 from tests.conftest import ROOT, make
-from tests.reporting.results import multi_label, single_label
+from tests.reporting.results import CLASSES, multi_label, single_label
+from tests.reporting.stored import pretend_dataset
 
 COSTS = pd.DataFrame([{"kind": "stage", "name": "train_teacher", "jobs": 2, "individual_trainings": 2.0}])
 
@@ -34,7 +38,7 @@ def _no_stores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pretend(plan: Plan, notes: dict[str, int] | None = None) -> None:
-    """Manifests of everything that tables and figures are of."""
+    """Manifests of everything that tables and figures are of, and the files that they open."""
     multi = {job.name for job in plan.stage("prepare_dataset") if job.spec["task"] == "multi_label"}
     metrics = [
         metric
@@ -43,6 +47,16 @@ def pretend(plan: Plan, notes: dict[str, int] | None = None) -> None:
     ]
     for job in plan.run().jobs.values():
         job.directory.mkdir(parents=True, exist_ok=True)
+        if job.stage == "prepare_dataset" and not (job.directory / STORE).exists():
+            pretend_dataset(job, CLASSES)
+    labels = {
+        name: np.eye(3, dtype=np.uint8)[[0, 1, 1]] if name in multi else np.array([0, 1, 1])
+        for name in plan.config.datasets
+    }
+    logits = dict.fromkeys(SELECTIONS, np.eye(3, dtype=np.float32))
+    for row in plan.rows:
+        write_predictions(row.job.directory, row.dataset, np.arange(3), labels[row.dataset], logits)
+    for job in plan.run().jobs.values():
         result = {"metrics": metrics, "sizes": {"train": 60}, "notes": notes or {}}
         write_manifest(job, result=result, seconds=1.0, device="cpu")
 
@@ -74,11 +88,13 @@ def names(folder: Path) -> set[str]:
 
 
 def test_publish__of_several_labels_and_sweeps_only_where_there_are_any(tmp_path: Path, tiny: dict[str, Any]) -> None:
-    further = {f"{name}.{ending}" for name in ("multilabel", "per_class") for ending in ("csv", "md")}
-    further |= {"multilabel.html", "sensitivity.svg", "table-multilabel.rst", "figure-sensitivity.rst"}
+    further = {"multilabel.csv", "multilabel.md", "multilabel.html", "sensitivity.svg"}
+    further |= {"table-multilabel.rst", "figure-sensitivity.rst"}
     folder = written(tmp_path, tiny)
     plain = names(folder)
     assert {"summary.csv", "measurements.csv", "accuracy.svg", "training_curves.svg", "index.csv"} <= plain
+    assert {f"{name}.csv" for name in ("per_class", "calibration", "agreement", "bootstrap")} <= plain
+    assert {"calibration.svg", "figure-calibration.rst", "table-calibration.rst"} <= plain
     assert not further & plain
     short = (folder / "tables/summary.md").read_text()
     assert short.startswith("**digits**, 60 training images, 1 seed: distilling from several datasets made no diff")
@@ -92,7 +108,7 @@ def test_publish__of_several_labels_and_sweeps_only_where_there_are_any(tmp_path
     assert "\n\ntest mAP in percent" in short
     assert "| digits (mAP) | letters (mAP) |" in short
     assert "mld_weight=10" in (folder / "tables/summary.csv").read_text()
-    assert "| cat | 85.0 |" in (folder / "tables/per_class.md").read_text()
+    assert "| cat | 1 | 85.0 |" in (folder / "tables/per_class.md").read_text()
     assert "mld weight" in (folder / "figures/sensitivity.svg").read_text()
 
     (folder / "tables/notes of mine.txt").write_text("kept")

@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from kd.data.options import Augmentation
+from kd.data.packed import open_split
 from kd.distillers import mlfd
 from kd.embeddings.options import CacheOptions
 from kd.jobs.run import Context
@@ -20,6 +22,8 @@ from kd.models.spec import LEVELS, Level, ModelSpec
 from kd.stages import cache_embeddings, cache_targets
 from kd.training import loop
 from kd.training.fusion import train_joint_teacher
+from kd.training.metrics import metric_rows
+from kd.training.predictions import SELECTIONS, read_predictions
 from kd.training.recipe import JointSpec, Recipe, StudentSpec
 from kd.training.students import distill_student
 
@@ -141,6 +145,29 @@ def of_live(teachers: dict[str, Path], fused: Path, level: Level) -> Source:
 def of_joint(directory: Path, dataset: Path, teacher: Path, stores: list[Path], level: Level) -> Source:
     """A joint teacher's targets, which are stored first."""
     return of_store(targets(directory, dataset, teacher, stores, level), level)
+
+
+def check_predictions(directory: Path, datasets: list[Path], metrics: list[dict[str, Any]]) -> None:
+    """The metrics on test are those of the stored logits, to the last bit; ids and labels are the datasets'."""
+    found: list[dict[str, Any]] = []
+    for selection in SELECTIONS:
+        for path in datasets:
+            split = open_split(path, "test")
+            info = split.info
+            stored = read_predictions(directory, info.name, selection)
+            assert stored.logits.dtype == np.float32
+            assert stored.logits.shape == (info.sizes["test"], len(info.classes))
+            for array, its_own in ((stored.ids, split.ids), (stored.labels, split.labels)):
+                assert array.dtype == its_own.dtype
+                np.testing.assert_array_equal(array, its_own)
+            logits, labels = torch.from_numpy(stored.logits), torch.from_numpy(stored.labels)
+            found += metric_rows(info.task, info.name, selection, info.classes, logits, labels)
+
+    def order(row: dict[str, Any]) -> str:
+        return str([row[key] for key in ("selection", "dataset", "metric")] + [row.get("class")])
+
+    wanted = [row for row in metrics if not row["metric"].startswith("val_")]
+    assert sorted(found, key=order) == sorted(wanted, key=order)
 
 
 class KilledError(Exception):

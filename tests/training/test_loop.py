@@ -22,6 +22,7 @@ from kd.jobs.stopping import Stopped
 from kd.models.spec import ModelSpec
 from kd.models.weights import load_network
 from kd.training import loop
+from kd.training.predictions import predictions_file
 from kd.training.recipe import Recipe
 from kd.training.supervised import Classification, train_network
 from tests.training.chain import (
@@ -85,6 +86,8 @@ def test_fit__continues_bit_identically_after_any_step(
         train(tmp_path / "cut")
         assert same_weights(tmp_path / "whole" / weights, tmp_path / "cut" / weights), number
         assert losses(tmp_path / "whole") == losses(tmp_path / "cut"), number
+        whole, cut = (predictions_file(tmp_path / name, "digits").read_bytes() for name in ("whole", "cut"))
+        assert whole == cut, number
 
 
 def test_fit__a_kill_leaves_the_last_checkpoint(tmp_path: Path, dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:

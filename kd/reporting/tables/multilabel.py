@@ -1,4 +1,4 @@
-"""Multi-label datasets: all metrics side by side, and the average precision of each class."""
+"""Multi-label datasets: all metrics side by side."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAMES = ("dataset", "experiment", "method", "level")
 
 
 class Report(Table):
-    """`multilabel.csv`, `.md`, `.html`, and of each class `per_class.csv` and `.md`."""
+    """`multilabel.csv`, `.md` and `.html`."""
 
     CAPTION = """\
 Test metrics of multi-label datasets in percent, mean and standard deviation over seeds, without sweeps. *mAP*: mean
@@ -29,21 +29,17 @@ class.
         return any(job.spec["task"] == "multi_label" for job in run.stage("prepare_dataset"))
 
     def texts(self, run: Run) -> dict[str, str]:
-        """All metrics of multi-label datasets side by side, and the average precision of each class."""
+        """All metrics of multi-label datasets side by side."""
         from kd.reporting.layout import STYLE, html_table, markdown
         from kd.reporting.statistics import measurements, summary
 
-        table, classes = summary(measurements(run), run.datasets), per_class(run)
-        wide = metrics_side_by_side(table, run.selection)
+        wide = metrics_side_by_side(summary(measurements(run), run.datasets), run.selection)
         short = readable_side_by_side(wide)
         title = f"test metrics of multi-label datasets in percent, mean ± std over seeds, weights: {run.selection}"
-        by_class = f"average precision on test in percent, mean over seeds, weights: {run.selection}"
         return {
             "multilabel.csv": wide.to_csv(index=False),
             "multilabel.md": f"{title}\n\n{markdown(short)}",
             "multilabel.html": f"{STYLE}<p>{title}</p>{html_table(short)}",
-            "per_class.csv": classes.to_csv(index=False),
-            "per_class.md": f"{by_class}\n\n{readable_per_class(classes, run.selection)}",
         }
 
 
@@ -86,48 +82,3 @@ def readable_side_by_side(wide: pd.DataFrame) -> pd.DataFrame:
         for metric in MULTI_LABEL_METRICS
     }
     return wide[list(NAMES)].assign(**texts)
-
-
-def per_class(run: Run) -> pd.DataFrame:
-    """One line per multi-label network, seed, selection and class: average precision on test, in percent.
-
-    It is NaN where test has no positives of the class.
-    """
-    import pandas as pd
-
-    from kd.reporting.statistics import PLACE, metric_rows_of
-
-    lines = [
-        place | {"selection": metric["selection"], "class": metric["class"], "ap": metric["value"]}
-        for place, metric in metric_rows_of(run)
-        if "class" in metric
-    ]
-    return pd.DataFrame(lines, columns=[*PLACE, "seed", "selection", "class", "ap"]).astype({"ap": float})
-
-
-def readable_per_class(table: pd.DataFrame, selection: str) -> str:
-    """For people, in Markdown: mean over seeds, without sweeps; a table for each experiment and dataset.
-
-    It has one line per class and one column per method and level. Classes of which test has no positives count for
-    nothing in means over classes: they are left out, and counted.
-
-    Args:
-        table: as from `per_class`.
-        selection: weights that are meant.
-    """
-    from kd.reporting.layout import literal, markdown
-    from kd.reporting.statistics import method_order
-
-    chosen = table[(table["selection"] == selection) & (table["variant"] == "")]
-    texts = []
-    for (dataset, experiment), group in chosen.groupby(["dataset", "experiment"], sort=False):
-        columns = (group["method"] + " " + group["level"]).str.strip()
-        order = sorted(columns.unique(), key=lambda column: (method_order(column.split()[0]), column))
-        means = group.assign(column=columns).groupby(["class", "column"])["ap"].mean().unstack()
-        means = means.loc[group["class"].unique(), order]
-        known = means.dropna()
-        text = f"## {literal(f'{dataset}, {experiment}')}\n\n"
-        if len(known) < len(means):
-            text += f"Without positives in test, and left out: {len(means) - len(known)} of {len(means)} classes.\n\n"
-        texts.append(text + markdown(known.map("{:.1f}".format).rename_axis(columns=None).reset_index()))
-    return "\n".join(texts)
