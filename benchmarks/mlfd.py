@@ -7,6 +7,7 @@ What is finished is not run again. Figures are copied beside the page.
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def block_of(plan: Plan, run: Run) -> Block:
         "### Accuracies",
         header + accuracies,
         "### Time and storage",
-        markdown(pd.read_csv(tables / "cost.csv").astype(object).fillna("")),
+        markdown(pd.read_csv(tables / "cost.csv").convert_dtypes().astype(object).fillna("")),
         *(f"![{words}]({name}.svg)" for name, words in FIGURES.items()),
     ]
     what = (
@@ -56,6 +57,7 @@ def block_of(plan: Plan, run: Run) -> Block:
 
 def main() -> None:
     """Command line."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     profile = ROOT / "workflow/profiles/workstation"
     command = [sys.executable, "-m", "snakemake", "--workflow-profile", str(profile), "--configfile", str(CONFIG)]
     subprocess.run(command, check=True, cwd=ROOT)

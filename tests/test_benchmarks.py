@@ -8,9 +8,10 @@ import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from benchmarks import __main__ as everything
-from benchmarks import experiments
+from benchmarks import experiments, mlfd
 from benchmarks.experiments import EXPERIMENTS
 from benchmarks.readme import BLOCK, README, Block, make_parser, write_block
 from benchmarks.rows import HEADER, Row, UnavailableError, lines_of, parser, table
@@ -198,3 +199,19 @@ def test_all__wants_a_readme_with_markers_before_it_measures(
     monkeypatch.setattr("sys.argv", ["benchmarks", "--small", "--readme", str(readme)])
     with pytest.raises(SystemExit, match="--readme"):
         everything.main()
+
+
+def test_page_of_mlfd__has_its_block_and_figures() -> None:
+    (match,) = BLOCK.finditer(mlfd.PAGE.read_text())
+    found = re.fullmatch(
+        r"\n(?P<table>.*\n)\nWritten by `(?P<command>[^`]+)` (?P<note>on .*)\n\n", match["content"], re.DOTALL
+    )
+    assert found
+    assert match["name"] == mlfd.NAME
+    check_command(found["command"])
+    assert str(Block(mlfd.NAME, found["command"], found["table"], found["note"])) == match["content"]
+    claims = yaml.safe_load(mlfd.CONFIG.read_text())["reports"]["findings"]["claims"]
+    assert all(f"| {each['claim']} |" in found["table"] for each in claims)
+    for name in mlfd.FIGURES:
+        assert "<svg" in (mlfd.PAGE.parent / f"{name}.svg").read_text()
+        assert f"({name}.svg)" in found["table"]
