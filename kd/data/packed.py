@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import zarr
-from pydantic import ConfigDict, Strict, ValidationError
+from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from kd.common.errors import UserError, shown
@@ -80,6 +80,19 @@ class Split:
 def read_info(directory: Path) -> DatasetInfo:
     """Describe the packed dataset in a directory."""
     return _info(open_group(directory / STORE))
+
+
+def read_classes(directory: Path) -> tuple[str, ...]:
+    """The sorted class names of a packed dataset, whatever its modality is.
+
+    Raises:
+        UserError: it does not say them.
+    """
+    root = open_group(directory / STORE)
+    try:
+        return TypeAdapter(tuple[str, ...]).validate_python(root.attrs.asdict().get("classes"))
+    except ValidationError as error:
+        raise UserError(f"{root.store_path}: its attributes describe no packed dataset ({shown(error)})") from error
 
 
 def _info(root: zarr.Group) -> DatasetInfo:

@@ -223,10 +223,10 @@ DATA, TEACHER, CACHE = "prepare_dataset", "train_teacher", "cache_embeddings"
 JOINT, TARGETS, STUDENT = "train_joint_teacher", "cache_targets", "distill_student"
 BASELINE = "train_baseline"
 CONFIG_PAGE = {"publish_tables": 1}  # the config lies beside the tables
-FIGURES = {"figure": 4, "publish_figures": 1}
+FIGURES = {"figure": 5, "publish_figures": 1}
 ONE_FIGURE = {"figure": 1, "publish_figures": 1} | CONFIG_PAGE  # the index, beside the tables, names it
 ONE_EACH = {"table": 1, "figure": 1, "publish_tables": 1, "publish_figures": 1}
-ALL = {"table": 3} | FIGURES | CONFIG_PAGE
+ALL = {"table": 7} | FIGURES | CONFIG_PAGE
 FUSED = {JOINT: 2, TARGETS: 2, STUDENT: 2}
 
 CONFIG_CHANGES: list[tuple[Callable[[Raw], None], dict[str, int]]] = [
@@ -243,7 +243,10 @@ CONFIG_CHANGES: list[tuple[Callable[[Raw], None], dict[str, int]]] = [
     (removed_teacher, {JOINT: 2, TARGETS: 2, STUDENT: 2} | ALL),
     (more_views, {CACHE: 6, JOINT: 2, TARGETS: 2, STUDENT: 2} | ALL),
     (new_seed, {TEACHER: 3, CACHE: 6, JOINT: 2, TARGETS: 2, STUDENT: 2, BASELINE: 1} | ALL),
-    (another_level, {CACHE: 6, JOINT: 2} | ALL),
+    (
+        another_level,
+        {CACHE: 6, JOINT: 2} | ALL | {"table": 6, "figure": 4},
+    ),  # agreement and calibration are of students
     (cache_dtype, {CACHE: 6, JOINT: 2, TARGETS: 2, STUDENT: 2} | ALL),
     (targets_dtype, {CACHE: 6, TARGETS: 2, STUDENT: 2} | ALL),
     (live_students, {STUDENT: 2} | ALL),

@@ -62,10 +62,10 @@ taken for a class that is not shown stands in the last column.
         """The figure."""
         import numpy as np
 
-        from kd.data.packed import read_info
+        from kd.data.packed import read_classes
         from kd.training.predictions import read_predictions
 
-        names = read_info(run.dataset(self.dataset).directory).classes
+        names = read_classes(run.dataset(self.dataset).directory)
         counts = {}
         for method, rows in self.networks(run).items():
             counts[method] = np.zeros((len(names), len(names)), dtype=np.int64)

@@ -69,9 +69,9 @@ def per_class(run: Run) -> pd.DataFrame:
     """
     import pandas as pd
 
-    from kd.data.packed import read_info
+    from kd.data.packed import read_classes
 
-    classes = {name: read_info(run.dataset(name).directory).classes for name in run.datasets}
+    classes = {name: read_classes(run.dataset(name).directory) for name in run.datasets}
     frames = []
     for rows, predictions in predictions_by_network(run):
         names = classes[rows[0].dataset]
