@@ -79,12 +79,12 @@ def to_be_fetched(plan: Plan) -> list[str]:
     """A line for each dataset that is downloaded and is not packed yet, so that its images are not known."""
     lines = []
     for job in plan.stage("prepare_dataset"):
-        archives = plan.run().upstream(job).get("archives")
-        if archives is not None and manifest_path(job.directory) is None:
-            size = readable(sum(archives.spec["bytes"].values()))
+        if "archives" in job.upstream and manifest_path(job.directory) is None:
+            archives = plan.jobs[job.upstream["archives"].directory].spec
             lines.append(
-                f"datasets.{job.name}: is not here yet; the target `prefetch` downloads {size} and packs it, or get"
-                f" {', '.join(archives.spec['addresses'].values())}, unpack it and name its folder in source.root"
+                f"datasets.{job.name}: is not here yet; the target `prefetch` downloads"
+                f" {readable(sum(archives['bytes'].values()))} and packs it, or get"
+                f" {', '.join(archives['addresses'].values())}, unpack it and name its folder in source.root"
             )
     return lines
 

@@ -9,7 +9,6 @@ import os
 import urllib.error
 import urllib.request
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from kd.artefacts.files import replacing
 from kd.common.errors import UserError, shown
@@ -28,15 +27,10 @@ REMEDY = (
 log = logging.getLogger("kd")
 
 
-def file_name(archive: Archive) -> str:
-    """The name of the file at an address."""
-    return unquote(urlsplit(archive.address).path.rsplit("/", 1)[-1])
-
-
 def address_of(archive: Archive) -> str:
     """Where the file is got from: the mirror, if there is one."""
     mirror = os.environ.get(MIRROR)
-    return archive.address if not mirror else f"{mirror.rstrip('/')}/{file_name(archive)}"
+    return archive.address if not mirror else f"{mirror.rstrip('/')}/{archive.file_name}"
 
 
 def download(archive: Archive, folder: Path) -> Path:
@@ -50,7 +44,7 @@ def download(archive: Archive, folder: Path) -> Path:
     Raises:
         UserError: the host cannot be reached, refuses, or gives another file.
     """
-    target, part = folder / file_name(archive), folder / f".{file_name(archive)}.download"
+    target, part = folder / archive.file_name, folder / f".{archive.file_name}.download"
     address = address_of(archive)
     if target.is_file() and _digest(target, archive) == archive.checksum:
         return target

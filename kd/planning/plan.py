@@ -16,7 +16,6 @@ from kd.common.errors import UserError, did_you_mean
 from kd.common.options import BaseOptions
 from kd.config.load import load_config, read_config
 from kd.config.schema import Config, StudentConfig
-from kd.data.download import file_name
 from kd.data.modalities.base import MODALITIES
 from kd.data.sources.base import SOURCES, Source, archives_of, parse_source
 from kd.data.sources.files import files_fingerprint
@@ -137,7 +136,7 @@ class Plan:
 
     def _archives(self, source: dict[str, Any]) -> dict[str, Job]:
         """What a source is downloaded as, as an upstream; nothing where the config says where its files are."""
-        archives = {file_name(each): each for each in archives_of(source["type"])}
+        archives = {each.file_name: each for each in archives_of(source["type"])}
         if not archives or source["root"] is not None:
             return {}
         spec = fetch_dataset.Spec(

@@ -124,14 +124,13 @@ def build(context: Context[Spec]) -> Outcome:
 
 def _unpacked(spec: Spec, archives: Path, directory: Path) -> Path:
     """The folder that a downloaded source is unpacked in, also by an earlier attempt, until all of it is packed."""
-    from kd.data.download import file_name
     from kd.data.unpacking import is_archive, unpack
 
     target = directory / UNPACKED
     if not target.is_dir():
         with TemporaryDirectory(dir=directory, prefix=".", suffix=PARTIAL) as name:
             for archive in archives_of(spec.source["type"]):
-                path, folder = archives / file_name(archive), Path(name) / "root" / archive.folder
+                path, folder = archives / archive.file_name, Path(name) / "root" / archive.folder
                 if is_archive(path):
                     log.info("%s: unpacking %s", spec.name, path.name)
                     unpack(path, folder)

@@ -13,7 +13,7 @@ import pytest
 
 from kd.common.errors import UserError
 from kd.config.load import load_config
-from kd.data.download import MIRROR, file_name
+from kd.data.download import MIRROR
 from kd.data.packed import read_info
 from kd.data.sources.base import Archive, archives_of, load_source
 from kd.planning.plan import Plan
@@ -52,7 +52,7 @@ def publish(name: str, folder: Path, mirror: Path) -> None:
 
 
 def described(archive: Archive, mirror: Path) -> Archive:
-    data = (mirror / file_name(archive)).read_bytes()
+    data = (mirror / archive.file_name).read_bytes()
     return replace(archive, checksum=f"sha256:{hashlib.sha256(data).hexdigest()}", bytes=len(data))
 
 
@@ -70,7 +70,7 @@ def plan_of_download(name: str, results: Path) -> Plan:
 def test_downloads__are_of_all_official_datasets_but_one() -> None:
     assert {name for name in MAKERS if archives_of(name)} == set(HOLDS)
     for name, files in HOLDS.items():
-        assert {file_name(each) for each in archives_of(name)} == set(files)
+        assert {each.file_name for each in archives_of(name)} == set(files)
         assert all(each.address.startswith("http") for each in archives_of(name))
 
 

@@ -10,21 +10,16 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from kd.common.errors import shown
 from kd.common.options import BaseOptions
-from kd.data.options import Task
 from kd.data.sources.base import Listing, Sample, split_of
-from kd.data.sources.files import HIDDEN, SPECIAL, image_of, is_hidden, is_image, not_images, readable
+from kd.data.sources.files import HIDDEN, SPECIAL, is_hidden, is_image, not_images, readable
 from kd.data.sources.image_folder import SplitFolders, Tree, class_images
-from kd.data.sources.members import Member, format_of, member_error, members_of
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from kd.data.sources.members import Member, format_of, member_error, members_of, open_member
 
 CHANNELS = 3
-TASKS: tuple[Task, ...] = ("single_label",)
+TASKS = ("single_label",)
 
 LINKS = "links in the archive left out"
 ASTRAY = "members whose paths lead out of the archive left out"
@@ -66,17 +61,13 @@ def read(options: Options) -> Listing:
             Sample(
                 id=readable(image.name),
                 labels=(readable(image.label),),
-                open=partial(_open, options.file, inside[image.name]),
+                open=partial(open_member, options.file, inside[image.name]),
                 split=image.split,
             )
             for image in images
         ],
         notes,
     )
-
-
-def _open(file: Path, member: Member) -> Image:
-    return image_of(member.read(), f"{readable(file)}: {shown(readable(member.name))}")
 
 
 def _members(file: Path) -> tuple[dict[str, Member], set[str], dict[str, int]]:

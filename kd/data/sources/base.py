@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
+from urllib.parse import unquote, urlsplit
 
 from kd.common.options import BaseOptions
 from kd.common.registry import Registry
 from kd.data.options import Task
 
 SPLITS = ("train", "val", "test")
+SplitName = Literal["train", "val", "test"]
 SEPARATOR = "|"  # of labels, where several stand in one cell
 
 # The words and their meaning are those of the Hugging Face `datasets` library, so that a folder means the same to both.
@@ -68,6 +70,17 @@ class Listing:
     classes: list[str] | None = None
 
 
+def check_keep(unlabelled: str, task: Task) -> None:
+    """Raise a ValueError if images without a label are to be kept where each has one."""
+    if unlabelled == "keep" and task == "single_label":
+        raise ValueError("unlabelled: keep needs task: multi_label")
+
+
+def noted(notes: Mapping[str, int]) -> str:
+    """Notes at the end of a message."""
+    return "".join(f"; {what}: {count}" for what, count in notes.items())
+
+
 @dataclass(frozen=True)
 class Archive:
     """A file at a public address that the data of a source come in.
@@ -83,6 +96,11 @@ class Archive:
     checksum: str
     bytes: int
     folder: str = "."
+
+    @property
+    def file_name(self) -> str:
+        """The name of the file."""
+        return unquote(urlsplit(self.address).path.rsplit("/", 1)[-1])
 
 
 class Source(Protocol):

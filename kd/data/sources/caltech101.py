@@ -12,21 +12,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kd.data.options import Task
 from kd.data.sources.base import Archive, Listing
-from kd.data.sources.files import files_digest
-from kd.data.sources.official import (
-    OfficialOptions,
-    class_entries,
-    counted,
-    dataset_folder,
-    drawn,
-    find_sound_images,
-    listing_of,
-)
+from kd.data.sources.files import files_digest, find_sound_images
+from kd.data.sources.official import OfficialOptions, class_entries, counted, dataset_folder, drawn, listing_of
 
 CHANNELS = 3
-TASKS: tuple[Task, ...] = ("single_label",)
+TASKS = ("single_label",)
 # It holds 101_ObjectCategories.tar.gz, which is unpacked, too.
 ARCHIVES = (
     Archive(

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kd.common.errors import UserError, shown
-from kd.data.options import Task
 from kd.data.sources.base import Archive, Listing, Sample
 from kd.data.sources.clean import read_lines
 from kd.data.sources.files import tree_digest
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 CHANNELS = 3
-TASKS: tuple[Task, ...] = ("single_label",)
+TASKS = ("single_label",)
 ARCHIVES = (
     Archive(
         "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",

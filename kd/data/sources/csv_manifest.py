@@ -23,7 +23,7 @@ from pydantic import AfterValidator, field_validator, model_validator
 
 from kd.common.errors import UserError
 from kd.data.options import Task
-from kd.data.sources.base import SEPARATOR, SPLITS, Listing, split_of
+from kd.data.sources.base import SEPARATOR, SPLITS, Listing, check_keep, split_of
 from kd.data.sources.clean import CleanList, ListEntry, ListOptions, clean_list, read_list, some, stripped
 
 CHANNELS = 3
@@ -79,8 +79,7 @@ class Options(ListOptions):
 
     @model_validator(mode="after")
     def _keep_is_for_many_labels(self) -> Options:
-        if self.unlabelled == "keep" and self.task == "single_label":
-            raise ValueError("unlabelled: keep needs task: multi_label")
+        check_keep(self.unlabelled, self.task)
         return self
 
 

@@ -16,23 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from kd.common.errors import UserError
-from kd.data.options import Task
 from kd.data.sources.base import Archive, Listing
 from kd.data.sources.clean import ListEntry, read_lines
-from kd.data.sources.files import files_digest, readable, tree_digest
+from kd.data.sources.files import files_digest, find_sound_images, readable, tree_digest
 from kd.data.sources.official import (
     ListedOptions,
     class_entries,
     counted,
     dataset_folder,
     drawn,
-    find_sound_images,
     listed_images,
     listing_of,
 )
 
 CHANNELS = 3
-TASKS: tuple[Task, ...] = ("single_label",)
+TASKS = ("single_label",)
 ARCHIVES = (
     Archive(
         "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",

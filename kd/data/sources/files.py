@@ -130,6 +130,17 @@ def find_images(folder: Path) -> Found:
     return found
 
 
+def find_sound_images(folder: Path) -> Found:
+    """As `find_images`, but a link that leads nowhere is an error."""
+    found = find_images(folder)
+    if found.lost:
+        raise UserError(
+            f"source.root: {readable(folder)}: {len(found.lost)} links lead nowhere, such as"
+            f" {readable(found.lost[0])}; mend or remove them"
+        )
+    return found
+
+
 def not_images(names: Iterable[str]) -> str:
     """The note on files that are no images, with the most frequent of their endings."""
     endings = Counter(Path(readable(name)).suffix.lower() or "no ending" for name in names)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from kd.common.errors import UserError, shown
-from kd.data.options import Task
 from kd.data.sources.base import Archive, Listing
 from kd.data.sources.clean import ListEntry
 from kd.data.sources.files import tree_digest
@@ -44,7 +43,7 @@ CLASSES = (
 )
 
 CHANNELS = 3
-TASKS: tuple[Task, ...] = ("single_label",)
+TASKS = ("single_label",)
 HOST = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102"
 ARCHIVES = (
     Archive(

@@ -23,7 +23,7 @@ from pydantic import model_validator
 from kd.common.errors import UserError, shown
 from kd.common.options import BaseOptions
 from kd.data.options import Task
-from kd.data.sources.base import Listing, Sample, split_of
+from kd.data.sources.base import Listing, Sample, SplitName, check_keep, noted, split_of
 from kd.data.sources.clean import read_list, some, stripped
 from kd.data.sources.files import find_files, image_of, readable, tree_digest
 from kd.data.sources.members import spooled
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 CHANNELS = 3
-TASKS: tuple[Task, ...] = ("single_label", "multi_label")
+TASKS = ("single_label", "multi_label")
 
 IMAGE_NAMES = ("image", "img")
 LABEL_NAMES = ("label", "labels")
@@ -56,7 +56,7 @@ class Options(BaseOptions):
     label_column: Name | None = None
     """Column with the classes; null: the first of type ClassLabel (or, if multi_label, list of those), else the one
     called label or labels."""
-    splits: dict[Literal["train", "val", "test"], Name] | None = None
+    splits: dict[SplitName, Name] | None = None
     """Which of its splits is which of ours, such as {train: train, test: validation}; null: as their names say."""
     unlabelled: Literal["error", "drop", "keep"] = "error"
     """Rows without a class, or with -1 for it; keep: as images that show none of the classes."""
@@ -65,8 +65,7 @@ class Options(BaseOptions):
 
     @model_validator(mode="after")
     def _consistent(self) -> Options:
-        if self.unlabelled == "keep" and self.task == "single_label":
-            raise ValueError("unlabelled: keep needs task: multi_label")
+        check_keep(self.unlabelled, self.task)
         if self.splits is not None and "train" not in self.splits:
             raise ValueError(f"splits: has {sorted(self.splits)}, expected train among them")
         return self
@@ -101,8 +100,7 @@ def read(options: Options) -> Listing:
                     notes[f"rows without a class {'kept' if options.unlabelled == 'keep' else 'dropped'}"] += 1
             row += len(table.values)
     if not samples:
-        said = "".join(f"; {what}: {count}" for what, count in notes.items())
-        raise UserError(f"source.root: {readable(options.root)} holds no row{said}")
+        raise UserError(f"source.root: {readable(options.root)} holds no row{noted(notes)}")
     listed = options.task == "multi_label" and classes
     return Listing(samples, dict(notes), sorted(classes) if listed else None)
 

@@ -10,12 +10,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from kd.common.errors import UserError
 from kd.common.options import BaseOptions, expected
-from kd.data.options import Task
-from kd.data.sources.base import SPLITS, Listing, Sample, split_of
-from kd.data.sources.files import Found, files_digest, find_images, open_image, readable
+from kd.data.sources.base import SPLITS, Listing, Sample, noted, split_of
+from kd.data.sources.files import Found, files_digest, find_sound_images, open_image, readable
 
 CHANNELS = 3
-TASKS: tuple[Task, ...] = ("single_label",)
+TASKS = ("single_label",)
 
 OUTSIDE = "images outside of class folders left out"
 SHOWN = 3
@@ -92,13 +91,7 @@ def _found(options: Options) -> Found:
     root, shown = options.root, readable(options.root)
     if not root.is_dir():
         raise UserError(f"source.root: {shown} is not a folder; expected a folder of class folders")
-    found = find_images(root)
-    if found.lost:
-        raise UserError(
-            f"source.root: {shown}: {len(found.lost)} links lead nowhere, such as {readable(found.lost[0])}; mend or"
-            " remove them"
-        )
-    return found
+    return find_sound_images(root)
 
 
 def _tree(options: Options, found: Found) -> Tree:
@@ -126,8 +119,8 @@ def class_images(tree: Tree, split_folders: SplitFolders) -> tuple[list[ClassIma
             filled.add(folder)
     empty = sorted(classes - filled)
     if empty:
-        said = "".join(f"; {what}: {count}" for what, count in tree.notes.items())
-        raise tree.error(f"class folder {tree.root}/{readable(empty[0])} holds no images; remove it or fill it{said}")
+        where = f"{tree.root}/{readable(empty[0])}"
+        raise tree.error(f"class folder {where} holds no images; remove it or fill it{noted(tree.notes)}")
     outside = len(tree.images) - len(images)
     return images, dict(tree.notes) | ({OUTSIDE: outside} if outside else {})
 

@@ -15,21 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from kd.common.errors import UserError
-from kd.data.options import Task
 from kd.data.sources.base import Listing
-from kd.data.sources.files import files_digest, readable
-from kd.data.sources.official import (
-    OfficialOptions,
-    class_entries,
-    counted,
-    dataset_folder,
-    drawn,
-    find_sound_images,
-    listing_of,
-)
+from kd.data.sources.files import files_digest, find_sound_images, readable
+from kd.data.sources.official import OfficialOptions, class_entries, counted, dataset_folder, drawn, listing_of
 
 CHANNELS = 3
-TASKS: tuple[Task, ...] = ("single_label",)
+TASKS = ("single_label",)
 BY_HAND = (
     "get ImageNet-Sketch.zip (7.6 GB) from https://huggingface.co/datasets/songweig/imagenet_sketch or from"
     " https://www.kaggle.com/datasets/wanghaohan/imagenetsketch, unpack it, and say its folder in source.root"

@@ -19,10 +19,13 @@ from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
 from kd.common.errors import UserError, shown
-from kd.data.sources.files import readable
+from kd.data.sources.files import image_of, readable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 MOST_BYTES = 1 << 30
 """Of one member that is read. No image and no label has more: what unpacks to more is there to fill a memory."""
@@ -115,6 +118,11 @@ def members_of(path: Path, form: Format) -> Iterator[Member]:
         yield from _zip_members(path) if form == "zip" else _tar_members(path, form)
     except FAULTS as error:
         raise _damaged(path, error) from error
+
+
+def open_member(path: Path, member: Member) -> Image:
+    """The image that a member of an archive is, as `open_image` decodes it; for errors see there."""
+    return image_of(member.read(), f"{readable(path)}: {shown(readable(member.name))}")
 
 
 def member_error(path: Path, name: str, said: str) -> UserError:

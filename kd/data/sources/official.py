@@ -11,9 +11,9 @@ from typing import Literal
 
 from kd.common.errors import UserError
 from kd.common.options import BaseOptions
-from kd.data.sources.base import Listing
+from kd.data.sources.base import Listing, noted
 from kd.data.sources.clean import CleanList, ListEntry, ListOptions, clean_list
-from kd.data.sources.files import Found, find_images, readable
+from kd.data.sources.files import find_images, find_sound_images, readable
 
 Protocol = Literal["official", "mlfd"]
 
@@ -92,19 +92,8 @@ def class_entries(folder: Path, label_of: Callable[[str], str | None]) -> tuple[
         else:
             found.notes[f"images of {readable(top)} left out" if top in labels else OUTSIDE] += 1
     if not entries:
-        raise UserError(f"source.root: {readable(folder)} holds no images in folders of classes{said(found.notes)}")
+        raise UserError(f"source.root: {readable(folder)} holds no images in folders of classes{noted(found.notes)}")
     return entries, found.notes
-
-
-def find_sound_images(folder: Path) -> Found:
-    """As `find_images`, but a link that leads nowhere is an error."""
-    found = find_images(folder)
-    if found.lost:
-        raise UserError(
-            f"source.root: {readable(folder)}: {len(found.lost)} links lead nowhere, such as"
-            f" {readable(found.lost[0])}; mend or remove them"
-        )
-    return found
 
 
 def listed_images(folder: Path, listed: Sequence[ListEntry], options: ListedOptions) -> CleanList:
@@ -119,11 +108,6 @@ def listed_images(folder: Path, listed: Sequence[ListEntry], options: ListedOpti
     named = {each.path for each in listed}
     found.notes[UNLISTED] = sum(folder / name not in named for name in found.files)
     return replace(clean, notes=clean.notes | {what: count for what, count in found.notes.items() if count})
-
-
-def said(notes: Mapping[str, int]) -> str:
-    """Notes at the end of a message."""
-    return "".join(f"; {what}: {count}" for what, count in notes.items())
 
 
 def drawn(entries: Sequence[ListEntry], *, up: bool = True) -> list[ListEntry]:

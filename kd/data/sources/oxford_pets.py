@@ -19,23 +19,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kd.common.errors import UserError
-from kd.data.options import Task
-from kd.data.sources.base import Archive, Listing
+from kd.data.sources.base import Archive, Listing, noted
 from kd.data.sources.clean import ListEntry, read_lines
-from kd.data.sources.files import files_digest, readable, tree_digest
-from kd.data.sources.official import (
-    ListedOptions,
-    counted,
-    dataset_folder,
-    drawn,
-    find_sound_images,
-    listed_images,
-    listing_of,
-    said,
-)
+from kd.data.sources.files import files_digest, find_sound_images, readable, tree_digest
+from kd.data.sources.official import ListedOptions, counted, dataset_folder, drawn, listed_images, listing_of
 
 CHANNELS = 3
-TASKS: tuple[Task, ...] = ("single_label",)
+TASKS = ("single_label",)
 HOST = "https://www.robots.ox.ac.uk/~vgg/data/pets/data"
 ARCHIVES = (
     Archive(
@@ -134,5 +124,5 @@ def _all(folder: Path) -> tuple[list[ListEntry], Counter[str]]:
             shown, place = readable(name), readable(folder / name)
             entries.append(ListEntry(shown, folder / name, (_breed(Path(shown).stem, place),), None, place))
     if not entries:
-        raise UserError(f"source.root: {readable(folder)} holds no images{said(found.notes)}")
+        raise UserError(f"source.root: {readable(folder)} holds no images{noted(found.notes)}")
     return entries, found.notes

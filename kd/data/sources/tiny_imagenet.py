@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from kd.common.errors import UserError
-from kd.data.options import Task
 from kd.data.sources.base import Archive, Listing
 from kd.data.sources.clean import ListEntry, read_lines
 from kd.data.sources.files import readable, tree_digest
@@ -30,7 +29,7 @@ from kd.data.sources.official import (
 )
 
 CHANNELS = 3
-TASKS: tuple[Task, ...] = ("single_label",)
+TASKS = ("single_label",)
 ARCHIVES = (
     Archive("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "md5:90528d7ca1a48142e341f4ef8d21d0de", 248_100_043),
 )

@@ -14,21 +14,20 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import StringConstraints, field_validator
 
 from kd.common.errors import UserError, did_you_mean, shown
 from kd.common.options import BaseOptions
-from kd.data.options import Task
-from kd.data.sources.base import Listing, Sample
+from kd.data.sources.base import Listing, Sample, SplitName
 from kd.data.sources.files import open_image, readable, tree_digest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 CHANNELS = 3
-TASKS: tuple[Task, ...] = ("single_label",)
+TASKS = ("single_label",)
 
 Arguments = dict[str, Any]
 
@@ -57,7 +56,7 @@ class Options(BaseOptions):
     """The folder that torchvision calls root."""
     arguments: Arguments = {}
     """Further arguments of the class, for all of its splits, such as {split: letters} of EMNIST."""
-    splits: dict[Literal["train", "val", "test"], Arguments] | None = None
+    splits: dict[SplitName, Arguments] | None = None
     """Arguments that make each split, such as {train: {train: true}, test: {train: false}}; null: those that the class
     has for it, else all samples are without a split."""
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 from pydantic import model_validator
@@ -23,16 +23,13 @@ from pydantic import model_validator
 from kd.common.errors import UserError, shown
 from kd.common.options import BaseOptions, expected
 from kd.data.options import Task
-from kd.data.sources.base import SEPARATOR, Listing, Sample
+from kd.data.sources.base import SEPARATOR, Listing, Sample, SplitName, check_keep, noted
 from kd.data.sources.clean import read_list, some, stripped
-from kd.data.sources.files import IMAGE_SUFFIXES, SPECIAL, files_digest, image_of, readable
-from kd.data.sources.members import Member, format_of, member_error, members_of
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from kd.data.sources.files import IMAGE_SUFFIXES, SPECIAL, files_digest, readable
+from kd.data.sources.members import Member, format_of, member_error, members_of, open_member
 
 CHANNELS = 3
-TASKS: tuple[Task, ...] = ("single_label", "multi_label")
+TASKS = ("single_label", "multi_label")
 
 LINKS = "links in shards left out"
 NAMELESS = "members without a key left out"
@@ -49,8 +46,9 @@ KEY = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]*)")
 META = re.compile(r"__[^/]*__($|/)")
 
 Text = Annotated[str, MinLen(1)]
-Split = Literal["train", "val", "test"]
-Shards = Annotated[Text | dict[Split, Text], expected("a path such as DIR/train-{000..012}.tar, or one for each split")]
+Shards = Annotated[
+    Text | dict[SplitName, Text], expected("a path such as DIR/train-{000..012}.tar, or one for each split")
+]
 ClassNames = Annotated[
     Path | Annotated[list[Text], MinLen(1)], expected("a file with a class in each line, or a list of classes")
 ]
@@ -80,8 +78,7 @@ class Options(BaseOptions):
 
     @model_validator(mode="after")
     def _consistent(self) -> Options:
-        if self.unlabelled == "keep" and self.task == "single_label":
-            raise ValueError("unlabelled: keep needs task: multi_label")
+        check_keep(self.unlabelled, self.task)
         if isinstance(self.shards, dict) and "train" not in self.shards:
             raise ValueError("shards: has no train")
         if self.label.lower().endswith("json") and self.label_field is None:
@@ -125,8 +122,7 @@ def read(options: Options) -> Listing:
     notes: Counter[str] = Counter()
     samples = [each for shard in _shards(options) for each in _samples(options, shard, classes, notes)]
     if not samples:
-        said = "".join(f"; {what}: {count}" for what, count in notes.items())
-        raise UserError(f"source.shards: hold no sample{said}")
+        raise UserError(f"source.shards: hold no sample{noted(notes)}")
     return Listing(samples, dict(+notes), None if classes is None else sorted(classes.names))
 
 
@@ -198,7 +194,7 @@ def _samples(options: Options, shard: Shard, classes: Classes | None, notes: Cou
             notes[f"samples without a label {'kept' if options.unlabelled == 'keep' else 'dropped'}"] += 1
             if options.unlabelled == "drop":
                 continue
-        yield Sample(f"{shard.name}/{readable(key)}", labels, partial(_open, shard.path, image), shard.split)
+        yield Sample(f"{shard.name}/{readable(key)}", labels, partial(open_member, shard.path, image), shard.split)
 
 
 def _image(options: Options, shard: Shard, key: str, members: dict[str, Member]) -> Member | None:
@@ -212,10 +208,6 @@ def _image(options: Options, shard: Shard, key: str, members: dict[str, Member])
         said = f"has a label, but no member with an ending {wanted}; or say source.missing_images: skip"
         raise member_error(shard.path, key, said)
     return members[endings[0]] if endings else None
-
-
-def _open(path: Path, member: Member) -> Image:
-    return image_of(member.read(), f"{readable(path)}: {shown(readable(member.name))}")
 
 
 def _grouped(options: Options, shard: Shard, notes: Counter[str]) -> dict[str, dict[str, Member]]:
