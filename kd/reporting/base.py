@@ -7,7 +7,7 @@ imported where something is computed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -104,6 +104,11 @@ class Run:
         return found
 
 
+def each_once(jobs: Iterable[Job]) -> list[Job]:
+    """The same artefacts, each once."""
+    return list({job.directory: job for job in jobs}.values())
+
+
 class Report(BaseOptions):
     """A table or a figure; its fields are its options in the config, under `reports.NAME`.
 
@@ -131,7 +136,7 @@ class Report(BaseOptions):
 
     def reads(self, run: Run) -> list[Job]:
         """Artefacts that it reads: by default the measured networks."""
-        return list({row.job.directory: row.job for row in run.rows}.values())
+        return each_once(row.job for row in run.rows)
 
     def write(self, run: Run, folder: Path) -> None:
         """Write its files.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kd.artefacts.job import Job
 from kd.common.errors import UserError
-from kd.reporting.base import Row, Run
+from kd.reporting.base import Row, Run, each_once
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ def rows_without_sweeps(run: Run) -> list[Row]:
 
 def networks_of(rows: Sequence[Row]) -> list[Job]:
     """The artefacts of some rows, each once."""
-    return list({row.job.directory: row.job for row in rows}.values())
+    return each_once(row.job for row in rows)
 
 
 def predictions_by_network(run: Run) -> Iterator[tuple[list[Row], Predictions]]:
@@ -81,9 +81,14 @@ def hits(predictions: Predictions) -> np.ndarray:
     return found
 
 
+def names_of(row: Row) -> tuple[str, ...]:
+    """The `NAMES` of a network."""
+    return tuple(getattr(row, name) for name in NAMES)
+
+
 def place_of(row: Row) -> dict[str, Any]:
     """Where a network belongs in tables, with its seed."""
-    return {name: getattr(row, name) for name in (*NAMES, "seed")}
+    return dict(zip(NAMES, names_of(row), strict=True)) | {"seed": row.seed}
 
 
 def over_seeds(run: Run, lines: Sequence[dict[str, Any]], values: Sequence[str]) -> pd.DataFrame:
@@ -98,20 +103,11 @@ def over_seeds(run: Run, lines: Sequence[dict[str, Any]], values: Sequence[str])
     """
     import pandas as pd
 
+    from kd.reporting.statistics import in_order
+
     table = pd.DataFrame(list(lines), columns=[*NAMES, "seed", *values]).astype(dict.fromkeys(values, float))
     columns: dict[str, tuple[str, str]] = {"n_seeds": ("seed", "count")}
     for name in values:
         columns |= {name: (name, "mean"), f"{name}_std": (name, "std")}
     grouped: pd.DataFrame = table.groupby(list(NAMES), sort=False).agg(**columns)
     return in_order(grouped.reset_index(), run.datasets)
-
-
-def in_order(table: pd.DataFrame, datasets: Sequence[str]) -> pd.DataFrame:
-    """Lines by experiment, dataset, method and level, as in all tables; those of one place stay as they are."""
-    from kd.reporting.statistics import method_order
-
-    def order(line: Any) -> tuple[Any, ...]:
-        return line.experiment, list(datasets).index(line.dataset), method_order(line.method), line.level
-
-    lines = sorted(table.itertuples(), key=order)
-    return table.loc[[line.Index for line in lines]].reset_index(drop=True)

@@ -5,7 +5,7 @@ Everything here works on data frames whose columns `PLACE` say which network a l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -92,15 +92,25 @@ def summary(measured: pd.DataFrame, datasets: list[str]) -> pd.DataFrame:
         gain_p=("difference", _p_value),
     ).reset_index()
 
-    def order(line: Any) -> tuple[Any, ...]:
-        method, variant = method_order(line.method), option_and_value(line.variant)
-        dataset = datasets.index(line.dataset)
-        return line.experiment, dataset, method, line.level, variant, line.metric, line.selection
-
-    lines = list(table.itertuples())
-    ordered = table.loc[[line.Index for line in sorted(lines, key=order)]]
+    ordered = in_order(table, datasets, lambda line: (option_and_value(line.variant), line.metric, line.selection))
     rounded: pd.DataFrame = ordered.round(dict.fromkeys(("mean", "std", "gain", "gain_se"), 3) | {"gain_p": 5})
-    return rounded[list(SUMMARY_COLUMNS)].reset_index(drop=True)
+    return rounded[list(SUMMARY_COLUMNS)]
+
+
+def in_order(
+    table: pd.DataFrame, datasets: Sequence[str], then: Callable[[Any], Any] = lambda _line: ()
+) -> pd.DataFrame:
+    """Lines by experiment, dataset, method and level, as in all tables; those of one place by `then`, or as before."""
+
+    def order(line: Any) -> tuple[Any, ...]:
+        place = (line.experiment, datasets.index(line.dataset), method_order(line.method), line.level)
+        return (*place, then(line))
+
+    return table.loc[[line.Index for line in sorted(table.itertuples(), key=order)]].reset_index(drop=True)
+
+
+SIGNIFICANCE = 0.05
+"""A difference is seen if its p-value is less."""
 
 
 class Gain(NamedTuple):
@@ -109,6 +119,11 @@ class Gain(NamedTuple):
     mean: float
     se: float
     p: float
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether it is more than chance would give; of a single pair it is not."""
+        return self.p < SIGNIFICANCE
 
 
 def paired_gain(ours: Mapping[Any, float], theirs: Mapping[Any, float]) -> Gain:

@@ -2,7 +2,7 @@
 
 For each dataset one student is chosen by its score on val, averaged over seeds, and only then is its test score read:
 choosing by test would make the chosen student look better than it is. Differences are paired by seed, and one is said
-to be seen if a two-sided paired t-test gives less than `SIGNIFICANCE`.
+to be seen if a two-sided paired t-test gives p < 0.05.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from kd.reporting.layout import literal
 from kd.reporting.statistics import REFERENCES, paired_gain
 from kd.training.metrics import PRIMARY, VAL
 
-SIGNIFICANCE = 0.05
 NOT_STUDENTS = (*REFERENCES, "joint_teacher", "joint_baseline")
 CACHES = ("cache_embeddings", "cache_targets")
 # Whatever is trained needs these, so they are no part of the cost.
@@ -173,7 +172,7 @@ def _best(candidates: list[Candidate]) -> Candidate:
 
 def _answer(student: Candidate, reference: Candidate) -> str:
     gain = paired_gain(student.test, reference.test)
-    if not gain.p < SIGNIFICANCE:
+    if not gain.is_seen:
         return "made no difference that can be seen"
     return "helps" if gain.mean > 0 else "does harm"
 
@@ -183,7 +182,7 @@ def _gain(student: Candidate, reference: Candidate) -> str:
     gain = paired_gain(student.test, reference.test)
     if gain.se != gain.se:  # not a number
         return f"{gain.mean:+.1f} points (of one seed: this may be chance)"
-    seen = "" if gain.p < SIGNIFICANCE else ": no difference seen"
+    seen = "" if gain.is_seen else ": no difference seen"
     return f"{gain.mean:+.1f} ± {gain.se:.1f} points (p = {gain.p:.2g}{seen})"
 
 

@@ -12,7 +12,6 @@ import pytest
 from kd.artefacts.manifest import read_manifest
 from kd.common.errors import UserError
 from kd.data.packed import open_split
-from kd.models.weights import load_network
 from kd.planning.plan import Plan
 from kd.reporting.base import Run
 from kd.reporting.drawing import save
@@ -51,7 +50,7 @@ def test_report__a_panel_for_each_network_with_its_numbers(run: Run, tmp_path: P
     chosen = report.chosen(split.info.classes, split.labels)
     rows = chosen_rows(split.labels, chosen, 2000)
     assert set(split.labels[rows]) == set(chosen)
-    vectors = vectors_of(load_network(report.networks(run)["individual"].directory), split, rows)
+    vectors = vectors_of(report.networks(run)["individual"].directory, split, rows)
     found = separation(vectors, split.labels[rows], 2)
     said = figure.axes[0].get_xlabel()
     assert said == f"2-NN accuracy {found.neighbours:.1f} %, silhouette {found.silhouette:.3f}"

@@ -13,7 +13,7 @@ from annotated_types import Gt, MinLen
 
 from kd.artefacts.job import Job
 from kd.common.errors import UserError
-from kd.reporting.base import Figure, Run
+from kd.reporting.base import Figure, Run, each_once
 from kd.reporting.networks import networks_by_method
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ it. Of each map the minimum is blue, the maximum red, so that maps of one column
 
     def reads(self, run: Run) -> list[Job]:
         """The networks that are shown, and the dataset."""
-        return [run.dataset(self.dataset), *{job.directory: job for job in self.networks(run).values()}.values()]
+        return [run.dataset(self.dataset), *each_once(self.networks(run).values())]
 
     def networks(self, run: Run) -> dict[str, Job]:
         """Jobs of the networks whose attention is shown, by the names in `methods`.

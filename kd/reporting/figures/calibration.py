@@ -8,9 +8,8 @@ from kd.artefacts.job import Job
 from kd.reporting.base import Figure, Row, Run
 from kd.reporting.predictions import (
     NAMES,
-    in_order,
+    names_of,
     networks_of,
-    place_of,
     predictions_by_network,
     rows_without_sweeps,
 )
@@ -45,11 +44,12 @@ have no point.
 
         from kd.reporting.calibration import calibration, reliability
         from kd.reporting.drawing import LONGEST_AT_PANEL, STYLES, colour, labels, legible, with_legend
+        from kd.reporting.statistics import in_order
 
         pooled: dict[tuple[str, ...], np.ndarray] = {}
         for rows, predictions in predictions_by_network(run):
             bins = calibration(predictions).bins
-            for place in (tuple(place_of(row)[name] for name in NAMES) for row in rows if _is_shown(row)):
+            for place in (names_of(row) for row in rows if _is_shown(row)):
                 pooled[place] = pooled.get(place, 0) + bins
         table = in_order(pd.DataFrame(list(pooled), columns=list(NAMES)), run.datasets)
         table = table.assign(label=labels(table))

@@ -12,22 +12,21 @@ from annotated_types import Ge, Gt, MinLen
 
 from kd.artefacts.job import Job
 from kd.common.errors import UserError
-from kd.reporting.base import Figure, Run
+from kd.reporting.base import Figure, Run, each_once
 from kd.reporting.networks import networks_by_method
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     import numpy as np
     from matplotlib.figure import Figure as Drawn
 
     from kd.data.packed import Split
-    from kd.models.network import Network
 
 PERPLEXITY = 30
 TEN = 10  # colours that are told apart easily
 SEED = 0
-BATCH = 64
 
 
 class Separation(NamedTuple):
@@ -73,7 +72,7 @@ vectors themselves and not of the picture: how often the class of a sample is th
 
     def reads(self, run: Run) -> list[Job]:
         """The networks that are shown, and the dataset."""
-        return [run.dataset(self.dataset), *{job.directory: job for job in self.networks(run).values()}.values()]
+        return [run.dataset(self.dataset), *each_once(self.networks(run).values())]
 
     def networks(self, run: Run) -> dict[str, Job]:
         """Jobs of the networks that are shown, by the names in `methods`."""
@@ -86,7 +85,6 @@ vectors themselves and not of the picture: how often the class of a sample is th
             UserError: the dataset has no such class, or test has too few samples of the classes.
         """
         from kd.data.packed import open_split
-        from kd.models.weights import load_network
 
         split = open_split(run.dataset(self.dataset).directory, "test")
         chosen = self.chosen(split.info.classes, split.labels)
@@ -96,8 +94,7 @@ vectors themselves and not of the picture: how often the class of a sample is th
                 f"reports.tsne.neighbours: {self.neighbours}, expected fewer than the {len(rows)} test samples of these"
                 " classes"
             )
-        networks = {name: load_network(job.directory) for name, job in self.networks(run).items()}
-        vectors = {name: vectors_of(network, split, rows) for name, network in networks.items()}
+        vectors = {name: vectors_of(job.directory, split, rows) for name, job in self.networks(run).items()}
         classes = {number: split.info.classes[number] for number in chosen}
         return tsne_figure(vectors, split.labels[rows], classes, self.neighbours, run.title)
 
@@ -121,22 +118,28 @@ def chosen_rows(labels: np.ndarray, chosen: list[int], most: int) -> np.ndarray:
     return np.flatnonzero(np.isin(labels, chosen))[:most]
 
 
-def vectors_of(network: Network, split: Split, rows: np.ndarray) -> np.ndarray:
-    """What a network makes of samples themselves, without augmentation: (N, D) float32."""
+def vectors_of(directory: Path, split: Split, rows: np.ndarray) -> np.ndarray:
+    """What the network in a directory makes of samples themselves, without augmentation: (N, D) float32.
+
+    Args:
+        directory: of the network.
+        split: whose samples.
+        rows: (N,) of them, in ascending order.
+    """
     import numpy as np
     import torch
 
     from kd.data.modalities.base import plain
-    from kd.models.devices import make_fabric
+    from kd.embeddings.computing import BATCH, FrozenTeachers, read_rows
+    from kd.embeddings.options import CacheOptions
+    from kd.models.devices import make_fabric, send
 
     fabric = make_fabric("32")
-    module = fabric.setup_module(network.eval())
+    network = FrozenTeachers([directory], ("L1",), split.info.name, CacheOptions(), fabric)
     found = []
-    with torch.no_grad():
-        for batch in np.array_split(rows, -(-len(rows) // BATCH)):
-            stored = np.concatenate([split.images.read(slice(row, row + 1)) for row in batch])
-            seen = plain(split.info.samples, fabric.to_device(torch.from_numpy(stored)))
-            found.append(module(seen).vector.float().cpu())
+    for batch in np.array_split(rows, -(-len(rows) // BATCH)):
+        (seen,) = network.embed(plain(split.info.samples, send(fabric, read_rows(split.images, batch))))
+        found.append(seen["L1"].cpu())
     return torch.cat(found).numpy()
 
 

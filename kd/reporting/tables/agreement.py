@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kd.artefacts.job import Job
-from kd.reporting.base import Row, Run, Table
+from kd.reporting.base import Row, Run, Table, each_once
 from kd.reporting.predictions import (
     check_same_images,
     over_seeds,
@@ -45,8 +45,7 @@ classes, in points. Teachers have the weights that taught.
         """Students, their teachers, and the stores between them, which say whose they are."""
         pairs = self.pairs(run)
         stores = [run.upstream(row.job).get("targets") for row, _ in pairs]
-        found = [*(row.job for row, _ in pairs), *(teacher for _, teacher in pairs), *filter(None, stores)]
-        return list({job.directory: job for job in found}.values())
+        return each_once([*(row.job for row, _ in pairs), *(teacher for _, teacher in pairs), *filter(None, stores)])
 
     def pairs(self, run: Run) -> list[tuple[Row, Job]]:
         """Each student, and its teacher; students of one teacher follow each other."""

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kd.artefacts.job import Job
-from kd.reporting.base import Row, Run, Table
+from kd.reporting.base import Run, Table
 from kd.reporting.predictions import (
     NAMES,
     hits,
-    in_order,
+    names_of,
     networks_of,
     predictions_by_network,
     rows_without_sweeps,
@@ -63,6 +63,7 @@ def bootstrap(run: Run) -> pd.DataFrame:
     import numpy as np
     import pandas as pd
 
+    from kd.reporting.statistics import in_order
     from kd.training.metrics import PRIMARY
 
     parts: dict[tuple[str, ...], dict[int, np.ndarray]] = defaultdict(dict)
@@ -71,7 +72,7 @@ def bootstrap(run: Run) -> pd.DataFrame:
         metrics[rows[0].dataset] = PRIMARY["multi_label" if predictions.labels.ndim == 2 else "single_label"]
         found = contributions(predictions)
         for row in rows:
-            parts[_place(row)][row.seed] = found
+            parts[names_of(row)][row.seed] = found
     lines: list[dict[str, Any]] = []
     differences: dict[str, list[np.ndarray]] = defaultdict(list)
     for place, ours in parts.items():
@@ -92,10 +93,6 @@ def bootstrap(run: Run) -> pd.DataFrame:
     for line in lines:
         line["low"], line["high"] = next(intervals[line["dataset"]])
     return in_order(pd.DataFrame(lines, columns=list(COLUMNS)), run.datasets)
-
-
-def _place(row: Row) -> tuple[str, ...]:
-    return row.experiment, row.dataset, row.method, row.level
 
 
 def _reference(parts: Mapping[tuple[str, ...], Any], experiment: str, dataset: str) -> str:

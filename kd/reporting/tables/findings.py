@@ -16,7 +16,8 @@ from kd.reporting.base import Run, Table
 if TYPE_CHECKING:
     import pandas as pd
 
-SIGNIFICANCE = 0.05
+    from kd.reporting.statistics import Gain
+
 COLUMNS = ("claim", "datasets", "pairs", "difference", "se", "p", "finding")
 
 
@@ -112,7 +113,7 @@ does, where p < 0.05; else no difference is seen, which does not say that there 
             scores = [self._scores(measured, side, datasets, run.experiment) for side in (claim.better, claim.worse)]
             gain = paired_gain(*scores)
             pairs = len(scores[0].keys() & scores[1].keys())
-            lines.append((claim.claim, " ".join(datasets), pairs, *gain, finding(gain.mean, gain.p)))
+            lines.append((claim.claim, " ".join(datasets), pairs, *gain, finding(gain)))
         return pd.DataFrame(lines, columns=list(COLUMNS)).round({"difference": 3, "se": 3, "p": 5})
 
     @staticmethod
@@ -128,8 +129,8 @@ def _is(row: Any, side: Side, experiment: str) -> bool:
     return named and side.level in (None, row.level)
 
 
-def finding(difference: float, p: float) -> str:
+def finding(difference: Gain) -> str:
     """What a difference says of a claim that it is positive."""
-    if not p < SIGNIFICANCE:
+    if not difference.is_seen:
         return "no difference seen"
-    return "holds" if difference > 0 else "the opposite holds"
+    return "holds" if difference.mean > 0 else "the opposite holds"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import html
+from functools import cache
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -153,12 +154,17 @@ def printed_numbers(wanted: Comparison) -> dict[tuple[str, str, str], float]:
     return {place: float(line["value"]) for place, line in found.items()}
 
 
+@cache
+def _printed_by(paper: str) -> list[dict[str, str]]:
+    """All lines of a paper."""
+    with (PAPERS / f"{paper}.csv").open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
 def _lines(wanted: Comparison) -> list[dict[str, str]]:
     """The lines of a paper that a comparison means."""
-    paper = wanted.paper
-    with (PAPERS / f"{paper}.csv").open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        columns, lines = list(reader.fieldnames or []), list(reader)
+    paper, lines = wanted.paper, _printed_by(wanted.paper)
+    columns = list(lines[0])
     for column, meant in wanted.where.items():
         if column not in columns:
             raise UserError(f"where: {paper}.csv has no column {column!r}, expected some of {', '.join(columns)}")

@@ -12,7 +12,6 @@ from kd.reporting.base import Row, Run, Table
 from kd.reporting.predictions import (
     NAMES,
     hits,
-    in_order,
     networks_of,
     place_of,
     predictions_by_network,
@@ -70,13 +69,14 @@ def per_class(run: Run) -> pd.DataFrame:
     import pandas as pd
 
     from kd.data.packed import read_classes
+    from kd.reporting.statistics import in_order
 
     classes = {name: read_classes(run.dataset(name).directory) for name in run.datasets}
     frames = []
     for rows, predictions in predictions_by_network(run):
         names = classes[rows[0].dataset]
         images = class_sizes(predictions.labels, len(names))
-        metric, values = class_scores(run, rows[0], predictions, names)
+        metric, values = class_scores(run, rows[0], predictions, names, images)
         frames += [
             pd.DataFrame({"class": names, "metric": metric, "images": images, "value": values}).assign(**place_of(row))
             for row in rows
@@ -105,10 +105,12 @@ def class_sizes(labels: np.ndarray, classes: int) -> np.ndarray:
     return labels.sum(axis=0, dtype=np.int64) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
 
 
-def class_scores(run: Run, row: Row, predictions: Predictions, classes: tuple[str, ...]) -> tuple[str, np.ndarray]:
+def class_scores(
+    run: Run, row: Row, predictions: Predictions, classes: tuple[str, ...], images: np.ndarray
+) -> tuple[str, np.ndarray]:
     """Recall, or average precision, of each class in percent, and which of them; NaN for a class without images.
 
-    The latter is as the manifest has it, so that nothing is ranked again.
+    The latter is as the manifest has it, so that nothing is ranked again. `images` has how many each class has.
     """
     import numpy as np
 
@@ -120,7 +122,6 @@ def class_scores(run: Run, row: Row, predictions: Predictions, classes: tuple[st
         }
         return "AP", np.array([known[name] for name in classes], dtype=float)
     labels = predictions.labels
-    images = np.bincount(labels, minlength=len(classes))
     found = np.bincount(labels[hits(predictions)], minlength=len(classes))
     return "recall", 100 * np.divide(found, images, out=np.full(len(classes), np.nan), where=images > 0)
 
