@@ -179,13 +179,16 @@ def run_small(name: str, folder: Path) -> Plan:
     return plan
 
 
+def finished_run(plan: Plan) -> Run:
+    """The run of a plan of which all is finished; each manifest is read once."""
+    manifests = {directory: read_manifest(job) for directory, job in plan.run().jobs.items()}
+    return replace(plan.run(), read=lambda job: manifests[job.directory])
+
+
 def make_block(name: str, *, small: bool) -> Block:
     """Run a config, and make its table."""
     with tempfile.TemporaryDirectory() as folder:
-        plan = run_small(name, Path(folder)) if small else run_config(name)
-        manifests = {directory: read_manifest(job) for directory, job in plan.run().jobs.items()}
-        run = replace(plan.run(), read=lambda job: manifests[job.directory])
-
+        run = finished_run(run_small(name, Path(folder)) if small else run_config(name))
         if name in SUMMARIES:
             content, note = summary_of(run)
         elif name in SEARCHES:

@@ -9,22 +9,17 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import subprocess
-import sys
-from dataclasses import replace
 
 import pandas as pd
 
-from benchmarks.experiments import note_of
+from benchmarks.experiments import finished_run, note_of, run_config
 from benchmarks.readme import Block, write_block
 from benchmarks.rows import ROOT
-from kd.artefacts.manifest import read_manifest
-from kd.planning.plan import Plan, plan_of
+from kd.planning.plan import Plan
 from kd.reporting.base import Run
 from kd.reporting.layout import markdown
 
 NAME = "demo_experiments"
-CONFIG = ROOT / "config" / f"{NAME}.yaml"
 PAGE = ROOT / "config/mlfd/README.md"
 FIGURES = {
     "number_of_datasets": "Accuracy by number of datasets",
@@ -58,14 +53,10 @@ def block_of(plan: Plan, run: Run) -> Block:
 def main() -> None:
     """Command line."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    profile = ROOT / "workflow/profiles/workstation"
-    command = [sys.executable, "-m", "snakemake", "--workflow-profile", str(profile), "--configfile", str(CONFIG)]
-    subprocess.run(command, check=True, cwd=ROOT)
-    plan = plan_of(CONFIG)
-    manifests = {directory: read_manifest(job) for directory, job in plan.run().jobs.items()}
+    plan = run_config(NAME)
     for name in FIGURES:
         shutil.copy(plan.folder / "figures" / f"{name}.svg", PAGE.parent)
-    write_block(PAGE, block_of(plan, replace(plan.run(), read=lambda job: manifests[job.directory])))
+    write_block(PAGE, block_of(plan, finished_run(plan)))
 
 
 if __name__ == "__main__":

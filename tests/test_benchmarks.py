@@ -8,7 +8,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-import yaml
 
 from benchmarks import __main__ as everything
 from benchmarks import experiments, mlfd
@@ -210,7 +209,7 @@ def test_page_of_mlfd__has_its_block_and_figures() -> None:
     assert match["name"] == mlfd.NAME
     check_command(found["command"])
     assert str(Block(mlfd.NAME, found["command"], found["table"], found["note"])) == match["content"]
-    claims = yaml.safe_load(mlfd.CONFIG.read_text())["reports"]["findings"]["claims"]
+    claims = experiments.load(mlfd.NAME)["reports"]["findings"]["claims"]
     assert all(f"| {each['claim']} |" in found["table"] for each in claims)
     for name in mlfd.FIGURES:
         assert "<svg" in (mlfd.PAGE.parent / f"{name}.svg").read_text()

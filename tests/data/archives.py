@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import tarfile
-import threading
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
+from http.server import BaseHTTPRequestHandler
+
+from tests.serving import Quiet, Server, running
 
 
-class Host(ThreadingHTTPServer):
+class Host(Server):
     """Files by name.
 
     Attributes:
@@ -23,20 +24,14 @@ class Host(ThreadingHTTPServer):
         silent: seconds until an answer.
     """
 
-    daemon_threads = True
-
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self.files, self.requests = dict(files), list[tuple[str, int]]()
         self.status, self.ranges, self.silent = 200, True, 0.0
         self.cut: int | None = None
-        super().__init__(("127.0.0.1", 0), Answer)
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        super().__init__(Answer)
 
 
-class Answer(BaseHTTPRequestHandler):
+class Answer(Quiet, BaseHTTPRequestHandler):
     """One request."""
 
     server: Host
@@ -60,21 +55,10 @@ class Answer(BaseHTTPRequestHandler):
         with suppress(ConnectionError):  # nobody waits for it any more
             self.wfile.write(part[: host.cut])
 
-    def log_message(self, *arguments: object) -> None:
-        """Say nothing."""
 
-
-@contextmanager
-def hosting(files: Mapping[str, bytes]) -> Iterator[Host]:
-    """A host that runs in a thread."""
-    with Host(files) as host:
-        thread = threading.Thread(target=host.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield host
-        finally:
-            host.shutdown()
-            thread.join()
+def hosting(files: Mapping[str, bytes]) -> AbstractContextManager[Host]:
+    """A host that is there until the block ends."""
+    return running(Host(files))
 
 
 def tar(content: Mapping[str, bytes], compression: str = "gz") -> bytes:

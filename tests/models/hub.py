@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
+
+from tests.serving import Quiet, Server, running
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 FILE = "model.safetensors"
 
 
-class Hub(ThreadingHTTPServer):
+class Hub(Server):
     """Repositories of one file each.
 
     Attributes:
@@ -29,20 +28,14 @@ class Hub(ThreadingHTTPServer):
         says: bytes more than there are that a question after the size is answered with.
     """
 
-    daemon_threads = True
-
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files, self.requests = files, list[str]()
         self.status, self.silent, self.etag, self.says = 200, False, "", 0
         self.cut: int | None = None
-        super().__init__(("127.0.0.1", 0), Answer)
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        super().__init__(Answer)
 
 
-class Answer(BaseHTTPRequestHandler):
+class Answer(Quiet, BaseHTTPRequestHandler):
     """One request."""
 
     server: Hub
@@ -82,19 +75,10 @@ class Answer(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
 
-    def log_message(self, *arguments: Any) -> None:
-        """Nothing."""
 
-
-@contextmanager
-def serving(files: dict[str, bytes]) -> Iterator[Hub]:
+def serving(files: dict[str, bytes]) -> AbstractContextManager[Hub]:
     """A hub that is there until the block ends."""
-    with Hub(files) as hub:
-        threading.Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        try:
-            yield hub
-        finally:
-            hub.shutdown()
+    return running(Hub(files))
 
 
 def environment(address: str, home: Path) -> dict[str, str]:
