@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import struct
 import sys
 from contextlib import suppress
-from types import FrameType
 
 ADDRESS = "KD_PRELOADED"  # environment variable: the name of an abstract socket
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGCONT)
@@ -59,34 +59,58 @@ def _run_in_fork(connection: socket.socket, module: str, arguments: list[str]) -
     body = json.dumps(request).encode("utf-8", "surrogateescape")
     socket.send_fds(connection, [LENGTH.pack(len(body))], [0, 1, 2])
     connection.sendall(body)
-    passed_on: list[int] = []
-
-    def pass_on(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a signal handler
-        passed_on.append(number)
-        with suppress(OSError):
-            connection.send(bytes([number]))
-        if number == signal.SIGTSTP and before[signal.SIGTSTP] != signal.SIG_IGN:
-            os.kill(os.getpid(), signal.SIGSTOP)
-
-    # Also those that are ignored here, as under nohup: whether the job ignores them, too, is its own matter.
-    before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
-    replies = connection.makefile("rb")
-    what, _, process = replies.readline().partition(b" ")
+    replies, passed_on = _pass_on_signals(connection)
+    said, _, status = replies.partition(b"\n")
+    what, _, process = said.partition(b" ")
     if what != STARTED:
-        for each, handler in before.items():
-            signal.signal(each, handler)
         for number in passed_on:
             os.kill(os.getpid(), number)
         return
-    try:
-        status = replies.readline()
-    except ConnectionError:
-        status = b""
     if not status:
         with suppress(ProcessLookupError):
             os.killpg(int(process), signal.SIGKILL)
         sys.exit(NO_SERVER)
     _end_as(int(status))
+
+
+def _pass_on_signals(connection: socket.socket) -> tuple[bytes, bytes]:
+    """Pass signals on until the server has closed the connection: when the job has ended, or was refused.
+
+    Handlers in Python may run late: if a signal comes just before a wait, only after it. So they do nothing, and the
+    wait ends at the byte that the interpreter writes for each signal at once.
+
+    Args:
+        connection: to the server.
+
+    Returns:
+        What the server said, and the numbers of the signals that were passed on, a byte each.
+    """
+    woken, waker = socket.socketpair()
+    for each in (woken, waker, connection):
+        each.settimeout(0)
+    signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+    # Also those that are ignored here, as under nohup: whether the job ignores them, too, is its own matter.
+    before = {number: signal.signal(number, lambda *_: None) for number in PASSED_ON}
+    replies, passed_on, part = b"", b"", None
+    while part != b"":
+        ready, _, _ = select.select([woken, connection], [], [])
+        if woken in ready:
+            numbers = woken.recv(64)
+            passed_on += numbers
+            with suppress(OSError):
+                connection.send(numbers)
+            if signal.SIGTSTP in numbers and before[signal.SIGTSTP] != signal.SIG_IGN:
+                os.kill(os.getpid(), signal.SIGSTOP)
+        if connection in ready:
+            try:
+                part = connection.recv(64)
+            except ConnectionError:
+                part = b""
+            replies += part
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    signal.set_wakeup_fd(-1)
+    return replies, passed_on
 
 
 def _end_as(code: int) -> None:
