@@ -66,9 +66,13 @@ def start(job: Job, cut: Cut | None = None) -> int:
     listen()
     if cut is not None:
         _send_before_rename(cut)
-    with user_errors():
-        make(job)
-    os._exit(0)
+    status: Any = 0
+    try:
+        with user_errors():
+            make(job)
+    except SystemExit as error:
+        status = error.code
+    os._exit(status)  # to take apart all that is imported takes longer than the job
 
 
 def _send_before_rename(cut: Cut) -> None:

@@ -180,13 +180,15 @@ def _references(module: str, name: str | None, packages: Packages) -> tuple[Plac
 
 def _running_nodes(node: ast.AST) -> Iterator[ast.AST]:
     """A node and all below it, without what only type checkers see: signatures' types, and imports for these."""
-    yield node
-    for name, value in ast.iter_fields(node):
-        if name == "returns" or (isinstance(node, ast.arg) and name == "annotation"):
-            continue
-        for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and not _only_for_types(child):
-                yield from _running_nodes(child)
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for name, value in ast.iter_fields(node):
+            if name == "returns" or (name == "annotation" and isinstance(node, ast.arg)):
+                continue
+            children = value if isinstance(value, list) else [value]
+            waiting += [child for child in children if isinstance(child, ast.AST) and not _only_for_types(child)]
 
 
 def _only_for_types(node: ast.AST) -> bool:

@@ -1,6 +1,11 @@
 """The base of every typed option class: immutable, and an unknown key is an error."""
 
+import ast
+import inspect
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from textwrap import dedent
 from typing import Annotated, Any, Union
 
 from pydantic import (
@@ -52,6 +57,32 @@ class OneOf:
 class BaseOptions(BaseModel):
     """Options of one section of the config or of one part of a spec."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The docstrings of fields are their descriptions.
+
+        pydantic's `use_attribute_docstrings` does the same when a class is made, and that takes a job longer than
+        all else that it imports of kd.
+        """
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema).get("properties", {})
+        for name, text in _docstrings(cls).items():
+            if name in properties:
+                properties[name]["description"] = text
+        return schema
+
+
+def _docstrings(cls: type) -> dict[str, str]:
+    """Attributes of a class and of those that it inherits from, and the docstring below each."""
+    found: dict[str, str] = {}
+    for each in reversed(cls.__mro__[: cls.__mro__.index(BaseOptions)]):
+        with suppress(OSError):  # made by a function: it has no source of its own
+            (body,) = ast.parse(dedent(inspect.getsource(each))).body
+            assert isinstance(body, ast.ClassDef)
+            for above, below in pairwise(body.body):
+                match above, below:
+                    case ast.AnnAssign(ast.Name(name)), ast.Expr(ast.Constant(str(text))):
+                        found[name] = inspect.cleandoc(text)
+    return found

@@ -77,7 +77,7 @@ def test_prefetch__downloads_once_and_packs_and_all_else_is_done_offline(
         source = SOURCE.replace("ARCHIVES_HERE", f"({', '.join(described)})")
         (modules / "theirs/stripes.py").write_text(source)
 
-        refused = snakemake(tmp_path, "tables", config=config, share=False)
+        refused = snakemake(tmp_path, "tables", config=config)
         assert refused.returncode == 1
         assert "datasets.stripes: is not here yet; the target `prefetch` downloads" in refused.stdout
         assert f"get {host.address}/stripes.zip, {host.address}/list.txt, unpack" in refused.stdout
@@ -85,11 +85,11 @@ def test_prefetch__downloads_once_and_packs_and_all_else_is_done_offline(
         assert host.requests == []
 
         host.cut = 1000
-        cut = snakemake(tmp_path, "prefetch", share=False)
+        cut = snakemake(tmp_path, "prefetch")
         assert cut.returncode == 1
         assert f"fetch_dataset/theirs_stripes: {host.address}/stripes.zip: cannot be downloaded" in cut.stdout
         host.cut = None
-        fetched = snakemake(tmp_path, "prefetch", share=False)
+        fetched = snakemake(tmp_path, "prefetch")
         assert fetched.returncode == 0, fetched.stdout
         assert jobs(fetched.stdout).keys() >= {"fetch_dataset", "prepare_dataset"}
         assert host.requests == [("/stripes.zip", 0), ("/stripes.zip", 1000), ("/list.txt", 0)]
@@ -102,6 +102,6 @@ def test_prefetch__downloads_once_and_packs_and_all_else_is_done_offline(
 
     # With another address, where nobody answers, the files are taken over, and all that was made of them stays.
     (modules / "theirs/stripes.py").write_text(source.replace(host.address, "http://127.0.0.1:9"))
-    made = snakemake(tmp_path, "tables", share=False)
+    made = snakemake(tmp_path, "tables")
     assert made.returncode == 0, made.stdout
     assert "prepare_dataset" not in jobs(made.stdout)

@@ -76,7 +76,7 @@ def test_preflight__what_does_not_fit_is_not_started(tmp_path: Path, tiny: dict[
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(tmp_path)
     try:
-        done = snakemake(tmp_path, "teachers", config=tiny)
+        done = snakemake(tmp_path, "teachers", config=tiny, share=False)  # starts no job
     finally:
         os.environ.pop("PYTHONPATH") if before is None else os.environ.update(PYTHONPATH=before)
     assert done.returncode != 0
