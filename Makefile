@@ -17,6 +17,7 @@ test: $(INSTALLED)
 benchmarks: $(INSTALLED)
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.experiments
+	$(BIN)/python -m benchmarks.mlfd
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
