@@ -16,9 +16,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from kd.data.draws import draw
-from kd.data.modalities import clip
 from kd.data.modalities.base import load_modality
-from kd.data.modalities.clip import SHORT, Samples, plain, training_candidates, views
+from kd.data.modalities.clip import SHORT, Samples, evaluation_indices, plain, training_candidates, views
 from kd.data.options import Augmentation
 from kd.data.video import Video
 from kd.data.views import Views, resize_images, to_float
@@ -41,7 +40,7 @@ def slow_candidates(frames: int, segments: int, candidates: int) -> list[list[in
     ]
 
 
-def slow_test_indices(frames: int, segments: int, clips: int) -> list[list[int]]:
+def slow_evaluation_indices(frames: int, segments: int, clips: int) -> list[list[int]]:
     starts = [(Fraction(1, 2) + Fraction(clip, clips)) % 1 for clip in range(clips)]
     return [[floor((k + start) * Fraction(frames, segments)) for k in range(segments)] for start in starts]
 
@@ -52,7 +51,7 @@ def test_indices__are_those_of_the_rule(segments: int, count: int) -> None:
     for frames in NUMBERS:
         found = training_candidates(frames, segments, count)
         assert found.tolist() == slow_candidates(frames, segments, count)
-        assert clip.test_indices(frames, segments, count).tolist() == slow_test_indices(frames, segments, count)
+        assert evaluation_indices(frames, segments, count).tolist() == slow_evaluation_indices(frames, segments, count)
         stored = Samples(image_size=8, segments=segments, candidates=count, test_clips=count).indices(frames)
         assert 0 <= stored.min() <= stored.max() < frames
 
@@ -67,10 +66,10 @@ def test_training_candidates__all_of_a_segment_are_the_whole_rule(segments: int)
 
 def test_indices__of_mmaction2() -> None:
     """Computed with SampleFrames of MMAction2 1.2.0."""
-    assert clip.test_indices(164, 8, 1).tolist() == [[10, 30, 51, 71, 92, 112, 133, 153]]
-    assert clip.test_indices(4, 8, 1).tolist() == [[0, 0, 1, 1, 2, 2, 3, 3]]
-    assert clip.test_indices(1, 8, 1).tolist() == [[0] * 8]
-    assert clip.test_indices(8, 8, 2).tolist() == [list(range(8))] * 2
+    assert evaluation_indices(164, 8, 1).tolist() == [[10, 30, 51, 71, 92, 112, 133, 153]]
+    assert evaluation_indices(4, 8, 1).tolist() == [[0, 0, 1, 1, 2, 2, 3, 3]]
+    assert evaluation_indices(1, 8, 1).tolist() == [[0] * 8]
+    assert evaluation_indices(8, 8, 2).tolist() == [list(range(8))] * 2
     assert training_candidates(4, 8, 1).ravel().tolist() == [0, 0, 1, 2, 2, 2, 3, 0]
 
 
@@ -82,7 +81,7 @@ def test_decode__stores_the_frames_of_the_rule(tmp_path: Path, count: int) -> No
     samples = Samples(image_size=16, segments=8, candidates=2, test_clips=2)
     out = np.empty(samples.shape(3), np.uint8)
     notes = samples.decode(Video(write_video(tmp_path, flat(count))), out)
-    expected = np.concatenate([np.ravel(slow_candidates(count, 8, 2)), np.ravel(slow_test_indices(count, 8, 2))])
+    expected = np.concatenate([np.ravel(slow_candidates(count, 8, 2)), np.ravel(slow_evaluation_indices(count, 8, 2))])
     assert out.shape == (32, 16, 16, 3)
     assert numbers(list(out)) == expected.tolist()
     assert notes == ((SHORT,) if count < 8 else ())

@@ -61,7 +61,7 @@ class Samples(Pixels):
         import numpy as np
 
         train = training_candidates(frames, self.segments, self.candidates)
-        return np.concatenate([train.ravel(), test_indices(frames, self.segments, self.test_clips).ravel()])
+        return np.concatenate([train.ravel(), evaluation_indices(frames, self.segments, self.test_clips).ravel()])
 
     def decode(self, opened: Video, out: np.ndarray) -> tuple[str, ...]:
         """From a video; each frame is brought to its size as an image is."""
@@ -97,7 +97,7 @@ def training_candidates(frames: int, segments: int, candidates: int) -> np.ndarr
     return segment * step + (2 * np.arange(candidates) + 1) * step // (2 * candidates)
 
 
-def test_indices(frames: int, segments: int, clips: int) -> np.ndarray:
+def evaluation_indices(frames: int, segments: int, clips: int) -> np.ndarray:
     """Frames that val and test show of each segment, as SampleFrames of MMAction2 takes them for tests.
 
     The frame of segment k is floor((k + f) * N / K), with f = 1/2, its middle, for the first clip. Of V clips, clip v
