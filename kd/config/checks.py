@@ -29,7 +29,8 @@ def find_problems(config: Config) -> Iterator[str]:
     # The checks below follow references, which must hold first.
     if not problems:
         students = [_student(config, f"students.{name}", student) for name, student in config.students.items()]
-        yield from [each for mistakes in students for each in mistakes] or _one_teacher_each(config)
+        wrong = [each for mistakes in students for each in mistakes]
+        yield from wrong or [*_one_teacher_each(config), *_frozen_norms(config)]
         for name, baseline in config.baselines.items():
             yield from _known(f"baselines.{name}.model", baseline.model, config.models, "model")
             yield from _known(f"baselines.{name}.recipe", baseline.recipe, config.recipes, "recipe")
@@ -105,6 +106,48 @@ def _models(config: Config) -> Iterator[str]:
             has = config.datasets[each].samples.name()
             if has != takes:
                 yield f"{key}: {name!r} takes samples of modality {takes}, dataset {each!r} has {has}"
+    yield from _looks(config)
+
+
+def _looks(config: Config) -> Iterator[str]:
+    """A network that looks at several datasets takes what they have."""
+    looks = [
+        (f"joint_teachers.{name}.teachers", teacher.model, [teacher.dataset, *config.joint_targets(joint)])
+        for name, joint in config.joint_teachers.items()
+        for teacher in map(config.teachers.get, config.joint_members(joint))
+        if teacher is not None
+    ]
+    looks += [
+        (f"baselines.{name}.datasets", each.model, each.datasets or list(config.datasets))
+        for name, each in config.baselines.items()
+    ]
+    for key, name, datasets in looks:
+        model = config.models.get(name)
+        if model is None or not BACKBONES.knows(model.backbone) or not {*datasets} <= {*config.datasets}:
+            continue
+        own, *others = datasets
+        for other in others:
+            for why in load_backbone(model.backbone).misfits(*(config.datasets[each].samples for each in (own, other))):
+                yield f"{key}: {name!r}, on {own!r} and {other!r}, {why}"
+
+
+def _frozen_norms(config: Config) -> Iterator[str]:
+    """Batch norms that training leaves as they are come with weights."""
+    uses: list[tuple[str, str | None, str | None]] = []
+    uses += [(f"teachers.{name}", each.recipe, each.model) for name, each in config.teachers.items()]
+    uses += [(f"joint_teachers.{name}", each.recipe, None) for name, each in config.joint_teachers.items()]
+    uses += [(f"baselines.{name}", each.recipe, each.model) for name, each in config.baselines.items()]
+    uses += [
+        (f"students.{name}", each.recipe, config.model_or_individual(each.model, target))
+        for name, each in config.students.items()
+        for target in config.student_targets(each)
+    ]
+    for key, name, model in dict.fromkeys(uses):
+        recipe, network = config.recipes.get(name or ""), config.models.get(model or "")
+        if recipe is None or recipe.freeze_norm == "none" or (network is not None and network.weights != "scratch"):
+            continue
+        its = "a joint teacher has no given weights" if model is None else f"models.{model}.weights is scratch"
+        yield f"{key}.recipe: recipe {name!r} has freeze_norm {recipe.freeze_norm}, but {its}; expected none"
 
 
 def _teachers(config: Config) -> Iterator[str]:

@@ -16,15 +16,20 @@ from kd.data.modalities.base import Shape, View
 from kd.data.modalities.image import Pixels
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from PIL.Image import Image
     from torch import Tensor
 
     from kd.common.streams import Audience
     from kd.data.options import Augmentation
+    from kd.data.sources.files import Found
     from kd.data.video import Video
 
 Count = Annotated[int, Ge(1)]
+
+SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp")
 
 SHORT = "videos of fewer frames than segments, of which some frames are repeated"
 
@@ -161,3 +166,19 @@ def views(samples: Samples, stream: Audience, dataset: str, seed: int, augmentat
         return spatial(frames, ids.repeat(segments), number).reshape(len(ids), segments, 3, *samples.size)
 
     return view
+
+
+def find(folder: Path) -> Found:
+    """Videos below a folder, by their names."""
+    from kd.data.sources.files import find_files
+
+    found = find_files(folder)
+    found.files = {name: status for name, status in found.files.items() if name.lower().endswith(SUFFIXES)}
+    return found
+
+
+def open_file(path: Path) -> Video:
+    """A video, of which nothing is read yet."""
+    from kd.data.video import Video
+
+    return Video(path)
