@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 Count = Annotated[int, Ge(1)]
 
-SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp")
-
 SHORT = "videos of fewer frames than segments, of which some frames are repeated"
 
 
@@ -170,11 +168,10 @@ def views(samples: Samples, stream: Audience, dataset: str, seed: int, augmentat
 
 def find(folder: Path) -> Found:
     """Videos below a folder, by their names."""
-    from kd.data.sources.files import find_files
+    from kd.data.sources.files import find_files, only
+    from kd.data.sources.videos import VIDEOS
 
-    found = find_files(folder)
-    found.files = {name: status for name, status in found.files.items() if name.lower().endswith(SUFFIXES)}
-    return found
+    return only(find_files(folder), VIDEOS)
 
 
 def open_file(path: Path) -> Video:
