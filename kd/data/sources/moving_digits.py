@@ -17,9 +17,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le, MinLen, MultipleOf
 from pydantic import StringConstraints, field_validator
 
 from kd.common.options import BaseOptions
@@ -34,18 +34,9 @@ MODALITY = "clip"
 CHANNELS = 3
 TASKS = ("single_label",)
 
-Action = Literal["left", "right", "up", "down", "clockwise", "counter_clockwise", "shrink", "grow"]
-MOVES: dict[Action, tuple[int, int]] = {
-    "left": (0, -1),
-    "right": (0, 1),
-    "up": (1, -1),
-    "down": (1, 1),
-    "counter_clockwise": (2, -1),
-    "clockwise": (2, 1),
-    "shrink": (3, -1),
-    "grow": (3, 1),
-}
-"""Which of column, row, angle and size changes, and whether it falls or rises."""
+Action = Literal["left", "right", "up", "down", "counter_clockwise", "clockwise", "shrink", "grow"]
+ACTIONS: tuple[Action, ...] = get_args(Action)
+"""In pairs: less and more of the column, the row, the angle and the size."""
 
 GROUPS = 25  # of a class, as in UCF-101; clips of one are of one digit
 TEST_GROUPS = 7  # the first ones, as in its first split
@@ -55,22 +46,20 @@ EDGES = (
 )  # smallest and largest edge of the digit's image, of which it fills 5/7, as fractions of the frame's
 RATE = 25  # frames in a second, of which nothing depends
 
-Count = Annotated[int, Gt(0)]
-
 
 class Options(BaseOptions):
     """What is shown, and how many clips there are."""
 
     digits: Annotated[str, StringConstraints(pattern="^[0-9]+$")] = "0123456789"
     """Digits that are shown, in turn; no class has more of one than another class."""
-    actions: Annotated[list[Action], MinLen(2)] = list(MOVES)
-    """Classes: left, right, up, down, clockwise, counter_clockwise, shrink, grow."""
+    actions: Annotated[list[Action], MinLen(2)] = list(ACTIONS)
+    """Classes: left, right, up, down, counter_clockwise, clockwise, shrink, grow."""
     speed: Annotated[float, Gt(0), Le(2)] = 0.6
     """How far an action comes in a clip: in widths of the frame, full turns, or ranges of sizes."""
     background: Literal["plain", "noise", "gradient"] = "plain"
     """Black; noise that stands still; or a slope of light."""
-    size: Annotated[int, Ge(16)] = 32
-    """Edge of a frame in pixels; an even number."""
+    size: Annotated[int, Ge(16), MultipleOf(2)] = 32
+    """Edge of a frame in pixels."""
     frames: Annotated[int, Ge(2)] = 24
     """Frames of a clip."""
     count: Annotated[int, Ge(GROUPS)] = 50
@@ -85,13 +74,6 @@ class Options(BaseOptions):
             raise ValueError("each may stand once")
         return value
 
-    @field_validator("size")
-    @classmethod
-    def _even(cls, value: int) -> int:
-        if value % 2:
-            raise ValueError("expected an even number, as colours are stored for two pixels at a time")
-        return value
-
 
 def fingerprint(options: Options) -> dict[str, Any]:
     """The versions of the packages that ship the digits and write the files."""
@@ -101,25 +83,19 @@ def fingerprint(options: Options) -> dict[str, Any]:
 def read(options: Options) -> Listing:
     """Write the files into a temporary folder, which is there as long as its samples are, and list them."""
     folder = Path(tempfile.mkdtemp(prefix="moving_digits."))
-    owner = _Owner()
-    weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
+
+    def opened(sample: Sample) -> Any:
+        return sample.open()
+
+    weakref.finalize(opened, shutil.rmtree, folder, ignore_errors=True)  # when the last sample that has it is gone
     write(options, folder)
-    listing = ucf101.read(ucf101.Options(root=folder))
-    # Notes are on what UCF-101 has beside these.
-    return Listing([replace(each, open=partial(_open, owner, each)) for each in listing.samples])
-
-
-class _Owner:
-    """Who needs a folder: when it is gone, so is the folder."""
-
-
-def _open(_owner: _Owner, sample: Sample) -> Any:
-    return sample.open()
+    listing = ucf101.read(ucf101.Options(root=folder))  # its notes are of what UCF101 has beside these
+    return Listing([replace(each, open=partial(opened, each)) for each in listing.samples])
 
 
 def write(options: Options, folder: Path) -> None:
     """Write videos and lists as UCF-101 has them."""
-    digits, listed = _digits(options), {"train": list[str](), "test": list[str]()}
+    digits, listed = _digits(options), {"trainlist01.txt": list[str](), "testlist01.txt": list[str]()}
     classes = [action.title().replace("_", "") for action in options.actions]
     for number, (action, label) in enumerate(zip(options.actions, classes, strict=True), 1):
         (folder / "videos" / label).mkdir(parents=True)
@@ -129,12 +105,11 @@ def write(options: Options, folder: Path) -> None:
             frames = render(options, action, digits(action, group), f"{action}/{group}", place)
             encode(folder / "videos" / name, frames)
             if group < TEST_GROUPS:
-                listed["test"].append(name)
+                listed["testlist01.txt"].append(name)
             else:
-                listed["train"].append(f"{name} {number}")
-    lists = {f"{split}list01.txt": lines for split, lines in listed.items()}
-    lists["classInd.txt"] = [f"{number} {label}" for number, label in enumerate(classes, 1)]
-    for name, lines in lists.items():
+                listed["trainlist01.txt"].append(f"{name} {number}")
+    listed["classInd.txt"] = [f"{number} {label}" for number, label in enumerate(classes, 1)]
+    for name, lines in listed.items():
         (folder / name).write_text("".join(f"{line}\n" for line in lines))
 
 
@@ -148,7 +123,7 @@ def _digits(options: Options) -> Callable[[Action, int], np.ndarray]:
 
     def digit(action: Action, group: int) -> np.ndarray:
         turn, kind = divmod(group, len(options.digits))
-        image: np.ndarray = pixels[drawn[options.digits[kind]][list(MOVES).index(action) + len(MOVES) * turn]]
+        image: np.ndarray = pixels[drawn[options.digits[kind]][ACTIONS.index(action) + len(ACTIONS) * turn]]
         return image
 
     return digit
@@ -172,12 +147,12 @@ def render(options: Options, action: Action, digit: np.ndarray, group: str, clip
 
     size, random = options.size, _stream(options, f"{group}/{clip}")
     ground, ink = _ground(options, _stream(options, group)), Image.fromarray(digit)
-    axis, way = MOVES[action]
-    start, speed = random.random(4), options.speed * (0.8 + 0.4 * random.random())
+    axis, more = divmod(ACTIONS.index(action), 2)
+    start, speed = random.random(4), options.speed * (0.8 + 0.4 * random.random()) * (2 * more - 1)
     frames = np.empty((options.frames, size, size), np.uint8)
     for number, frame in enumerate(frames):
         state = start.copy()
-        state[axis] = (state[axis] + way * speed * number / options.frames) % 1
+        state[axis] = (state[axis] + speed * number / options.frames) % 1
         frame[...] = np.maximum(ground, _placed(ink, size, state))
     return frames
 
