@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import partial
 from math import floor
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +20,12 @@ from kd.data.draws import draw
 from kd.data.modalities.base import load_modality
 from kd.data.modalities.clip import SHORT, Samples, evaluation_indices, plain, training_candidates, views
 from kd.data.options import Augmentation
-from kd.data.video import Video
+from kd.data.packed import open_split
+from kd.data.packing import REPEATED, pack
+from kd.data.sources.base import SPLITS, Sample
+from kd.data.video import DAMAGED, FEWER, Video
 from kd.data.views import Views, resize_images, to_float
-from tests.data.videos import STEP, flat, numbers, write_video
+from tests.data.videos import STEP, flat, noisy, numbers, write_video
 
 NUMBERS = range(1, 301)  # of frames
 
@@ -97,6 +101,28 @@ def test_decode__resizes_as_images_are(tmp_path: Path, resize: Literal["squash",
         samples.decode(Video(write_video(tmp_path, [frame] * 2)), out)
         assert out.shape == (2, 24, 24, channels)
         assert abs(int(out[0, 12, 0].max()) - left) < 15
+
+
+def test_pack__counts_what_is_odd_about_videos(tmp_path: Path) -> None:
+    paths = [write_video(tmp_path, noisy(20), "mpeg4", name=f"{number}") for number in range(12)]
+    for path in paths[:2]:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    paths[2] = write_video(tmp_path, flat(3), name="short")
+    codes = np.arange(12) // 2 % 3
+    clips = [Sample(path.stem, (str(row % 2),), partial(Video, path)) for row, path in enumerate(paths)]
+    samples = Samples(image_size=16, segments=4, candidates=2)
+    info, changes = pack(
+        tmp_path / "packed", "clips", clips, codes, ["0", "1"], task="single_label", modality=samples, channels=3
+    )
+    assert (info.samples, info.sizes) == (samples, {"train": 4, "val": 4, "test": 4})
+    assert changes == {DAMAGED: 2, FEWER: 2, SHORT: 1, REPEATED: 7}  # whole ones are alike
+    out = np.empty(samples.shape(3), np.uint8)
+    names = (tmp_path / "packed/samples.csv").read_text().splitlines()[1:]
+    stored = np.concatenate([open_split(tmp_path / "packed", split).images.read() for split in SPLITS])
+    for line, row in zip(names, stored, strict=True):
+        (path,) = (path for path in paths if path.stem == line.split(",")[1])
+        samples.decode(Video(path), out)
+        assert np.array_equal(row, out)
 
 
 # Views

@@ -40,10 +40,8 @@ ACTIONS: tuple[Action, ...] = get_args(Action)
 
 GROUPS = 25  # of a class, as in UCF-101; clips of one are of one digit
 TEST_GROUPS = 7  # the first ones, as in its first split
-EDGES = (
-    0.45,
-    0.75,
-)  # smallest and largest edge of the digit's image, of which it fills 5/7, as fractions of the frame's
+EDGES = (0.45, 0.75)
+"""Smallest and largest edge of the digit's image, of which it fills 5/7, as fractions of the frame's."""
 RATE = 25  # frames in a second, of which nothing depends
 
 
