@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 Count = Annotated[int, Ge(1)]
 
-SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp")
-
 SHORT = "videos of fewer frames than segments, of which some frames are repeated"
 
 
@@ -66,7 +64,7 @@ class Samples(Pixels):
         import numpy as np
 
         train = training_candidates(frames, self.segments, self.candidates)
-        return np.concatenate([train.ravel(), test_indices(frames, self.segments, self.test_clips).ravel()])
+        return np.concatenate([train.ravel(), evaluation_indices(frames, self.segments, self.test_clips).ravel()])
 
     def decode(self, opened: Video, out: np.ndarray) -> tuple[str, ...]:
         """From a video; each frame is brought to its size as an image is."""
@@ -102,7 +100,7 @@ def training_candidates(frames: int, segments: int, candidates: int) -> np.ndarr
     return segment * step + (2 * np.arange(candidates) + 1) * step // (2 * candidates)
 
 
-def test_indices(frames: int, segments: int, clips: int) -> np.ndarray:
+def evaluation_indices(frames: int, segments: int, clips: int) -> np.ndarray:
     """Frames that val and test show of each segment, as SampleFrames of MMAction2 takes them for tests.
 
     The frame of segment k is floor((k + f) * N / K), with f = 1/2, its middle, for the first clip. Of V clips, clip v
@@ -170,11 +168,10 @@ def views(samples: Samples, stream: Audience, dataset: str, seed: int, augmentat
 
 def find(folder: Path) -> Found:
     """Videos below a folder, by their names."""
-    from kd.data.sources.files import find_files
+    from kd.data.sources.files import find_files, only
+    from kd.data.sources.videos import VIDEOS
 
-    found = find_files(folder)
-    found.files = {name: status for name, status in found.files.items() if name.lower().endswith(SUFFIXES)}
-    return found
+    return only(find_files(folder), VIDEOS)
 
 
 def open_file(path: Path) -> Video:
