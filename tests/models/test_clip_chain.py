@@ -114,7 +114,7 @@ def test_predict__takes_videos_as_the_test_split_has_them(backbone: str, tmp_pat
     ((_, alone),) = predict_files(tmp_path, videos / "v5.avi", 2)
     assert alone == found[videos / "v5.avi"]
     (videos / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no clips"):
+    with pytest.raises(UserError, match="holds no videos"):
         list(predict_files(tmp_path, videos / "empty", 2))
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from kd.common.streams import Audience
     from kd.data.options import Augmentation
+    from kd.data.sources.files import Kind
 
 Shape = tuple[int, ...]
 
@@ -29,7 +30,7 @@ class Modality(BaseOptions):
 
     Each file of this folder defines one subclass, which is called `Samples`, and two functions of its samples, `plain`
     and `views`, as below: apart, so that an edit of views packs no dataset again. Where samples lie in files, it
-    has those that `files_of` names, too. Importing one is cheap: heavy imports belong inside its functions.
+    has `files`, too, which says of which kind. Importing one is cheap: heavy imports belong inside its functions.
     """
 
     @classmethod
@@ -68,14 +69,11 @@ def stored_modality(name: str) -> type[Modality]:
     return cast("type[Modality]", MODALITIES.stored(name).Samples)
 
 
-def files_of(samples: Modality) -> Any:
-    """The module of such samples, if they lie in files; None: they do not.
-
-    It has the functions `find`, from a folder to the `Found` of such files, and `open_file`, from a path to what
-    `decode` takes.
-    """
+def files_of(samples: Modality) -> Kind | None:
+    """The kind of files that such samples lie in; None: they lie in none."""
     module = MODALITIES.load(samples.name())
-    return module if hasattr(module, "open_file") else None
+    found: Kind | None = module.files() if hasattr(module, "files") else None
+    return found
 
 
 def plain(samples: Modality, stored: Tensor) -> Tensor:
