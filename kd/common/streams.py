@@ -12,9 +12,10 @@ Audience = Literal["train", "shared"]
 """`train`: views for what a teacher's or the joint baseline's own training sees. `shared`: views that are cached, that
 joint teachers are trained on, and that students see. So targets are never made of the very views that their teacher
 was fitted to."""
-Purpose = Literal[Audience, "order", "mixing", "weights", "step", "loss"]
-"""`order`: of the samples of an epoch. `mixing`: of mixup and cutmix. `weights`: initial ones. `step`: dropout and the
-like in a step of the optimiser. `loss`: of losses that draw, such as the negatives of CRD."""
+Purpose = Literal[Audience, "frames", "order", "mixing", "weights", "step", "loss"]
+"""`frames`: of clips, in a view of either audience. `order`: of the samples of an epoch. `mixing`: of mixup and cutmix.
+`weights`: initial ones. `step`: dropout and the like in a step of the optimiser. `loss`: of losses that draw, such as
+the negatives of CRD."""
 
 
 def generator(purpose: Purpose, *key: int | str) -> np.random.Generator:

@@ -8,10 +8,11 @@ import json
 import logging
 import os
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -139,7 +140,7 @@ class _Packing:
         pool = ThreadPoolExecutor(decoders())
         try:
             chunks = ((rows, *self._begin(pool, images, rows, samples)) for rows in spans(images.rows, images.chunk))
-            for rows, pixels, decoding in _one_ahead(chunks):
+            for rows, pixels, decoding in _ahead(chunks, max(1, (decoders() - 1) // images.chunk)):
                 if decoding:
                     counts: Counter[str] = Counter()
                     for each in decoding:
@@ -171,13 +172,13 @@ class _Packing:
         return self.modality.decode(sample.open(), out)
 
 
-def _one_ahead(items: Iterator[T]) -> Iterator[T]:
-    """The same items, each after the next one has begun: images are decoded while others are stored."""
-    before = next(items, None)
-    while before is not None:
-        after = next(items, None)
-        yield before
-        before = after
+def _ahead(items: Iterator[T], count: int) -> Iterator[T]:
+    """The same items, each after so many further ones have begun: samples are decoded while others are stored."""
+    begun = deque(islice(items, count))
+    for item in items:
+        begun.append(item)
+        yield begun.popleft()
+    yield from begun
 
 
 def decoders() -> int:

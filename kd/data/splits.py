@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from kd.common.errors import UserError
+from kd.data.groups import Groups
 from kd.data.options import SplitOptions
 from kd.data.sources.base import SPLITS
 
@@ -12,13 +15,16 @@ UNUSED = -1
 DEFAULT_FRACTION = 0.15
 
 
-def assign_splits(labels: np.ndarray, given: list[str | None], options: SplitOptions) -> np.ndarray:
+def assign_splits(
+    labels: np.ndarray, given: list[str | None], options: SplitOptions, groups: Groups | None = None
+) -> np.ndarray:
     """Split of every sample.
 
     Args:
         labels: (N,) class ids or `strata`, samples in the order of their ids.
         given: split that the source gives each sample, or None.
         options: wanted sizes.
+        groups: that no draw cuts apart; None: there are none.
 
     Returns:
         (N,) codes: index into SPLITS, or UNUSED for samples beyond the wanted sizes.
@@ -26,6 +32,7 @@ def assign_splits(labels: np.ndarray, given: list[str | None], options: SplitOpt
     Raises:
         UserError: the source does not hold as many samples as asked for.
     """
+    draw = partial(_draw, labels=labels, options=options, groups=groups)
     codes = np.array([0 if split is None else SPLITS.index(split) for split in given])
     result = np.full(len(labels), UNUSED)
     free = np.flatnonzero(codes == 0)
@@ -35,12 +42,12 @@ def assign_splits(labels: np.ndarray, given: list[str | None], options: SplitOpt
         pool = np.flatnonzero(codes == code)
         if len(pool) == 0:
             count = _count(wanted, to_share, code)
-            taken = _draw(free, labels, count, code, options)
+            taken = draw(free, count, code)
             free = np.setdiff1d(free, taken)
         else:
-            taken = pool if wanted is None else _draw(pool, labels, _count(wanted, len(pool), code), code, options)
+            taken = pool if wanted is None else draw(pool, _count(wanted, len(pool), code), code)
         result[taken] = code
-    train = free if options.train is None else _draw(free, labels, _count(options.train, to_share, 0), 0, options)
+    train = free if options.train is None else draw(free, _count(options.train, to_share, 0), 0)
     result[train] = 0
     return result
 
@@ -77,7 +84,9 @@ def _count(size: float | None, of: int, code: int) -> int:
     return count
 
 
-def _draw(pool: np.ndarray, labels: np.ndarray, count: int, code: int, options: SplitOptions) -> np.ndarray:
+def _draw(
+    pool: np.ndarray, count: int, code: int, labels: np.ndarray, options: SplitOptions, groups: Groups | None
+) -> np.ndarray:
     """Draw `count` of `pool` so that every prefix of the draw has the pool's class proportions."""
     if count > len(pool):
         raise UserError(
@@ -90,4 +99,5 @@ def _draw(pool: np.ndarray, labels: np.ndarray, count: int, code: int, options: 
     for label in np.unique(labels[pool]):
         members = labels[shuffled] == label
         position[members] = (np.arange(members.sum()) + 0.5) / members.sum()
-    return np.sort(shuffled[np.argsort(position, kind="stable")[:count]])
+    taken = np.sort(shuffled[np.argsort(position, kind="stable")[:count]])
+    return groups.draw(shuffled, labels, taken, SPLITS[code]) if groups else taken

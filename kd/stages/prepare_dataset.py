@@ -67,6 +67,7 @@ def select(spec: Spec, unpacked: Path | None = None) -> Selection:
     Raises:
         UserError: the source has changed since `spec` was made, or does not hold what is wanted.
     """
+    from kd.data.groups import Groups
     from kd.data.packing import check_classes, encode_labels
     from kd.data.splits import assign_splits, strata
 
@@ -79,8 +80,9 @@ def select(spec: Spec, unpacked: Path | None = None) -> Selection:
         listed = listing.classes
         classes = sorted({label for sample in samples for label in sample.labels} if listed is None else listed)
         labels = encode_labels(samples, classes, spec.task)
-        codes = assign_splits(strata(labels), [sample.split for sample in samples], spec.split)
-        notes = listing.notes | check_classes(labels, codes, classes, listed=listed is not None)
+        groups = Groups([sample.group for sample in samples])
+        codes = assign_splits(strata(labels), [sample.split for sample in samples], spec.split, groups)
+        notes = listing.notes | groups.notes | check_classes(labels, codes, classes, listed=listed is not None)
     except UserError as error:
         raise UserError(f"datasets.{spec.name}: {error}") from error
     return Selection(samples, codes, classes, source.CHANNELS, notes)

@@ -13,7 +13,7 @@ from PIL import Image
 from kd.common.errors import UserError
 from kd.data.sources import image_folder
 from kd.data.sources.base import Listing, split_of
-from kd.data.sources.files import HIDDEN, LOOPS, SPECIAL, is_image
+from kd.data.sources.files import HIDDEN, IMAGES, LOOPS, SPECIAL
 from kd.data.sources.image_folder import OUTSIDE
 from tests.data.layouts import draw_image
 
@@ -181,7 +181,7 @@ def test_image_folder__says_what_it_leaves_out_and_reads_every_ending(folder: Pa
         image.save(folder / "dog" / f"new{number}{ending}")
     assert len(read(folder).samples) == 6 + 8
     assert all(sample.open().size in ((9, 9), (12, 10)) for sample in read(folder).samples)
-    assert not is_image("cat.d/jpg")
+    assert not IMAGES.has("cat.d/jpg")
 
 
 def test_image_folder__links_to_nothing_are_refused_and_others_followed(folder: Path, tmp_path: Path) -> None:

@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 
     from kd.common.streams import Audience
     from kd.data.options import Augmentation
+    from kd.data.sources.files import Kind
 
 Edge = Annotated[int, Ge(8)]
 Edges = tuple[Edge, Edge]
 Size = Annotated[Edge | Edges, AfterValidator(lambda size: (size, size) if isinstance(size, int) else size)]
 
 
-class Samples(Modality):
-    """Options of images: how they are stored and seen."""
+class Pixels(Modality):
+    """Options of images, and of what is made of images: the sizes that they are stored and seen with."""
 
     image_size: Size
     """Pixels that views have: one number for squares, or [height, width]."""
@@ -32,9 +33,6 @@ class Samples(Modality):
     """Pixels that images are stored with, so that random crops come from larger ones; null: as `image_size`."""
     resize: Resize = "squash"
     """squash: ignore the aspect ratio; crop: keep it and cut the longer side."""
-    ground: Annotated[Ground, AfterValidator(ground_colour)] = WHITE
-    """What shows where images are transparent, also in `python -m kd predict`: white, black, or [red, green, blue] in
-    0..255."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -47,6 +45,24 @@ class Samples(Modality):
         """Height and width in the store."""
         return self.store_size if isinstance(self.store_size, tuple) else self.size
 
+    def fit(self, image: Image) -> Image:
+        """Bring an image to the size of the store by bicubic interpolation, as timm's evaluation does."""
+        from PIL import ImageOps
+        from PIL.Image import Resampling
+
+        height, width = self.stored
+        if self.resize == "squash":
+            return image.resize((width, height), Resampling.BICUBIC)
+        return ImageOps.fit(image, (width, height), Resampling.BICUBIC)
+
+
+class Samples(Pixels):
+    """Options of images: how they are stored and seen."""
+
+    ground: Annotated[Ground, AfterValidator(ground_colour)] = WHITE
+    """What shows where images are transparent, also in `python -m kd predict`: white, black, or [red, green, blue] in
+    0..255."""
+
     @property
     def colour(self) -> Colour:
         """The colour that shows where images are transparent."""
@@ -57,21 +73,14 @@ class Samples(Modality):
         return (*self.stored, channels)
 
     def decode(self, opened: Image, out: np.ndarray) -> tuple[str, ...]:
-        """From PIL, of any mode and size; brought to its size by bicubic interpolation, as timm's evaluation does."""
+        """From PIL, of any mode and size."""
         import numpy as np
-        from PIL import ImageOps
-        from PIL.Image import Resampling
 
         from kd.data.decoding import opaque
 
         image, changes = opaque(opened, self.colour)
         image = image.convert("L" if out.shape[-1] == 1 else "RGB")
-        height, width = self.stored
-        if self.resize == "squash":
-            image = image.resize((width, height), Resampling.BICUBIC)
-        else:
-            image = ImageOps.fit(image, (width, height), Resampling.BICUBIC)
-        out[...] = np.asarray(image).reshape(out.shape)
+        out[...] = np.asarray(self.fit(image)).reshape(out.shape)
         return changes
 
 
@@ -89,7 +98,14 @@ def views(samples: Samples, stream: Audience, dataset: str, seed: int, augmentat
     return Views(stream, dataset, seed, augmentation, samples.size)
 
 
-def as_images(samples: Any) -> Samples:
-    """Samples that are known to be images."""
-    assert isinstance(samples, Samples)
+def files() -> Kind:
+    """Images are opened by PIL."""
+    from kd.data.sources.files import IMAGES
+
+    return IMAGES
+
+
+def as_pixels(samples: Any) -> Pixels:
+    """Samples that are known to be images, or made of such."""
+    assert isinstance(samples, Pixels)
     return samples

@@ -14,7 +14,7 @@ from typing import Any
 
 from kd.common.options import BaseOptions
 from kd.data.sources.base import Listing, Sample, split_of
-from kd.data.sources.files import HIDDEN, SPECIAL, is_hidden, is_image, not_images, readable
+from kd.data.sources.files import HIDDEN, IMAGES, SPECIAL, is_hidden, not_of, readable
 from kd.data.sources.image_folder import SplitFolders, Tree, class_images
 from kd.data.sources.members import Member, format_of, member_error, members_of, open_member
 
@@ -93,10 +93,10 @@ def _members(file: Path) -> tuple[dict[str, Member], set[str], dict[str, int]]:
         elif member.kind != "folder":
             notes[LINKS if member.kind == "link" else SPECIAL] += 1
     notes[HIDDEN] = len(hidden)
-    others = [name for name in files if not is_image(name)]
+    others = [name for name in files if not IMAGES.has(name)]
     if others:
-        notes[not_images(others)] = len(others)
-    images = {name: member for name, member in files.items() if is_image(name)}
+        notes[not_of(IMAGES, others)] = len(others)
+    images = {name: member for name, member in files.items() if IMAGES.has(name)}
     for name, member in images.items():
         if member.problem:
             raise member_error(file, name, member.problem)

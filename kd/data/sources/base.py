@@ -44,12 +44,14 @@ class Sample:
         labels: class names, sorted, each once; with `single_label` exactly one.
         open: gives the sample as its modality decodes it, an image as PIL has it; called once, at packing.
         split: `train`, `val` or `test` where the source itself says so.
+        group: names what shows much the same, such as clips of one video: a split that is drawn has all of it or none.
     """
 
     id: str
     labels: tuple[str, ...]
     open: Callable[[], Any]
     split: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Source(Protocol):
         """All samples, what was left out or changed, and the class list."""
 
 
-SOURCES = Registry("kd.data.sources", others=("base", "files", "clean", "members", "official"))
+SOURCES = Registry("kd.data.sources", others=("base", "files", "clean", "members", "official", "videos"))
 
 
 def load_source(name: str) -> Source:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from kd.common.errors import UserError
 from kd.common.options import BaseOptions
 from kd.data.sources.base import Listing, Sample
-from kd.data.sources.files import files_fingerprint, open_image
+from kd.data.sources.files import IMAGES, Kind, files_fingerprint
 
 SHOWN = 5
 
@@ -38,7 +38,7 @@ class ListOptions(BaseOptions):
 
 @dataclass(frozen=True)
 class ListEntry:
-    """An image as a list names it.
+    """An image, or a file of another kind, as a list names it.
 
     Attributes:
         id: names it within its source.
@@ -53,6 +53,18 @@ class ListEntry:
     labels: tuple[str, ...]
     split: str | None
     place: str
+
+    def identity(self) -> object:
+        """What no two entries share, however their paths are written."""
+        return os.path.abspath(self.path)  # noqa: PTH100 (pathlib keeps `..`)
+
+    def told(self) -> object:
+        """What the list says of it."""
+        return (self.id, self.labels, self.split)
+
+    def sample(self) -> Sample:
+        """It as a sample."""
+        return Sample(self.id, self.labels, partial(IMAGES.open, self.path), self.split)
 
 
 @dataclass(frozen=True)
@@ -75,17 +87,13 @@ class CleanList:
         """Digests of all labels, and of path, size and modification time of every image."""
         digest = hashlib.sha256(repr(self.classes).encode())
         for each in sorted(self.images, key=lambda each: each.id):
-            digest.update(repr((each.id, each.labels, each.split)).encode())
+            digest.update(repr(each.told()).encode())
         paths = [each.path for each in self.images]
         return {"labels": digest.hexdigest(), "listing": files_fingerprint(self.root, paths)}
 
     def listing(self) -> Listing:
         """A sample for each image, what was done about faults, and the class list."""
-        samples = [
-            Sample(id=each.id, labels=each.labels, open=partial(open_image, each.path), split=each.split)
-            for each in self.images
-        ]
-        return Listing(samples, self.notes, self.classes)
+        return Listing([each.sample() for each in self.images], self.notes, self.classes)
 
 
 def stripped(text: str) -> str:
@@ -131,9 +139,9 @@ def some(names: Sequence[str]) -> str:
 
 
 def clean_list(
-    root: Path, listed: Iterable[ListEntry], options: ListOptions, classes: Collection[str] | None
+    root: Path, listed: Iterable[ListEntry], options: ListOptions, classes: Collection[str] | None, kind: Kind = IMAGES
 ) -> CleanList:
-    """Find the faults of a list of at least one image, and do about each what the options say; classes None: any.
+    """Find the faults of a list of at least one file, and do about each what the options say; classes None: any.
 
     Raises:
         UserError: a fault that is to be an error, or nothing is left. It names the line of the list and the option.
@@ -141,11 +149,11 @@ def clean_list(
     counts: Counter[str] = Counter()
     allowed = None if classes is None else frozenset(classes)
     known = (_known(each, options, allowed, counts) for each in listed)
-    labelled = [each for each in _merged(known, options, counts) if _is_wanted(each, options, counts)]
-    images = _present(labelled, options, counts)
+    labelled = [each for each in _merged(known, options, counts) if _is_wanted(each, options, counts, kind)]
+    images = _present(labelled, options, counts, kind)
     if not images:
-        said = ", ".join(f"{what}: {count}" for what, count in counts.items())
-        raise UserError(f"{root}: no image is left of the list: {said}")
+        said = ", ".join(f"{what}: {count}" for what, count in counts.items()) or "it has none to read"
+        raise UserError(f"{root}: no {kind.name} is left of the list: {said}")
     return CleanList(root, images, None if classes is None else sorted(classes), dict(counts))
 
 
@@ -165,10 +173,9 @@ def _known(each: ListEntry, options: ListOptions, classes: frozenset[str] | None
 
 def _merged(listed: Iterable[ListEntry], options: ListOptions, counts: Counter[str]) -> list[ListEntry]:
     """Each file once, however its path is written; ids are those that stand first."""
-    found: dict[str, ListEntry] = {}
+    found: dict[object, ListEntry] = {}
     for each in listed:
-        path = os.path.abspath(each.path)  # noqa: PTH100 (pathlib keeps `..`)
-        first = found.setdefault(path, each)
+        first = found.setdefault(each.identity(), each)
         if first is each:
             continue
         other = first.place if first.id == each.id else f"{first.place} as {first.id}"
@@ -180,11 +187,11 @@ def _merged(listed: Iterable[ListEntry], options: ListOptions, counts: Counter[s
         if first.split != each.split:
             raise UserError(f"{each.place}: {each.id} is listed for {each.split}, and for {first.split} in {other}")
         counts["duplicates merged"] += 1
-        found[path] = replace(first, labels=tuple(sorted({*first.labels, *each.labels})))
+        found[each.identity()] = replace(first, labels=tuple(sorted({*first.labels, *each.labels})))
     return list(found.values())
 
 
-def _is_wanted(each: ListEntry, options: ListOptions, counts: Counter[str]) -> bool:
+def _is_wanted(each: ListEntry, options: ListOptions, counts: Counter[str], kind: Kind) -> bool:
     """Whether it has labels, or is wanted without."""
     if each.labels:
         return True
@@ -193,20 +200,20 @@ def _is_wanted(each: ListEntry, options: ListOptions, counts: Counter[str]) -> b
             f"{each.place}: {each.id} has no label; give it one, or say source.unlabelled: drop (or keep, in"
             " multi_label datasets)"
         )
-    counts["images without a label " + ("kept" if options.unlabelled == "keep" else "dropped")] += 1
+    counts[f"{kind.name}s without a label " + ("kept" if options.unlabelled == "keep" else "dropped")] += 1
     return options.unlabelled == "keep"
 
 
-def _present(listed: list[ListEntry], options: ListOptions, counts: Counter[str]) -> list[ListEntry]:
+def _present(listed: list[ListEntry], options: ListOptions, counts: Counter[str], kind: Kind) -> list[ListEntry]:
     """Entries whose file exists."""
     missing = [each for each in listed if not _is_file(each.path)]
     if missing and options.missing_images == "error":
         raise UserError(
-            f"{missing[0].place}: {missing[0].path}: no such image file ({len(missing)} of {len(listed)} are missing);"
-            " get them, or say source.missing_images: skip"
+            f"{missing[0].place}: {missing[0].path}: no such {kind.name} file ({len(missing)} of {len(listed)} are"
+            f" missing); get them, or say source.{kind.missing}: skip"
         )
     if missing:
-        counts["missing images skipped"] = len(missing)
+        counts[f"missing {kind.name}s skipped"] = len({each.path for each in missing})
     lost = {each.id for each in missing}
     return [each for each in listed if each.id not in lost]
 

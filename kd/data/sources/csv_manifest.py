@@ -13,7 +13,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,9 +22,11 @@ from annotated_types import MinLen
 from pydantic import AfterValidator, field_validator, model_validator
 
 from kd.common.errors import UserError
+from kd.common.options import BaseOptions
 from kd.data.options import Task
 from kd.data.sources.base import SEPARATOR, SPLITS, Listing, check_keep, split_of
 from kd.data.sources.clean import CleanList, ListEntry, ListOptions, clean_list, read_list, some, stripped
+from kd.data.sources.files import IMAGES, Kind
 
 CHANNELS = 3
 TASKS = ("single_label", "multi_label")
@@ -45,26 +47,32 @@ def _named(value: str) -> str:
 Name = Annotated[str, AfterValidator(_named)]
 Names = Annotated[list[Name], MinLen(1)]
 Row = list[str]
+Made = Callable[[ListEntry, dict[str, str]], ListEntry]
 
 
-class Options(ListOptions):
+class FileOptions(BaseOptions):
     """The CSV file, and which of its columns are read."""
 
     csv: Path
     """The CSV file, with a header line."""
     root: Path | None = None
-    """Folder that relative image paths start from; default: the folder of the CSV file."""
+    """Folder that relative paths start from; default: the folder of the CSV file."""
     path_column: Name = "path"
-    """Column with the path of the image."""
+    """Column with the path of the image or video."""
     label_column: Name = "label"
     """Column with the class name, in a multi-label dataset with names joined by `label_separator`."""
+    split_column: Name = "split"
+    """Column with train, val or test, or a common word for one of them; if the file has no such column, the `split`
+    section decides."""
+
+
+class Options(FileOptions, ListOptions):
+    """The CSV file, which of its columns are read, and what is done about its faults."""
+
     label_separator: Annotated[str, MinLen(1)] | None = SEPARATOR
     """What joins the names of several labels in one cell; null: nothing does, each cell is one name as it stands."""
     label_columns: Names | Literal["all"] | None = None
     """Instead: columns with 0 or 1, one per class; all: every column but those of path and split."""
-    split_column: Name = "split"
-    """Column with train, val or test, or a common word for one of them; if the file has no such column, the `split`
-    section decides."""
     classes: Names | None = None
     """The class list; null: the classes that occur."""
     task: Task = "single_label"
@@ -85,7 +93,7 @@ class Options(ListOptions):
 
 def fingerprint(options: Options) -> dict[str, Any]:
     """Digests of the labels, and of path, size and modification time of every image that the file names."""
-    return _cleaned(options).fingerprint()
+    return cleaned(options).fingerprint()
 
 
 def read(options: Options) -> Listing:
@@ -93,64 +101,65 @@ def read(options: Options) -> Listing:
 
     Listed are the classes that the option names, or the columns that hold 0 and 1.
     """
-    return _cleaned(options).listing()
+    return cleaned(options).listing()
 
 
-def _cleaned(options: Options) -> CleanList:
-    records = _records(options)
-    _, columns = next(records)
+def cleaned(options: Options, kind: Kind = IMAGES, more: Sequence[str] = (), made: Made | None = None) -> CleanList:
+    """The list, checked; it may have `more` columns, by which `made` makes another entry of one and its row."""
+    found = records(options.csv, options.path_column)
+    _, columns = next(found)
     label_columns = options.label_columns
     if label_columns == "all":
         label_columns = [name for name in columns if name not in (options.path_column, options.split_column)]
-    _check_header(options, columns, label_columns)
-    listed = list(_listed(options, columns, label_columns, records))
+    _check_header(options, columns, label_columns, more)
+    listed = list(_listed(options, columns, label_columns, found, made))
     if not listed:
         raise UserError(f"{options.csv}: has a header but no rows")
     if label_columns is None:
         _ask_about_lists(options, listed)
-    cleaned = clean_list(_root(options), listed, options, options.classes or label_columns)
-    for each in cleaned.images:
+    clean = clean_list(_root(options), listed, options, options.classes or label_columns, kind)
+    for each in clean.images:
         if options.task == "single_label" and len(each.labels) != 1:
             raise UserError(f"{each.place}: labels are {list(each.labels)}, expected exactly one (task: single_label)")
-    return cleaned
+    return clean
 
 
 def _root(options: Options) -> Path:
     return options.root or options.csv.parent
 
 
-def _records(options: Options) -> Iterator[tuple[int, Row]]:
-    """Line and stripped fields of the header, and then of each row, which has as many."""
-    if not options.csv.is_file():
-        raise UserError(f"source.csv: {options.csv} is not a file")
-    text = read_list(options.csv, "source.csv")
-    delimiter = _delimiter(options, text)
+def records(file: Path, column: str, option: str = "source.csv") -> Iterator[tuple[int, Row]]:
+    """Line and stripped fields of the header of a CSV file, which has a certain column, and of each row below it."""
+    if not file.is_file():
+        raise UserError(f"{option}: {file} is not a file")
+    text = read_list(file, option)
+    delimiter = _delimiter(column, text)
     columns: Row = []
     empty = None
-    for line, fields in _parsed(options.csv, text, delimiter):
+    for line, fields in _parsed(file, text, delimiter):
         if not any(fields):
             empty = empty or line
             continue
         if empty is not None:
-            raise UserError(f"{options.csv}, line {empty}: is empty")
+            raise UserError(f"{file}, line {empty}: is empty")
         if not columns:
             columns = fields
         if len(fields) != len(columns):
             raise UserError(
-                f"{options.csv}, line {line}: has {len(fields)} fields, expected {len(columns)} as in the header;"
+                f"{file}, line {line}: has {len(fields)} fields, expected {len(columns)} as in the header;"
                 f" a field that holds {delimiter!r} must stand in double quotes"
             )
         yield line, fields
     if not columns:
-        raise UserError(f"{options.csv}: is empty, expected a header and rows")
+        raise UserError(f"{file}: is empty, expected a header and rows")
 
 
-def _delimiter(options: Options, text: str) -> str:
-    """The one that makes the path column one of the header's."""
+def _delimiter(column: str, text: str) -> str:
+    """The one that makes a column one of the header's."""
     header = re.split(r"[\r\n]", text, maxsplit=1)[0]
     for delimiter in DELIMITERS:
         columns = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
-        if options.path_column in map(stripped, columns):
+        if column in map(stripped, columns):
             return delimiter
     return DELIMITERS[0]
 
@@ -175,30 +184,34 @@ def _parsed(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, Row]]:
         raise UserError(f"{file}, line {line}: is not CSV ({what})") from error
 
 
-def _check_header(options: Options, columns: Row, label_columns: Row | None) -> None:
+def _check_header(options: Options, columns: Row, label_columns: Row | None, more: Sequence[str]) -> None:
     """The header has all columns that are needed, once each."""
     if label_columns == []:
         raise UserError(f"{options.csv}: has no column of a class; its columns are {some(columns)}")
     needed = [options.path_column, *([options.label_column] if label_columns is None else label_columns)]
     counts = Counter(columns)
-    for column in dict.fromkeys([*needed, options.split_column]):
+    for column in dict.fromkeys([*needed, options.split_column, *more]):
         if not column:
             raise UserError(f"{options.csv}: column {columns.index('') + 1} has no name; expected that of a class")
-        if not counts[column] and column != options.split_column:
+        if not counts[column] and column in needed:
             raise UserError(f"{options.csv}: has no column {column!r}; its columns are {some(columns)}")
         if counts[column] > 1:
             raise UserError(f"{options.csv}: has {counts[column]} columns {column!r}, expected one")
 
 
 def _listed(
-    options: Options, columns: Row, label_columns: Row | None, records: Iterator[tuple[int, Row]]
+    options: Options,
+    columns: Row,
+    label_columns: Row | None,
+    found: Iterator[tuple[int, Row]],
+    made: Made | None,
 ) -> Iterator[ListEntry]:
     """Each row, checked."""
     number = {column: at for at, column in enumerate(columns)}
     path_at, split_at = number[options.path_column], number.get(options.split_column)
     labels_at = [number[name] for name in label_columns or [options.label_column]]
     root, split_named = _root(options), cache(split_of)
-    for line, row in records:
+    for line, row in found:
         place = f"{options.csv}, line {line}"
         if not row[path_at]:
             raise UserError(f"{place}: column {options.path_column!r} is empty")
@@ -207,7 +220,8 @@ def _listed(
             raise UserError(f"{place}: split is {row[split_at]!r}, expected one of {list(SPLITS)}")
         cells = [row[at] for at in labels_at]
         labels = _names(options, place, cells[0]) if label_columns is None else _marked(place, label_columns, cells)
-        yield ListEntry(row[path_at], root / row[path_at], labels, split, place)
+        entry = ListEntry(row[path_at], root / row[path_at], labels, split, place)
+        yield entry if made is None else made(entry, dict(zip(columns, row, strict=True)))
 
 
 def _marked(place: str, columns: list[str], cells: list[str]) -> tuple[str, ...]:

@@ -7,10 +7,10 @@ import hashlib
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kd.common.errors import UserError
 
@@ -39,9 +39,18 @@ LOOPS = "links that lead back to a folder above them left out"
 SPECIAL = "pipes, sockets and devices left out"
 
 
-def is_image(name: str) -> bool:
-    """Whether a file counts as an image by its name."""
-    return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
+@dataclass(frozen=True)
+class Kind:
+    """What files of a source are called, known and opened by, and the option that says what is done where some lack."""
+
+    name: str
+    suffixes: Collection[str]
+    open: Callable[[Path], Any]
+    missing: str
+
+    def has(self, name: str) -> bool:
+        """Whether a file is of this kind by its name."""
+        return name[name.rfind(".") :].lower() in self.suffixes
 
 
 def is_hidden(name: str) -> bool:
@@ -121,10 +130,14 @@ def _walk(folder: Path | str, prefix: str, above: set[str], found: Found) -> Non
 
 def find_images(folder: Path) -> Found:
     """As `find_files`, but only images by name; the most frequent endings of other files are noted."""
-    found = find_files(folder)
-    others = [name for name in found.files if not is_image(name)]
+    return only(find_files(folder), IMAGES)
+
+
+def only(found: Found, kind: Kind) -> Found:
+    """The same without files of another kind, by their names; the most frequent endings of these are noted."""
+    others = [name for name in found.files if not kind.has(name)]
     if others:
-        found.notes[not_images(others)] = len(others)
+        found.notes[not_of(kind, others)] = len(others)
     for name in others:
         del found.files[name]
     return found
@@ -132,7 +145,11 @@ def find_images(folder: Path) -> Found:
 
 def find_sound_images(folder: Path) -> Found:
     """As `find_images`, but a link that leads nowhere is an error."""
-    found = find_images(folder)
+    return sound(folder, find_images(folder))
+
+
+def sound(folder: Path, found: Found) -> Found:
+    """The same; a link that leads nowhere is an error."""
     if found.lost:
         raise UserError(
             f"source.root: {readable(folder)}: {len(found.lost)} links lead nowhere, such as"
@@ -141,12 +158,12 @@ def find_sound_images(folder: Path) -> Found:
     return found
 
 
-def not_images(names: Iterable[str]) -> str:
-    """The note on files that are no images, with the most frequent of their endings."""
+def not_of(kind: Kind, names: Iterable[str]) -> str:
+    """The note on files that are of another kind, with the most frequent of their endings."""
     endings = Counter(Path(readable(name)).suffix.lower() or "no ending" for name in names)
     shown = [ending for ending, _ in sorted(endings.items(), key=lambda each: (-each[1], each[0]))]
     more = ", …" if len(shown) > SHOWN_SUFFIXES else ""
-    return f"files that are no images by their names left out ({', '.join(shown[:SHOWN_SUFFIXES])}{more})"
+    return f"files that are no {kind.name}s by their names left out ({', '.join(shown[:SHOWN_SUFFIXES])}{more})"
 
 
 def files_digest(files: Iterable[tuple[str, os.stat_result]]) -> str:
@@ -168,7 +185,7 @@ def files_fingerprint(root: Path, files: Iterable[Path]) -> str:
         try:
             status = path.stat()
         except FileNotFoundError as error:
-            raise UserError(f"{readable(path)}: no such image file") from error
+            raise UserError(f"{readable(path)}: no such file") from error
         except OSError as error:
             raise UserError(f"{readable(path)}: cannot be read ({error.strerror})") from error
         listed.append((str(path.relative_to(root) if path.is_relative_to(root) else path), status))
@@ -232,3 +249,6 @@ def image_of(content: bytes, name: str) -> Image:
     if image.mode not in MODES:
         raise UserError(f"{name}: has pixels of mode {image.mode}; expected grey or RGB, of 8 or 16 bits")
     return image
+
+
+IMAGES = Kind("image", IMAGE_SUFFIXES, open_image, "missing_images")

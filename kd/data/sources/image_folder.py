@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from kd.common.errors import UserError
 from kd.common.options import BaseOptions, expected
 from kd.data.sources.base import SPLITS, Listing, Sample, noted, split_of
-from kd.data.sources.files import Found, files_digest, find_sound_images, open_image, readable
+from kd.data.sources.files import IMAGES, Found, Kind, files_digest, find_files, only, readable, sound
 
 CHANNELS = 3
 TASKS = ("single_label",)
@@ -34,14 +34,15 @@ class Options(BaseOptions):
 
 @dataclass(frozen=True)
 class Tree:
-    """Folders and the images in them, on disk or in an archive.
+    """Folders and the files in them, on disk or in an archive.
 
     Attributes:
         option: of the source, that names the tree.
         root: of the tree, as messages show it.
         folders: paths below the root of all folders, with `/`.
-        images: such paths of all images, sorted.
+        images: such paths of all images, or of all files of another kind, sorted.
         notes: what was left out, in words, and how often.
+        kind: of these files.
     """
 
     option: str
@@ -49,6 +50,7 @@ class Tree:
     folders: list[str]
     images: list[str]
     notes: Mapping[str, int]
+    kind: Kind = IMAGES
 
     def error(self, said: str) -> UserError:
         """What is wrong with it, in words that begin with its root or go on after it."""
@@ -63,22 +65,22 @@ class ClassImage(NamedTuple):
     split: str | None
 
 
-def fingerprint(options: Options) -> dict[str, Any]:
-    """Digest of the listing: relative path, size and modification time of every image."""
-    found = _found(options)
-    images, _ = class_images(_tree(options, found), options.split_folders)
+def fingerprint(options: Options, kind: Kind = IMAGES) -> dict[str, Any]:
+    """Digest of the listing: relative path, size and modification time of every image, or file of another kind."""
+    found = _found(options, kind)
+    images, _ = class_images(_tree(options, found, kind), options.split_folders)
     return {"listing": files_digest((image.name, found.files[image.name]) for image in images)}
 
 
-def read(options: Options) -> Listing:
+def read(options: Options, kind: Kind = IMAGES) -> Listing:
     """One class per folder, named like the folder; ids are paths relative to the root."""
-    images, notes = class_images(_tree(options, _found(options)), options.split_folders)
+    images, notes = class_images(_tree(options, _found(options, kind), kind), options.split_folders)
     return Listing(
         [
             Sample(
                 id=readable(image.name),
                 labels=(readable(image.label),),
-                open=partial(open_image, options.root / image.name),
+                open=partial(kind.open, options.root / image.name),
                 split=image.split,
             )
             for image in images
@@ -87,15 +89,15 @@ def read(options: Options) -> Listing:
     )
 
 
-def _found(options: Options) -> Found:
+def _found(options: Options, kind: Kind) -> Found:
     root, shown = options.root, readable(options.root)
     if not root.is_dir():
         raise UserError(f"source.root: {shown} is not a folder; expected a folder of class folders")
-    return find_sound_images(root)
+    return sound(root, only(find_files(root), kind))
 
 
-def _tree(options: Options, found: Found) -> Tree:
-    return Tree("source.root", readable(options.root), found.folders, list(found.files), found.notes)
+def _tree(options: Options, found: Found, kind: Kind) -> Tree:
+    return Tree("source.root", readable(options.root), found.folders, list(found.files), found.notes, kind)
 
 
 def class_images(tree: Tree, split_folders: SplitFolders) -> tuple[list[ClassImage], dict[str, int]]:
@@ -120,9 +122,9 @@ def class_images(tree: Tree, split_folders: SplitFolders) -> tuple[list[ClassIma
     empty = sorted(classes - filled)
     if empty:
         where = f"{tree.root}/{readable(empty[0])}"
-        raise tree.error(f"class folder {where} holds no images; remove it or fill it{noted(tree.notes)}")
+        raise tree.error(f"class folder {where} holds no {tree.kind.name}s; remove it or fill it{noted(tree.notes)}")
     outside = len(tree.images) - len(images)
-    return images, dict(tree.notes) | ({OUTSIDE: outside} if outside else {})
+    return images, dict(tree.notes) | ({OUTSIDE.replace("image", tree.kind.name): outside} if outside else {})
 
 
 def _class_folders(tree: Tree, splits: dict[str, str]) -> set[str]:

@@ -13,7 +13,7 @@ from kd.common.errors import UserError
 from kd.common.options import BaseOptions
 from kd.data.sources.base import Listing, noted
 from kd.data.sources.clean import CleanList, ListEntry, ListOptions, clean_list
-from kd.data.sources.files import find_images, find_sound_images, readable
+from kd.data.sources.files import IMAGES, Kind, find_images, find_sound_images, readable
 
 Protocol = Literal["official", "mlfd"]
 
@@ -135,12 +135,13 @@ def drawn(entries: Sequence[ListEntry], *, up: bool = True) -> list[ListEntry]:
     return [replace(each, split="test" if each.id in test else "train") for each in entries]
 
 
-def counted(listing: Listing, official: Mapping[str, int]) -> Listing:
+def counted(listing: Listing, official: Mapping[str, int], kind: Kind = IMAGES) -> Listing:
     """The same, with notes of counts that are not the official ones: a part of a dataset is no error, but said.
 
     Args:
         listing: single-label.
         official: of `classes`, and of `images` or of each split.
+        kind: of the files that are counted.
     """
     found = Counter(sample.split for sample in listing.samples)
     counts = {"classes": len({sample.labels for sample in listing.samples}), "images": len(listing.samples)}
@@ -148,7 +149,7 @@ def counted(listing: Listing, official: Mapping[str, int]) -> Listing:
     for what, expected in official.items():
         count = counts.get(what, found[what])
         if count != expected:
-            name = what if what in counts else f"images of {what}"
+            name = what if what in counts else f"{kind.name}s of {what}"
             notes[f"{name} {'fewer' if count < expected else 'more'} than the official {expected:,}"] = abs(
                 count - expected
             )

@@ -1,0 +1,105 @@
+"""`activitynet`: ActivityNet 1.3: 19,994 untrimmed videos of 200 activities; validation is test here.
+
+Heilbron et al., "ActivityNet: A Large-Scale Video Benchmark for Human Activity Understanding", CVPR 2015. Videos are
+v_ID.mp4 or ID.mp4, with the 11 characters by which YouTube knows them. activity_net.v1-3.min.json has for each a
+subset, a duration, and annotations: a label and a segment, [start, end] in seconds. Labels of testing are not public.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from kd.common.errors import UserError, first_mistake
+from kd.data.sources.base import Listing
+from kd.data.sources.clean import read_list
+from kd.data.sources.videos import VideoEntry, VideoOptions, fingerprint_of, listed_videos
+
+MODALITY = "clip"
+CHANNELS = 3
+TASKS = ("single_label",)
+BY_HAND = (
+    "get activity_net.v1-3.min.json and, by the form there, all videos from http://activity-net.org/download.html, and"
+    " say the folder of both in source.root"
+)
+
+SPLITS = {"training": "train", "validation": "test", "testing": None}
+TESTING = "videos of testing, whose labels are not public, left out"
+BARE = "videos without an annotation left out"
+FURTHER = "videos with further labels, of which the first counts"
+BAD = "segments that are empty or not within their videos left out"
+TWICE = "segments that are annotated twice left out"
+ROUNDED = 1.0  # seconds that a segment may go on behind its video, since durations are rounded
+OFFICIAL = {
+    "untrimmed": {"classes": 200, "train": 10_024, "test": 4926},
+    "trimmed": {"classes": 200, "train": 15_410, "test": 7654},
+}
+
+
+class Options(VideoOptions):
+    """Where videos and annotations lie, and what a sample is."""
+
+    LISTS = ("activity_net*.json",)
+
+    clips: Literal["untrimmed", "trimmed"] = "untrimmed"
+    """untrimmed: each video is a sample, with the label of its first annotation; trimmed: each segment is one."""
+    missing: Literal["error", "skip"] = "skip"
+    """Videos that are listed but not there, as many are gone from YouTube. That all are is an error in any case."""
+
+
+class _Annotation(BaseModel):
+    label: str
+    segment: tuple[float, float]
+
+
+class _Video(BaseModel):
+    subset: Literal["training", "validation", "testing"]
+    duration: float
+    annotations: list[_Annotation]
+
+
+class _File(BaseModel):
+    database: dict[str, _Video]
+
+
+def fingerprint(options: Options) -> dict[str, Any]:
+    """Digest of path, size and modification time of the annotations and of all files in the root."""
+    return fingerprint_of(options)
+
+
+def read(options: Options) -> Listing:
+    """Ids are those of YouTube; with `trimmed`, the number of the annotation is behind it, as in `sJFgo9H6zNo/0`."""
+    clips = options.clips
+    return listed_videos(options, partial(_listed, clips), OFFICIAL[clips], lambda name: name[-11:])
+
+
+def _listed(clips: str, file: Path) -> Iterator[VideoEntry]:
+    try:
+        videos = _File.model_validate_json(read_list(file, "source.annotations"), strict=True).database
+    except ValidationError as error:
+        raise UserError(f"{file}: is not as that of ActivityNet: {': '.join(first_mistake(error))}") from error
+    for name, video in videos.items():
+        split, labels = SPLITS[video.subset], [each.label for each in video.annotations]
+        entry = VideoEntry(name, Path(f"v_{name}.mp4"), (), split, f"{file}, video {name}", name)
+        if split is None or not labels:
+            yield replace(entry, note=BARE if split else TESTING)
+        elif clips == "trimmed":
+            yield from _segments(entry, video)
+        else:
+            yield replace(entry, labels=(labels[0],), note=FURTHER if len(set(labels)) > 1 else "")
+
+
+def _segments(entry: VideoEntry, video: _Video) -> Iterator[VideoEntry]:
+    seen = set()
+    for number, each in enumerate(video.annotations):
+        start, end = each.segment
+        bad = not (0 <= start < min(end, video.duration) and end <= video.duration + ROUNDED)
+        note = BAD if bad else TWICE if each.segment in seen else ""
+        seen.add(each.segment)
+        labels = () if note else (each.label,)
+        yield replace(entry, id=f"{entry.id}/{number}", labels=labels, start=start, end=end, note=note)

@@ -1,0 +1,77 @@
+"""`video_manifest`: a CSV file with one row per video, or per part of one, which is read as by `csv_manifest`.
+
+It has a path, a label and, optionally, a split, a group, and the seconds that a part begins and ends at.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from kd.common.errors import UserError
+from kd.data.sources import csv_manifest
+from kd.data.sources.base import Listing
+from kd.data.sources.clean import CleanList, ListEntry
+from kd.data.sources.videos import VIDEOS, VideoEntry
+
+MODALITY = "clip"
+CHANNELS = 3
+TASKS = ("single_label",)
+
+
+class Options(csv_manifest.FileOptions):
+    """The CSV file, which of its columns are read, and what is done about its faults."""
+
+    group_column: csv_manifest.Name = "group"
+    """Column with what no split may cut apart, such as who is filmed; where there is none: the path of the video."""
+    start_column: csv_manifest.Name = "start"
+    """Column with the second that a part begins at; where there is none: the beginning of the video."""
+    end_column: csv_manifest.Name = "end"
+    """Column with the second that a part ends at; where there is none: the end of the video."""
+    missing: Literal["error", "skip"] = "error"
+    """Videos that are listed but not there."""
+    unlabelled: Literal["error", "drop"] = "error"
+    """Videos without a label."""
+    duplicates: Literal["error", "merge"] = "error"
+    """Videos, or parts of them, that are listed twice."""
+
+
+def fingerprint(options: Options) -> dict[str, Any]:
+    """Digests of what the file says, and of path, size and modification time of every video that it names."""
+    return _cleaned(options).fingerprint()
+
+
+def read(options: Options) -> Listing:
+    """One sample a row; ids are the paths as written in the file, for parts with `#START-END` behind them."""
+    return _cleaned(options).listing()
+
+
+def _cleaned(options: Options) -> CleanList:
+    group_column, *times = options.group_column, options.start_column, options.end_column
+
+    def made(entry: ListEntry, row: dict[str, str]) -> VideoEntry:
+        start, end = (_seconds(entry.place, column, row.get(column, "")) for column in times)
+        if end is not None and end <= (start or 0):
+            raise UserError(f"{entry.place}: ends at second {end:g}, expected one after that of its start")
+        part = "-".join(row.get(column, "") for column in times)
+        name = entry.id if part == "-" else f"{entry.id}#{part}"
+        group = row.get(group_column) or str(entry.identity())
+        return VideoEntry(name, entry.path, entry.labels, entry.split, entry.place, group, start, end)
+
+    shared = {*csv_manifest.FileOptions.model_fields, "unlabelled", "duplicates"}
+    listed = csv_manifest.Options(
+        **options.model_dump(include=shared), missing_images=options.missing, label_separator=None
+    )
+    return csv_manifest.cleaned(listed, VIDEOS, (group_column, *times), made)
+
+
+def _seconds(place: str, column: str, cell: str) -> float | None:
+    if not cell:
+        return None
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise UserError(f"{place}: column {column!r} is {cell!r}, expected seconds")
+    return value

@@ -1,0 +1,203 @@
+"""Video files: their frames in the order of output, upright, and those of a rule that depends on how many there are.
+
+Decoded is from the start and in sequence, since seeking lands elsewhere in some files (MPEG-4 in AVI, with B-frames).
+How many frames there are is what comes out of the decoder: headers and frame rates are wrong in many files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kd.common.errors import UserError, shown
+
+if TYPE_CHECKING:
+    import numpy as np
+    from av import VideoFrame
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+    from PIL import Image
+
+HELD_BYTES = 128 << 20
+"""Of decoded frames that wait, in each thread, until their number is known; about 1,100 frames of 320 x 240 pixels."""
+
+DAMAGED = "videos with damaged parts, of which is taken what can be decoded"
+FEWER = "videos with fewer frames than their headers say"
+
+Choose = Callable[[int], "np.ndarray"]
+"""From the number of frames to the indices of those that are wanted, (F,) int64, each below that number."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video file, or a part of it.
+
+    Attributes:
+        path: of the file.
+        start, end: the part from `start` up to `end`, without `end`, in seconds by the timestamps of frames, of which
+            the first one's counts as 0; None: from the first frame, to the last one.
+    """
+
+    path: Path
+    start: float | None = None
+    end: float | None = None
+
+    def read(
+        self, choose: Choose, convert: Callable[[Image.Image], np.ndarray]
+    ) -> tuple[list[np.ndarray], int, tuple[str, ...]]:
+        """Frames that a rule chooses.
+
+        The rule wants to know how many frames there are, which is known after the last one. Decoded frames wait for
+        that, or, where they are too many to wait, go by the number of packets, which costs no decoding. So a video
+        is decoded once, but for one that is long and has not as many frames as packets.
+
+        Args:
+            choose: the rule.
+            convert: brings a frame, upright and in RGB, to its final form; called once for each that is wanted.
+
+        Returns:
+            The frames in the order of the indices; how many there are to choose from; and what is odd about the file,
+            in words.
+
+        Raises:
+            UserError: the file cannot be read, is no video, or has no frame in this part.
+        """
+        notes: set[str] = set()
+        try:
+            frames = self._frames(notes)
+            held = list(_up_to(frames, HELD_BYTES))
+            more = list(islice(frames, 1))
+            if not held:
+                end = "its end" if self.end is None else f"{self.end} s"
+                part = "" if self.start is self.end is None else f" from {self.start or 0} s to {end}"
+                raise UserError(f"{shown(self.path)}: holds no frame that can be decoded{part}")
+            expected = self._packets() if more else len(held)
+            taken, count = _take(chain(held, more, frames), choose(max(1, expected)), convert)
+            if count != expected:
+                taken, count = _take(self._frames(notes), choose(count), convert)
+        except OSError as error:
+            raise UserError(f"{shown(self.path)}: cannot be read ({error.strerror or error})") from error
+        return [taken[index] for index in choose(count).tolist()], count, tuple(sorted(notes))
+
+    def _frames(self, notes: set[str]) -> Iterator[VideoFrame]:
+        """All frames of this part; in `notes` goes what is odd, once the last one is out of the decoder."""
+        (low, high), first, number = self._bounds, None, 0
+        with self._opened() as (container, stream):
+            for frame in _decoded(container, stream, notes):
+                first, number = frame.pts if first is None else first, number + 1
+                time = self._seconds(frame.pts, first, stream)
+                if time >= high:
+                    return
+                if time >= low:
+                    yield frame
+            if number < stream.frames:
+                notes.add(FEWER)
+
+    def _packets(self) -> int:
+        """The number of packets in this part: without decoding, a good guess at that of frames."""
+        low, high = self._bounds
+        with self._opened() as (container, stream):
+            packets = (each for each in _demuxed(container, stream, set()) if each is not None and each.size)
+            shown_ones = (each for each in packets if not each.is_discard)
+            times = [(each.dts or 0) if each.pts is None else each.pts for each in shown_ones]
+            first = min(times, default=0)
+            return sum(low <= self._seconds(each, first, stream) < high for each in times)
+
+    @property
+    def _bounds(self) -> tuple[float, float]:
+        return self.start or 0, math.inf if self.end is None else self.end
+
+    def _seconds(self, pts: int | None, first: int | None, stream: VideoStream) -> float:
+        """Seconds since the first frame; of no meaning where all of a video is read."""
+        if self.start is self.end is None:
+            return 0
+        if pts is None or first is None or stream.time_base is None:
+            raise UserError(f"{shown(self.path)}: its frames have no timestamps, so no part of it can be taken")
+        return float((pts - first) * stream.time_base)
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[InputContainer, VideoStream]]:
+        """The file, and its first video stream that is no cover of a piece of music."""
+        import av
+        from av.stream import Disposition
+
+        # A file that is opened here needs no protocol of FFmpeg: so none that says it is a playlist leads elsewhere.
+        options = {"protocol_whitelist": "none"}
+        with self.path.open("rb") as file:
+            try:
+                container = av.open(file, options=options, metadata_errors="replace")
+            except (av.error.FFmpegError, OSError) as error:
+                raise UserError(f"{shown(self.path)}: is not a video that can be read ({error.strerror})") from error
+            assert isinstance(container, av.container.InputContainer)
+            with container:
+                streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+                if not streams:
+                    raise UserError(f"{shown(self.path)}: holds no video stream")
+                stream = streams[0]
+                if stream.codec_context is None:
+                    raise UserError(f"{shown(self.path)}: is of a codec that FFmpeg cannot decode here")
+                stream.codec_context.thread_count = 1  # packing decodes many videos at a time
+                yield container, stream
+
+
+def _decoded(container: InputContainer, stream: VideoStream, notes: set[str]) -> Iterator[VideoFrame]:
+    """All frames, also those that the decoder holds back until its end."""
+    from av.error import FFmpegError
+
+    for packet in _demuxed(container, stream, notes):
+        try:
+            frames = stream.decode(packet)
+        except FFmpegError:  # what follows may be sound
+            notes.add(DAMAGED)
+            continue
+        if any(frame.is_corrupt for frame in frames):
+            notes.add(DAMAGED)
+        yield from frames
+
+
+def _demuxed(container: InputContainer, stream: VideoStream, notes: set[str]) -> Iterator[Any]:
+    """Packets, and then None or an empty one, at which the decoder gives what it has held back."""
+    from av.error import FFmpegError
+
+    try:
+        yield from container.demux(stream)
+    except FFmpegError:  # cut short
+        notes.add(DAMAGED)
+        yield None
+
+
+def _up_to(frames: Iterable[VideoFrame], size: int) -> Iterator[VideoFrame]:
+    """The first frames, until they have as many bytes."""
+    for frame in frames:
+        yield frame
+        size -= sum(plane.buffer_size for plane in frame.planes)
+        if size <= 0:
+            return
+
+
+def _take(
+    frames: Iterable[VideoFrame], indices: np.ndarray, convert: Callable[[Image.Image], np.ndarray]
+) -> tuple[dict[int, np.ndarray], int]:
+    """Some frames by their index, and how many there are."""
+    wanted, taken, count = set(indices.tolist()), {}, 0
+    for index, frame in enumerate(frames):
+        count = index + 1
+        if index in wanted:
+            taken[index] = convert(_upright(frame))
+    return taken, count
+
+
+def _upright(frame: VideoFrame) -> Image.Image:
+    """A frame in RGB, turned as its display matrix says, which FFmpeg's decoders do not do."""
+    from PIL import Image
+    from PIL.Image import Transpose
+
+    turns = {90: Transpose.ROTATE_90, 180: Transpose.ROTATE_180, 270: Transpose.ROTATE_270}  # all counter-clockwise
+    turn = turns.get(round(frame.rotation / 90) * 90 % 360)
+    image = Image.fromarray(frame.to_ndarray(format="rgb24"))
+    return image if turn is None else image.transpose(turn)

@@ -1,0 +1,189 @@
+"""Videos of one's own: class folders, and a CSV list."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from kd.common.errors import UserError
+from kd.data.sources import image_folder, video_folder, video_manifest
+from kd.data.sources.base import Listing
+from kd.data.video import Video
+from tests.data.layouts import draw_image
+from tests.data.video_layouts import touch
+
+
+def test_sources__are_of_clips() -> None:
+    for source in (video_folder, video_manifest):
+        assert (source.MODALITY, source.CHANNELS, source.TASKS) == ("clip", 3, ("single_label",))
+
+
+# Folders
+
+
+def folder(root: Path, **options: Any) -> Listing:
+    return video_folder.read(video_folder.Options(root=root, **options))
+
+
+def test_video_folder__classes_are_folders_with_and_without_splits(tmp_path: Path) -> None:
+    touch(tmp_path / "one", ["jump/a.mp4", "jump/deep/b.MOV", "run [1]/-c.webm"])
+    touch(tmp_path / "one", ["jump/notes.txt", "jump/frame.jpg", "jump/.d.mp4", "e.avi"])
+    listing = folder(tmp_path / "one")
+    assert {sample.id: (sample.labels, sample.split, sample.group) for sample in listing.samples} == {
+        "jump/a.mp4": (("jump",), None, None),
+        "jump/deep/b.MOV": (("jump",), None, None),
+        "run [1]/-c.webm": (("run [1]",), None, None),
+    }
+    assert listing.samples[0].open() == Video(tmp_path / "one" / listing.samples[0].id)
+    assert listing.notes == {
+        "files that are no videos by their names left out (.jpg, .txt)": 2,
+        "hidden files and folders, and those of operating systems, left out": 1,
+        "videos outside of class folders left out": 1,
+    }
+    touch(tmp_path / "two", [f"{split}/{label}/x.mkv" for split in ("Training", "val", "test") for label in ("a", "b")])
+    assert sorted({(sample.labels[0], str(sample.split)) for sample in folder(tmp_path / "two").samples}) == [
+        (label, split) for label in ("a", "b") for split in ("test", "train", "val")
+    ]
+    assert {sample.split for sample in folder(tmp_path / "two", split_folders=False).samples} == {None}
+
+
+def test_video_folder__a_class_without_videos_and_links_that_lead_nowhere_are_errors(tmp_path: Path) -> None:
+    touch(tmp_path, ["jump/a.mp4", "run/a.jpg"])
+    with pytest.raises(UserError, match=r"class folder .*run holds no videos; remove it or fill it"):
+        folder(tmp_path)
+    (tmp_path / "run/b.mp4").symlink_to(tmp_path / "gone.mp4")
+    with pytest.raises(UserError, match=r"1 links lead nowhere, such as run/b.mp4"):
+        video_folder.fingerprint(video_folder.Options(root=tmp_path))
+    with pytest.raises(UserError, match=r"^source.root: .*none is not a folder"):
+        folder(tmp_path / "none")
+
+
+def test_video_folder__fingerprint_is_of_videos_and_image_folder_of_images(tmp_path: Path) -> None:
+    touch(tmp_path, ["jump/a.mp4", "run/b.mp4"])
+    before = video_folder.fingerprint(video_folder.Options(root=tmp_path))
+    for label in ("jump", "run"):
+        draw_image(tmp_path / label / "frame.png")
+    assert video_folder.fingerprint(video_folder.Options(root=tmp_path)) == before
+    touch(tmp_path, ["run/c.mp4"])
+    assert video_folder.fingerprint(video_folder.Options(root=tmp_path)) != before
+    images = image_folder.read(image_folder.Options(root=tmp_path))
+    assert {sample.id for sample in images.samples} == {"jump/frame.png", "run/frame.png"}
+    assert images.notes == {"files that are no images by their names left out (.mp4)": 3}
+
+
+# CSV
+
+
+@pytest.fixture
+def videos(tmp_path: Path) -> Path:
+    touch(tmp_path, ["a.mp4", "b.avi", "deep/c.mkv"])
+    return tmp_path
+
+
+def options(folder: Path, text: str, **more: Any) -> video_manifest.Options:
+    (folder / "list.csv").write_text(text)
+    return video_manifest.Options(csv=folder / "list.csv", **more)
+
+
+def manifest(folder: Path, text: str, **more: Any) -> Listing:
+    return video_manifest.read(options(folder, text, **more))
+
+
+def test_video_manifest__rows_are_videos(videos: Path) -> None:
+    listing = manifest(videos, "path;label;split\na.mp4;jump;train\nb.avi;run|walk;TEST\ndeep/c.mkv;jump;dev\n")
+    assert [(sample.id, sample.labels, sample.split) for sample in listing.samples] == [
+        ("a.mp4", ("jump",), "train"),
+        ("b.avi", ("run|walk",), "test"),
+        ("deep/c.mkv", ("jump",), "val"),
+    ]
+    assert [sample.open() for sample in listing.samples] == [Video(videos / sample.id) for sample in listing.samples]
+    assert listing.notes == {}
+
+
+PARTS = """path,label,group,start,end
+a.mp4,jump,,0,2.5
+./a.mp4,run,,2.5,
+a.mp4,run,anna,,7
+b.avi,jump,anna,,
+b.avi,run,,1e1,12
+"""
+
+
+def test_video_manifest__parts_of_a_video_are_a_group_unless_it_is_said(videos: Path) -> None:
+    first, second, *others = manifest(videos, PARTS).samples
+    parts = [(sample.id, sample.open()) for sample in (first, second, *others)]
+    assert parts == [
+        ("a.mp4#0-2.5", Video(videos / "a.mp4", 0, 2.5)),
+        ("./a.mp4#2.5-", Video(videos / "a.mp4", 2.5, None)),
+        ("a.mp4#-7", Video(videos / "a.mp4", None, 7)),
+        ("b.avi", Video(videos / "b.avi")),
+        ("b.avi#1e1-12", Video(videos / "b.avi", 10, 12)),
+    ]
+    assert first.group == second.group
+    assert [sample.group for sample in others][:2] == ["anna", "anna"]
+    assert others[2].group not in (None, "anna", first.group)
+
+
+def test_video_manifest__columns_may_have_other_names(videos: Path) -> None:
+    text = "file,action,who,from,to,part\nc.mkv,jump,eva,1,2,train\n"
+    named = {"path_column": "file", "label_column": "action", "group_column": "who", "start_column": "from"}
+    (sample,) = manifest(videos, text, **named, end_column="to", split_column="part", root=videos / "deep").samples
+    assert (sample.labels, sample.group, sample.split) == (("jump",), "eva", "train")
+    assert sample.open() == Video(videos / "deep/c.mkv", 1, 2)
+
+
+def test_video_manifest__fingerprint_follows_all_that_the_file_says(videos: Path) -> None:
+    texts = ["", "a.mp4,jump,,0,2\n", "a.mp4,jump,anna,0,2\n", "a.mp4,jump,,0,3\n", "a.mp4,run,,0,2\n"]
+    rows = ["b.avi,run,,,\n" + text for text in texts]
+    found = [video_manifest.fingerprint(options(videos, f"path,label,group,start,end\n{row}")) for row in rows]
+    assert len({str(each) for each in found}) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("a.mp4,jump,,2,1", "line 2: ends at second 1, expected one after that of its start"),
+        ("a.mp4,jump,,,0", "line 2: ends at second 0, expected one after"),
+        ("a.mp4,jump,,-1,1", "line 2: column 'start' is '-1', expected seconds"),
+        ("a.mp4,jump,,0:10,1", "line 2: column 'start' is '0:10', expected seconds"),
+        ("a.mp4,jump,,0,nan", "line 2: column 'end' is 'nan', expected seconds"),
+        ("a.mp4,jump,,0,inf", "line 2: column 'end' is 'inf', expected seconds"),
+        ("a.mp4,,,0,1", "line 2: a.mp4#0-1 has no label; give it one, or say source.unlabelled: drop"),
+        (
+            "gone.mp4,jump,,0,1",
+            r"line 2: .*gone.mp4: no such video file \(1 of 2 are missing\); get them, or say source.mis",
+        ),
+        ("b.avi,run,,,", "line 3: b.avi is listed twice, first in .*line 2"),
+        ("a.mp4,jump,,1", "line 2: has 4 fields, expected 5"),
+    ],
+)
+def test_video_manifest__faults_name_the_line(videos: Path, row: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as raised:
+        manifest(videos, f"path,label,group,start,end\n{row}\nb.avi,jump,,,\n")
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_video_manifest__faults_that_are_no_error_are_counted(videos: Path) -> None:
+    text = "path,label\ngone.mp4,jump\na.mp4,\nb.avi,run\n./b.avi,run\ndeep/c.mkv,jump\n"
+    listing = manifest(videos, text, missing="skip", unlabelled="drop", duplicates="merge")
+    assert [sample.id for sample in listing.samples] == ["b.avi", "deep/c.mkv"]
+    assert listing.notes == {
+        "videos without a label dropped": 1,
+        "missing videos skipped": 1,
+        "duplicates merged": 1,
+    }
+    with pytest.raises(UserError, match=r"no video is left of the list: missing videos skipped: 1"):
+        manifest(videos, "path,label\ngone.mp4,jump\n", missing="skip")
+
+
+def test_video_manifest__has_no_options_of_several_labels(videos: Path) -> None:
+    for more in ({"task": "multi_label"}, {"label_columns": "all"}, {"unlabelled": "keep"}, {"missing_images": "skip"}):
+        with pytest.raises(ValidationError):
+            options(videos, "path,label\na.mp4,jump\n", **more)
+    with pytest.raises(UserError, match=r"list.csv: has no column 'label'; its columns are \['path', 'action'\]"):
+        manifest(videos, "path,action\na.mp4,jump\n")
+    with pytest.raises(UserError, match=r"list.csv: has 2 columns 'start', expected one"):
+        manifest(videos, "path,label,start,start\na.mp4,jump,1,1\n")
