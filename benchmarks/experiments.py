@@ -2,11 +2,11 @@
 
     python -m benchmarks.experiments [NAME ...] [--small] [--readme FILE]
 
-NAME is one of `SUMMARIES`, whose table is that of summary.md, with the verdict of the run; of `SEARCHES`, whose table
-has scores on val, by which settings are chosen; or of `EXPERIMENTS`, whose table has test acc@1 in percent, a mean over
-datasets and seeds, and differences to the first line, paired by dataset and seed, with the standard error of their
-mean. Default: all of them. Finished parts of a run are not run again. `--small` trains for an epoch on a few images
-(for `EXPERIMENTS`, of one dataset), in a temporary folder.
+NAME is one of `SUMMARIES`, whose table is that of summary.md or of metrics.md, with the verdict of the run; of
+`SEARCHES`, whose table has scores on val, by which settings are chosen; or of `EXPERIMENTS`, whose table has test acc@1
+in percent, a mean over datasets and seeds, and differences to the first line, paired by dataset and seed, with the
+standard error of their mean. Default: all of them. Finished parts of a run are not run again. `--small` trains for an
+epoch on a few images (for `EXPERIMENTS`, of one dataset), in a temporary folder.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import datetime as dt
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,8 @@ from kd.artefacts.manifest import read_manifest
 from kd.config.load import load_config
 from kd.planning.plan import Plan
 from kd.reporting.base import Run
-from kd.reporting.layout import markdown, readable
-from kd.reporting.statistics import headline, measurements, summary
+from kd.reporting.layout import markdown, readable, with_spreads
+from kd.reporting.statistics import headline, measurements, metrics_side_by_side, summary
 from kd.reporting.tables.cache import cache_table
 from kd.reporting.verdict import verdict
 from kd.training.metrics import VAL
@@ -66,8 +67,10 @@ EXPERIMENTS = {
         {("training_precision", "individual"): "float32", ("training_precision", "joint_baseline"): "bf16-mixed"},
     ),
 }
-SUMMARIES = {"demo": "config", "scenes": "multilabel"}
+SUMMARIES = {"demo": "config", "scenes": "multilabel", "action": "action"}
 """Blocks of the README that hold the summary of a run, and their configs."""
+METRICS = {"action": ("acc@1", "mAP")}
+"""Of these blocks, those whose table has several metrics side by side."""
 SEARCHES = ("demo_search",)
 """Blocks that hold scores on val, and their configs: each experiment is a setting, of which one is to be chosen."""
 NAMES = (*SUMMARIES, *SEARCHES, *EXPERIMENTS)
@@ -95,16 +98,19 @@ def comparison_of(run: Run, experiment: Experiment) -> tuple[str, str]:
     return table(lines), note_of(run, what)
 
 
-def summary_of(run: Run) -> tuple[str, str]:
-    """The table of summary.md, and what its numbers are, with the verdict in one paragraph."""
+def summary_of(run: Run, metrics: Sequence[str] = ()) -> tuple[str, str]:
+    """The table of summary.md, or one of several metrics, and what its numbers are, with the verdict of the run."""
     measured = measurements(run)
-    shown = readable(summary(measured, run.datasets), run.selection)
-    what = (
-        f"on test in percent, mean ± standard deviation over {len(run.seeds)} seeds, and the gain in points over"
-        " `vanilla`, where the experiment has it for the dataset, else over `individual`."
-    )
+    found = summary(measured, run.datasets)
+    what = f"on test in percent, mean ± standard deviation over {len(run.seeds)} seeds"
+    if metrics:
+        wide = metrics_side_by_side(found, run.selection, "single_label", metrics)
+        shown = with_spreads(wide.drop(columns="n_seeds"), dict.fromkeys(metrics, 1))
+    else:
+        shown = readable(found, run.selection)
+        what += ", and the gain in points over `vanilla`, where the experiment has it for the dataset, else over `individual`"
     told = " ".join(verdict(run, measured).split("\n\n"))
-    return markdown(shown), f"{note_of(run, what)} Its verdict: {told}"
+    return markdown(shown), f"{note_of(run, f'{what}.')} Its verdict: {told}"
 
 
 def scores_of(run: Run) -> tuple[str, str]:
@@ -190,7 +196,7 @@ def make_block(name: str, *, small: bool) -> Block:
     with tempfile.TemporaryDirectory() as folder:
         run = finished_run(run_small(name, Path(folder)) if small else run_config(name))
         if name in SUMMARIES:
-            content, note = summary_of(run)
+            content, note = summary_of(run, METRICS.get(name, ()))
         elif name in SEARCHES:
             content, note = scores_of(run)
         else:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from kd.reporting.statistics import headline, primary_metrics
+from kd.reporting.statistics import headline, measurements, metrics_side_by_side, primary_metrics, summary
+
+if TYPE_CHECKING:
+    from kd.data.options import Task
+    from kd.reporting.base import Run
 
 STYLE = "<style>body{font-family:sans-serif} td,th{padding:2px 8px} table{border-collapse:collapse}</style>"
 
@@ -68,3 +73,16 @@ def html_table(table: pd.DataFrame) -> str:
     with pd.option_context("display.max_colwidth", None):
         page: str = table.to_html(index=False, na_rep="")
     return page
+
+
+def metrics_table(name: str, run: Run, task: Task, metrics: Sequence[str]) -> dict[str, str]:
+    """The files of a table of several metrics side by side: NAME.csv and, for people, NAME.md and NAME.html."""
+    wide = metrics_side_by_side(summary(measurements(run), run.datasets), run.selection, task, metrics)
+    short = with_spreads(wide.drop(columns="n_seeds"), dict.fromkeys(metrics, 2))
+    kind = task.replace("_", "-")
+    title = f"test metrics of {kind} datasets in percent, mean ± std over seeds, weights: {run.selection}"
+    return {
+        f"{name}.csv": wide.to_csv(index=False),
+        f"{name}.md": f"{title}\n\n{markdown(short)}",
+        f"{name}.html": f"{STYLE}<p>{title}</p>{html_table(short)}",
+    }

@@ -14,6 +14,7 @@ import pandas as pd
 from scipy.special import stdtr
 
 from kd.artefacts.files import chunk_array
+from kd.data.options import Task
 from kd.training.metrics import PRIMARY
 
 if TYPE_CHECKING:
@@ -166,6 +167,31 @@ def headline(table: pd.DataFrame, selection: str) -> pd.DataFrame:
     """Lines of `summary` that tables for people and figures show: of the primary metric, without sweeps."""
     wanted = table["dataset"].map(primary_metrics(table))
     return table[(table["metric"] == wanted) & (table["selection"] == selection) & (table["variant"] == "")]
+
+
+def metrics_side_by_side(table: pd.DataFrame, selection: str, task: Task, metrics: Sequence[str]) -> pd.DataFrame:
+    """A line for each dataset of a task, method and level, without sweeps, as the L2D paper lays out its tables.
+
+    Columns: `dataset`, `experiment` (a teacher-student pair), `method`, `level`, `n_seeds`, and of each metric the mean
+    over seeds in percent, under its name, and the standard deviation, under NAME_std.
+
+    Args:
+        table: as from `summary`.
+        selection: weights that are meant.
+        task: of the datasets.
+        metrics: that these have.
+    """
+    is_meant = table["dataset"].map(primary_metrics(table)) == PRIMARY[task]
+    chosen = table[is_meant & (table["selection"] == selection) & (table["variant"] == "")]
+    names, lines = ["dataset", "experiment", "method", "level"], []
+    for place, group in chosen.groupby(names, sort=False):
+        scores, line = group.set_index("metric"), dict(zip(names, place, strict=True))
+        line["n_seeds"] = int(group["n_seeds"].max())
+        for metric in metrics:
+            line |= {metric: scores.at[metric, "mean"], f"{metric}_std": scores.at[metric, "std"]}
+        lines.append(line)
+    columns = [name for metric in metrics for name in (metric, f"{metric}_std")]
+    return pd.DataFrame(lines, columns=[*names, "n_seeds", *columns])
 
 
 def stored_bytes(manifest: dict[str, Any]) -> dict[str, dict[str, int]]:

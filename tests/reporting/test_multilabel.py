@@ -5,8 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from kd.reporting.statistics import measurements, summary
-from kd.reporting.tables.multilabel import metrics_side_by_side, readable_side_by_side
+from kd.reporting.layout import metrics_table
+from kd.reporting.statistics import measurements, metrics_side_by_side, summary
+from kd.training.metrics import MULTI_LABEL_METRICS
 from tests.reporting.results import Results, multi_label, single_label
 
 
@@ -24,7 +25,8 @@ def results() -> Results:
 
 @pytest.fixture
 def wide(results: Results) -> pd.DataFrame:
-    return metrics_side_by_side(summary(measurements(results.run("d", "digits")), ["d", "digits"]), "last")
+    table = summary(measurements(results.run("d", "digits")), ["d", "digits"])
+    return metrics_side_by_side(table, "last", "multi_label", MULTI_LABEL_METRICS)
 
 
 def test_metrics_side_by_side__a_line_a_method(wide: pd.DataFrame) -> None:
@@ -36,15 +38,11 @@ def test_metrics_side_by_side__a_line_a_method(wide: pd.DataFrame) -> None:
     assert wide["CF1_std"].tolist() == pytest.approx([0.707] * 3)
 
 
-def test_readable_side_by_side__mean_and_std_of_each_metric(wide: pd.DataFrame) -> None:
-    assert readable_side_by_side(wide).iloc[2].to_dict() == {
-        "dataset": "d",
-        "experiment": "e",
-        "method": "joint_l2d",
-        "level": "L2",
-        "mAP": "84.50 ± 0.71",
-        "OF1@k": "83.50 ± 0.71",
-        "CF1@k": "82.50 ± 0.71",
-        "OF1": "81.50 ± 0.71",
-        "CF1": "80.50 ± 0.71",
-    }
+def test_metrics_table__mean_and_std_of_each_metric(results: Results) -> None:
+    files = metrics_table("multilabel", results.run("d", "digits"), "multi_label", MULTI_LABEL_METRICS)
+    assert files["multilabel.md"].splitlines()[-1].split(" | ") == [
+        *("| d", "e", "joint_l2d", "L2"),
+        *("84.50 ± 0.71", "83.50 ± 0.71", "82.50 ± 0.71", "81.50 ± 0.71", "80.50 ± 0.71 |"),
+    ]
+    files = metrics_table("metrics", results.run("d", "digits"), "single_label", ["acc@1", "mAP"])
+    assert files["metrics.md"].splitlines()[-1] == "| digits | e | individual |  | 90.00 ± 0.00 | 90.00 ± 0.00 |"
