@@ -34,7 +34,7 @@ from kd.data.video import Video
 
 SAMPLES = Samples(image_size=256)
 QUALITY = 90  # of JPEG
-WINDOW_BYTES = 32 << 20  # of an epoch that is streamed
+WINDOW_BYTES = 8 << 20  # of an epoch that is streamed
 
 
 def write_video(path: Path, frames: int, height: int, width: int, seed: int) -> Path:
@@ -116,12 +116,12 @@ def jpeg(frame: np.ndarray) -> bytes:
 
 def config(*, small: bool) -> dict[str, Any]:
     """One teacher of clips."""
-    source = {"type": "moving_digits", "size": 64, "count": 25 if small else 100, "actions": ["left", "right"]}
+    source = {"type": "moving_digits", "size": 64, "count": 25 if small else 50, "actions": ["left", "right"]}
     return {
-        "datasets": {"moving": {"source": source, "image_size": 64, "split": {"val": 4 if small else 20}}},
+        "datasets": {"moving": {"source": source, "image_size": 64, "split": {"val": 4 if small else 10}}},
         "models": {"tsn": {"backbone": "tsn", "architecture": "test_resnet" if small else "resnet18"}},
         "augmentations": {"shake": {"crop": [0.6, 1.0]}},
-        "recipes": {"short": {"lr": 0.001, "epochs": 2 if small else 4, "batch_size": 16, "augmentation": "shake"}},
+        "recipes": {"short": {"lr": 0.001, "epochs": 2 if small else 3, "batch_size": 8, "augmentation": "shake"}},
         "teachers": {"tsn": {"dataset": "moving", "model": "tsn", "recipe": "short"}},
     }
 

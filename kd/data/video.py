@@ -199,5 +199,5 @@ def _upright(frame: VideoFrame) -> Image.Image:
 
     turns = {90: Transpose.ROTATE_90, 180: Transpose.ROTATE_180, 270: Transpose.ROTATE_270}  # all counter-clockwise
     turn = turns.get(round(frame.rotation / 90) * 90 % 360)
-    image = Image.fromarray(frame.to_ndarray(format="rgb24"))
+    image = Image.fromarray(frame.to_ndarray(format="rgb24", threads=1))  # as many as decode are at work
     return image if turn is None else image.transpose(turn)
