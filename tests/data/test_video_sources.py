@@ -13,11 +13,9 @@ from typing import Any
 import pytest
 
 from kd.common.errors import UserError
-from kd.config.load import load_config
 from kd.data.options import SplitOptions
 from kd.data.sources.base import Listing, load_source
 from kd.data.video import Video
-from kd.planning.plan import Plan
 from kd.stages.prepare_dataset import Spec, select
 from tests.data.video_layouts import (
     ACTIONS,
@@ -462,12 +460,3 @@ def test_lists__two_copies_are_told(tmp_path: Path) -> None:
     assert splits_of(merged) == expected
     assert merged.notes["duplicates merged"] == len(expected)
     assert splits_of(read("ucf101", root, annotations=root / "copy")) == expected
-
-
-def test_plan__a_missing_folder_is_told_with_how_to_get_the_dataset(tmp_path: Path) -> None:
-    source = {"type": "hmdb51", "root": str(tmp_path / "none")}
-    config = {"results": str(tmp_path / "results"), "datasets": {"hmdb51": {"source": source, "image_size": 224}}}
-    with pytest.raises(
-        UserError, match=r"^datasets.hmdb51: source.root: .*none is not a folder; .*; get hmdb51_org.rar"
-    ):
-        Plan(load_config(config))
