@@ -20,6 +20,7 @@ from benchmarks.rows import SKIPPED
 NAMES = (
     "build_cache",
     "read_cache",
+    "clips",
     "training_cost",
     "memory",
     "view_streams",

@@ -20,12 +20,12 @@ Options = argparse.Namespace
 
 
 def predict(options: Options) -> Iterator[str]:
-    """Print the most probable classes of each image."""
+    """Print the most probable classes of each image, or of each video."""
     from kd.data.sources.files import readable
-    from kd.models.prediction import predict_images
+    from kd.models.prediction import predict_files
 
     failed = False
-    for path, found in predict_images(options.student, options.images, options.top):
+    for path, found in predict_files(options.student, options.files, options.top):
         if isinstance(found, UserError):
             print(f"error: {found}", file=sys.stderr)
             failed = True
@@ -136,9 +136,9 @@ def parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         return command
 
-    command = add(predict, "classify images with a student")
+    command = add(predict, "classify images or videos with a student")
     command.add_argument("student", type=Path, help="directory of a student (index.csv lists them)")
-    command.add_argument("images", type=Path, help="an image, or a folder of images")
+    command.add_argument("files", type=Path, help="an image or video, or a folder of such")
     command.add_argument("--top", type=int, default=5, choices=range(1, 101), metavar="K", help="(default: 5)")
     add(schema, "print the JSON schema of the config")
     name = "NAME as in results/experiments/*/index.csv, or STAGE/NAME"

@@ -265,7 +265,7 @@ def example(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_python__runs(example: Path) -> None:
-    plain, encoded, stored = fenced("python")
+    plain, encoded, _, stored = fenced("python")  # that of clips is tried in tests/models/test_clip_backbones.py
     images = torch.rand(2, 3, 40, 48)
     model = execute(plain, timm=timm)["model"].eval()
     assert model(torch.rand(2, 3, *model.pretrained_cfg["input_size"][1:])).shape == (2, 2)

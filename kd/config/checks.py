@@ -29,7 +29,8 @@ def find_problems(config: Config) -> Iterator[str]:
     # The checks below follow references, which must hold first.
     if not problems:
         students = [_student(config, f"students.{name}", student) for name, student in config.students.items()]
-        yield from [each for mistakes in students for each in mistakes] or _one_teacher_each(config)
+        wrong = [each for mistakes in students for each in mistakes]
+        yield from wrong or [*_one_teacher_each(config), *_frozen_norms(config)]
         for name, baseline in config.baselines.items():
             yield from _known(f"baselines.{name}.model", baseline.model, config.models, "model")
             yield from _known(f"baselines.{name}.recipe", baseline.recipe, config.recipes, "recipe")
@@ -85,8 +86,9 @@ def _models(config: Config) -> Iterator[str]:
     """A network fits the datasets that it is used on: their modality, and, with label embeddings, their labels."""
     uses = [(f"teachers.{name}.model", each.model, [each.dataset]) for name, each in config.teachers.items()]
     uses += [
-        (f"students.{name}.model", each.model, config.student_targets(each))
+        (f"students.{name}.model", each.model, [target])
         for name, each in config.students.items()
+        for target in config.student_targets(each)
         if each.model is not None
     ]
     uses += [
@@ -94,17 +96,43 @@ def _models(config: Config) -> Iterator[str]:
         for name, each in config.baselines.items()
     ]
     for key, name, datasets in uses:
-        model = config.models.get(name)
         single = [each for each in datasets if _task(config, each) == "single_label"]
-        if model is None:
-            continue
-        if model.label_encoder is not None and single:
+        if name in config.models and config.models[name].label_encoder is not None and single:
             yield f"{key}: {name!r} has a label_encoder, but dataset {single[0]!r} is not multi_label"
-        takes = load_backbone(model.backbone).MODALITY if BACKBONES.knows(model.backbone) else None
-        for each in (each for each in datasets if takes is not None and each in config.datasets):
-            has = config.datasets[each].samples.name()
-            if has != takes:
-                yield f"{key}: {name!r} takes samples of modality {takes}, dataset {each!r} has {has}"
+    for name, joint in config.joint_teachers.items():
+        members = [config.teachers[each] for each in config.joint_members(joint) if each in config.teachers]
+        seen = config.joint_targets(joint)
+        uses += [(f"joint_teachers.{name}.teachers", each.model, [each.dataset, *seen]) for each in members]
+    for key, name, datasets in uses:
+        if name not in config.models or not BACKBONES.knows(config.models[name].backbone):
+            continue
+        backbone = load_backbone(config.models[name].backbone)
+        samples = {each: config.datasets[each].samples for each in datasets if each in config.datasets}
+        for each, has in samples.items():
+            if has.name() != backbone.MODALITY:
+                takes = f"takes samples of modality {backbone.MODALITY}"
+                yield f"{key}: {name!r} {takes}, dataset {each!r} has {has.name()}"
+            elif why := backbone.misfit(next(iter(samples.values())), has):
+                yield f"{key}: {name!r} {why}, which dataset {each!r} has"
+
+
+def _frozen_norms(config: Config) -> Iterator[str]:
+    """Batch norms that training leaves as they are come with weights."""
+    uses: list[tuple[str, str | None, str | None]] = []
+    uses += [(f"teachers.{name}", each.recipe, each.model) for name, each in config.teachers.items()]
+    uses += [(f"joint_teachers.{name}", each.recipe, None) for name, each in config.joint_teachers.items()]
+    uses += [(f"baselines.{name}", each.recipe, each.model) for name, each in config.baselines.items()]
+    uses += [
+        (f"students.{name}", each.recipe, config.model_or_individual(each.model, target))
+        for name, each in config.students.items()
+        for target in config.student_targets(each)
+    ]
+    for key, name, model in dict.fromkeys(uses):
+        recipe, network = config.recipes.get(name or ""), config.models.get(model or "")
+        if recipe is None or recipe.freeze_norm == "none" or (network is not None and network.weights != "scratch"):
+            continue
+        its = "a joint teacher has no given weights" if model is None else f"models.{model}.weights is scratch"
+        yield f"{key}.recipe: recipe {name!r} has freeze_norm {recipe.freeze_norm}, but {its}; expected none"
 
 
 def _teachers(config: Config) -> Iterator[str]:

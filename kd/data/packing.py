@@ -140,7 +140,7 @@ class _Packing:
         pool = ThreadPoolExecutor(decoders())
         try:
             chunks = ((rows, *self._begin(pool, images, rows, samples)) for rows in spans(images.rows, images.chunk))
-            for rows, pixels, decoding in _ahead(chunks, 1 + decoders() // images.chunk):
+            for rows, pixels, decoding in _ahead(chunks, max(1, (decoders() - 1) // images.chunk)):
                 if decoding:
                     counts: Counter[str] = Counter()
                     for each in decoding:

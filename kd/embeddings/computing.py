@@ -25,7 +25,7 @@ from kd.models.spec import LEVELS
 from kd.models.weights import load_network
 
 BATCH = 256
-BATCH_BYTES = 256 << 20  # of the joint teacher's widest tensor
+BATCH_BYTES = 256 << 20  # of the joint teacher's widest tensor, or of stored samples, of which clips are large
 
 
 class FrozenTeachers:
@@ -95,7 +95,7 @@ def _embeddings_of(split: Split, teacher: FrozenTeachers, count: int, views: Vie
 
     shapes = {name: teacher.shapes(name)[0] for name in teacher.names}
     layouts = teacher.options.stored(shapes, split.info.most_labels)
-    return ComputedSplit(split, layouts, count if train else 1, BATCH, compute)
+    return ComputedSplit(split, layouts, count if train else 1, _rows_within(split.images.row_bytes), compute)
 
 
 def compute_targets(spec: TargetsSpec, upstream: Mapping[str, Path], fabric: Fabric) -> Iterator[ComputedSplit]:
@@ -146,7 +146,11 @@ def batch_rows(joint: JointConfig) -> int:
     """Rows that are computed together: a power of two, fewer the wider the joint teacher."""
     if joint.grid is None:
         return BATCH
-    row_bytes = 4 * len(joint.channels) * joint.width * joint.grid[0] * joint.grid[1]
+    return _rows_within(4 * len(joint.channels) * joint.width * joint.grid[0] * joint.grid[1])
+
+
+def _rows_within(row_bytes: int) -> int:
+    """Rows of so many bytes that are computed together."""
     return min(BATCH, 1 << max(0, (BATCH_BYTES // row_bytes).bit_length() - 1))
 
 

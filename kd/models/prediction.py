@@ -1,8 +1,8 @@
-"""Classify images with a stored student."""
+"""Classify files, such as images, with a stored student."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,36 +10,39 @@ import torch
 from pydantic import ValidationError
 
 from kd.common.errors import UserError, first_mistake
-from kd.data.modalities.image import Samples, plain
-from kd.data.sources.files import find_images, open_image, readable
+from kd.data.modalities.base import files_of, plain, stored_modality
+from kd.data.sources.files import Found, readable
 from kd.models.weight_files import read_options
 from kd.models.weights import EXPORT_CONFIG, Exported, ExportedStudent, load_network
 
 Classified = list[tuple[str, float]]
 
 
-def predict_images(student: Path, images: Path, top: int) -> Iterator[tuple[Path, Classified | UserError]]:
-    """Classify an image, or every image below a folder, with the student in a directory.
+def predict_files(student: Path, place: Path, top: int) -> Iterator[tuple[Path, Classified | UserError]]:
+    """Classify a file, or every file below a folder that is a sample for the student in a directory.
 
-    Transparent images are laid on the ground of the dataset.
+    Files become samples as those of its dataset did.
 
     Yields:
-        The path of an image, and its `top` most probable classes with their probabilities, best first; or why it cannot
+        The path of a file, and its `top` most probable classes with their probabilities, best first; or why it cannot
         be classified.
 
     Raises:
-        UserError: there is no student or no image.
+        UserError: there is no student or no file, or its samples lie in no files.
     """
     if not (student / EXPORT_CONFIG).is_file():
         raise UserError(f"{student}: holds no {EXPORT_CONFIG}; expected the directory of a student, see index.csv")
-    files = _image_files(images)
     exported = read_options(student / EXPORT_CONFIG, ExportedStudent)
-    if exported.modality != "image":
-        raise UserError(f"{student}: takes samples of modality {exported.modality}, expected a student of images")
     try:
-        samples = Samples.model_validate(exported.sample)
+        samples = stored_modality(exported.modality).model_validate(exported.sample)
+    except UserError as error:
+        raise UserError(f"{student}: takes samples of modality {exported.modality}: {error}") from error
     except ValidationError as error:
         raise UserError(f"{student / EXPORT_CONFIG}: sample.{': '.join(first_mistake(error))}") from error
+    kind = files_of(samples)
+    if kind is None:
+        raise UserError(f"{student}: takes samples of modality {exported.modality}, which do not lie in files")
+    files = _files(kind.find, place, samples.name())
     classes, network = exported.label_names, load_network(student)  # not by timm: config.json may tell it anything
     if list(network.config.heads.values()) != [len(classes)]:
         raise UserError(
@@ -49,7 +52,7 @@ def predict_images(student: Path, images: Path, top: int) -> Iterator[tuple[Path
     for path in files:
         try:
             pixels = np.empty(samples.shape(3), np.uint8)
-            samples.decode(open_image(path), pixels)
+            samples.decode(kind.open_file(path), pixels)
         except UserError as error:
             yield path, error
             continue
@@ -60,14 +63,14 @@ def predict_images(student: Path, images: Path, top: int) -> Iterator[tuple[Path
         yield path, [(classes[index], value) for value, index in zip(*(each.tolist() for each in best), strict=True)]
 
 
-def _image_files(images: Path) -> list[Path]:
-    """The image, or those below the folder; also links to nothing, since whoever set them expects an answer."""
-    if images.is_file():
-        return [images]
-    if not images.is_dir():
-        raise UserError(f"{readable(images)}: no such file or folder")
-    found = find_images(images)
-    files = [images / name for name in sorted([*found.files, *found.lost])]
+def _files(find: Callable[[Path], Found], place: Path, kind: str) -> list[Path]:
+    """The file, or those below the folder; also links to nothing, since whoever set them expects an answer."""
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise UserError(f"{readable(place)}: no such file or folder")
+    found = find(place)
+    files = [place / name for name in sorted([*found.files, *found.lost])]
     if not files:
-        raise UserError(f"{readable(images)}: holds no images")
+        raise UserError(f"{readable(place)}: holds no {kind}s")
     return files

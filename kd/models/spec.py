@@ -96,11 +96,11 @@ class ModelSpec(BaseOptions):
     """A backbone with a latent layer and a classifier (MLFD: individual teachers and students)."""
 
     backbone: str = "timm"
-    """Kind of backbone: timm, a file in kd/models/backbones, or a module of yours, by its full name."""
+    """Kind of backbone: timm, tsn or tsm (files in kd/models/backbones), or a module of yours, by its full name."""
     architecture: Architecture
     """Name of the architecture, as the backbone knows it: that of the timm model."""
     kwargs: Kwargs = {}
-    """Further arguments of timm.create_model, such as drop_rate, drop_path_rate, output_stride."""
+    """Further arguments of timm.create_model, such as drop_rate, drop_path_rate, output_stride, and of the backbone."""
     latent_dim: Annotated[int, Gt(0)] | None = None
     """Width of the linear layer between backbone and classifier (level L1); null: the pooled features are L1."""
     label_encoder: LabelEncoderOptions | None = None
@@ -129,6 +129,8 @@ class NetworkConfig(BaseOptions):
     backbone: str = "timm"
     architecture: Architecture
     kwargs: Kwargs
+    options: dict[str, Any] = {}
+    """Of the backbone, beside those of the architecture."""
     latent_dim: Annotated[int, Gt(0)] | None
     label_encoder: LabelEncoderOptions | None = None
     input_size: tuple[Annotated[int, Gt(0)], Annotated[int, Gt(0)]]

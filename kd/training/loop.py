@@ -27,7 +27,7 @@ from kd.models.devices import share_statistics
 from kd.training.measuring import result_rows, store_predictions
 from kd.training.metrics import NotFiniteError
 from kd.training.objective import Objective
-from kd.training.optimisation import make_optimizer, make_schedule
+from kd.training.optimisation import freeze_norms, make_optimizer, make_schedule
 from kd.training.samples import Samples
 from kd.training.watch import DivergedError, Watch
 
@@ -126,6 +126,7 @@ class _Training:
         self.fabric, self.recipe = fabric, recipe = objective.fabric, objective.recipe
         self.state = Fit()
         module = share_statistics(objective.module, fabric)
+        self.frozen = freeze_norms(module, recipe)
         self.optimizer = make_optimizer(module, recipe, fabric.device)
         self.schedule = make_schedule(
             self.optimizer, recipe, (recipe.schedule_epochs or recipe.epochs) * objective.steps
@@ -177,6 +178,8 @@ class _Training:
         state, begun = self.state, time.monotonic() - self.state.seconds
         shown = {"epoch": epoch, **_figures(state.history[-1])} if epoch else {}
         self.module.train()
+        for norm in self.frozen:
+            norm.eval()
         with closing(_ahead(self.objective.batches(epoch, len(state.losses)), self.fabric.device)) as batches:
             for step in range(len(state.losses), self.objective.steps):
                 self._step(batches, epoch, step)

@@ -1,8 +1,9 @@
 """How good predictions are, in percent.
 
-Single-label datasets: accuracy. Multi-label datasets: average precision and F1, in the two versions of F1 that are
-in use. All means over classes leave out classes without positives, of which nothing can be measured. Scores are
-ranked and compared as logits: a sigmoid would keep their order, but rounds to 1 above 17 in float32.
+Single-label datasets: accuracy, and average precision of the probabilities. Multi-label datasets: average precision and
+F1, in the two versions of F1 that are in use. All means over classes leave out classes without positives, of which
+nothing can be measured. Scores are ranked and compared as logits, probabilities of one label among all by their
+logarithms in float64: a sigmoid or softmax would keep their order, but rounds to 1 above 17 in float32.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ def measure(task: Task, logits: Tensor, labels: Tensor, whose: str = "a network"
     """
     _check_finite(logits, whose)
     if task == "single_label":
-        return {f"acc@{k}": topk_accuracy(logits, labels, k) for k in (1, 5)}
+        accuracies = {f"acc@{k}": topk_accuracy(logits, labels, k) for k in (1, 5)}
+        own = labels[:, None] == labels.new_tensor(range(logits.shape[1]))
+        return accuracies | {"mAP": mean_average_precision(logits.double().log_softmax(dim=1), own)}
     scores = f1_scores(logits, labels) | {"mAP": mean_average_precision(logits, labels)}
     return {name: scores[name] for name in MULTI_LABEL_METRICS}
 
@@ -118,7 +121,7 @@ def average_precisions(logits: Tensor, labels: Tensor) -> np.ndarray:
     `average_precision_score` has it: nothing is interpolated, samples with equal scores share a threshold.
 
     Args:
-        logits: (N, classes) float32 on the CPU.
+        logits: (N, classes) float on the CPU.
         labels: (N, classes) of 0 and 1.
     """
     columns = zip(logits.numpy().T, labels.numpy().T > 0, strict=True)

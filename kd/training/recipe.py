@@ -30,12 +30,17 @@ class RecipeOptions(BaseOptions):
     """SGD has Nesterov momentum; Adam couples weight decay to the gradient, AdamW does not."""
     lr: Positive
     """Learning rate: the peak one, where there is a schedule."""
+    head_lr: Positive = 1.0
+    """Learning rate of classifiers, as a multiple of `lr`, which all else has."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
     """Weight decay of matrices and kernels; biases, norms and the timm model's `no_weight_decay` have none."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     """Momentum of SGD; the other optimisers do not use it."""
-    schedule: Literal["constant", "cosine", "one_cycle"] = "cosine"
-    """Learning rate over the steps of the run: constant, half a cosine to 0, or torch's OneCycleLR (momentum stays)."""
+    schedule: Literal["constant", "cosine", "one_cycle", "step"] = "cosine"
+    """Learning rate over the steps of the run: constant, half a cosine to 0, torch's OneCycleLR (momentum stays), or
+    steps: a tenth after each of `milestones`."""
+    milestones: list[Annotated[int, Gt(0)]] = []
+    """Of the schedule step: epochs after which the learning rate falls to a tenth, in ascending order."""
     warmup: Annotated[float, Ge(0), Lt(1)] = 0.05
     """Part of the run in which the learning rate rises; not used by constant."""
     epochs: Annotated[int, Gt(0)]
@@ -52,6 +57,9 @@ class RecipeOptions(BaseOptions):
     """Blend every image with another of the batch: alpha of the weight's distribution Beta(alpha, alpha); 0: off."""
     cutmix: Annotated[float, Ge(0)] = 0.0
     """Paste a box of another image of the batch: alpha as above; 0: off. With mixup: one of both in each batch."""
+    freeze_norm: Literal["none", "all_but_first", "all"] = "none"
+    """Batch norms of given weights that training leaves as they are, statistics and parameters: none, all but the first
+    of the network (partial batch norm), or all."""
     clip_grad: Positive | None = None
     """Largest norm of the gradient."""
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
@@ -69,6 +77,13 @@ class RecipeOptions(BaseOptions):
             raise ValueError(f"batch_size ({self.batch_size}) must be at least twice accumulate ({self.accumulate})")
         if self.schedule_epochs is not None and self.schedule_epochs < self.epochs:
             raise ValueError(f"schedule_epochs ({self.schedule_epochs}) must be at least epochs ({self.epochs})")
+        if (self.schedule == "step") != bool(self.milestones):
+            raise ValueError(
+                f"milestones are {self.milestones}, expected some with schedule step, and none with others"
+            )
+        last = (self.schedule_epochs or self.epochs) - 1
+        if self.milestones != sorted({each for each in self.milestones if each <= last}):
+            raise ValueError(f"milestones are {self.milestones}, expected ascending numbers of epochs from 1 to {last}")
         return self
 
 

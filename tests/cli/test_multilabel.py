@@ -27,7 +27,7 @@ from kd.distillers.registry import METHODS, load_distiller
 from kd.embeddings.encoding import pack_positives, unpack_positives
 from kd.embeddings.options import POSITIVES
 from kd.embeddings.store import open_columns
-from kd.models.prediction import predict_images
+from kd.models.prediction import predict_files
 from kd.planning.plan import Plan
 from kd.reporting.figures.attention import Report as Attention
 from kd.stages import cache_embeddings
@@ -201,7 +201,7 @@ def test_predict__a_student_with_a_label_encoder(made: Plan, tmp_path: Path) -> 
     (student, *_) = named(made, "distill_student", "l2d-")
     split = open_split(made.jobs[student.upstream["dataset"].directory].directory, "test")
     Image.fromarray(split.images.read(slice(0, 1))[0, :, :, 0]).save(tmp_path / "scene.png")
-    ((_, found),) = predict_images(student.directory, tmp_path / "scene.png", 10)
+    ((_, found),) = predict_files(student.directory, tmp_path / "scene.png", 10)
     assert not isinstance(found, UserError)
     assert len(found) == 10
     assert sum(probability for _, probability in found) != pytest.approx(1)  # each label by itself

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import partial
 from math import floor
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +17,15 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from kd.data.draws import draw
-from kd.data.modalities import clip
 from kd.data.modalities.base import load_modality
-from kd.data.modalities.clip import SHORT, Samples, plain, training_candidates, views
+from kd.data.modalities.clip import SHORT, Samples, evaluation_indices, plain, training_candidates, views
 from kd.data.options import Augmentation
-from kd.data.video import Video
+from kd.data.packed import open_split
+from kd.data.packing import REPEATED, pack
+from kd.data.sources.base import SPLITS, Sample
+from kd.data.video import DAMAGED, FEWER, Video
 from kd.data.views import Views, resize_images, to_float
-from tests.data.videos import STEP, flat, numbers, write_video
+from tests.data.videos import STEP, flat, noisy, numbers, write_video
 
 NUMBERS = range(1, 301)  # of frames
 
@@ -41,7 +44,7 @@ def slow_candidates(frames: int, segments: int, candidates: int) -> list[list[in
     ]
 
 
-def slow_test_indices(frames: int, segments: int, clips: int) -> list[list[int]]:
+def slow_evaluation_indices(frames: int, segments: int, clips: int) -> list[list[int]]:
     starts = [(Fraction(1, 2) + Fraction(clip, clips)) % 1 for clip in range(clips)]
     return [[floor((k + start) * Fraction(frames, segments)) for k in range(segments)] for start in starts]
 
@@ -52,7 +55,7 @@ def test_indices__are_those_of_the_rule(segments: int, count: int) -> None:
     for frames in NUMBERS:
         found = training_candidates(frames, segments, count)
         assert found.tolist() == slow_candidates(frames, segments, count)
-        assert clip.test_indices(frames, segments, count).tolist() == slow_test_indices(frames, segments, count)
+        assert evaluation_indices(frames, segments, count).tolist() == slow_evaluation_indices(frames, segments, count)
         stored = Samples(image_size=8, segments=segments, candidates=count, test_clips=count).indices(frames)
         assert 0 <= stored.min() <= stored.max() < frames
 
@@ -67,10 +70,10 @@ def test_training_candidates__all_of_a_segment_are_the_whole_rule(segments: int)
 
 def test_indices__of_mmaction2() -> None:
     """Computed with SampleFrames of MMAction2 1.2.0."""
-    assert clip.test_indices(164, 8, 1).tolist() == [[10, 30, 51, 71, 92, 112, 133, 153]]
-    assert clip.test_indices(4, 8, 1).tolist() == [[0, 0, 1, 1, 2, 2, 3, 3]]
-    assert clip.test_indices(1, 8, 1).tolist() == [[0] * 8]
-    assert clip.test_indices(8, 8, 2).tolist() == [list(range(8))] * 2
+    assert evaluation_indices(164, 8, 1).tolist() == [[10, 30, 51, 71, 92, 112, 133, 153]]
+    assert evaluation_indices(4, 8, 1).tolist() == [[0, 0, 1, 1, 2, 2, 3, 3]]
+    assert evaluation_indices(1, 8, 1).tolist() == [[0] * 8]
+    assert evaluation_indices(8, 8, 2).tolist() == [list(range(8))] * 2
     assert training_candidates(4, 8, 1).ravel().tolist() == [0, 0, 1, 2, 2, 2, 3, 0]
 
 
@@ -82,7 +85,7 @@ def test_decode__stores_the_frames_of_the_rule(tmp_path: Path, count: int) -> No
     samples = Samples(image_size=16, segments=8, candidates=2, test_clips=2)
     out = np.empty(samples.shape(3), np.uint8)
     notes = samples.decode(Video(write_video(tmp_path, flat(count))), out)
-    expected = np.concatenate([np.ravel(slow_candidates(count, 8, 2)), np.ravel(slow_test_indices(count, 8, 2))])
+    expected = np.concatenate([np.ravel(slow_candidates(count, 8, 2)), np.ravel(slow_evaluation_indices(count, 8, 2))])
     assert out.shape == (32, 16, 16, 3)
     assert numbers(list(out)) == expected.tolist()
     assert notes == ((SHORT,) if count < 8 else ())
@@ -98,6 +101,28 @@ def test_decode__resizes_as_images_are(tmp_path: Path, resize: Literal["squash",
         samples.decode(Video(write_video(tmp_path, [frame] * 2)), out)
         assert out.shape == (2, 24, 24, channels)
         assert abs(int(out[0, 12, 0].max()) - left) < 15
+
+
+def test_pack__counts_what_is_odd_about_videos(tmp_path: Path) -> None:
+    paths = [write_video(tmp_path, noisy(20), "mpeg4", name=f"{number}") for number in range(12)]
+    for path in paths[:2]:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    paths[2] = write_video(tmp_path, flat(3), name="short")
+    codes = np.arange(12) // 2 % 3
+    clips = [Sample(path.stem, (str(row % 2),), partial(Video, path)) for row, path in enumerate(paths)]
+    samples = Samples(image_size=16, segments=4, candidates=2)
+    info, changes = pack(
+        tmp_path / "packed", "clips", clips, codes, ["0", "1"], task="single_label", modality=samples, channels=3
+    )
+    assert (info.samples, info.sizes) == (samples, {"train": 4, "val": 4, "test": 4})
+    assert changes == {DAMAGED: 2, FEWER: 2, SHORT: 1, REPEATED: 7}  # whole ones are alike
+    out = np.empty(samples.shape(3), np.uint8)
+    names = (tmp_path / "packed/samples.csv").read_text().splitlines()[1:]
+    stored = np.concatenate([open_split(tmp_path / "packed", split).images.read() for split in SPLITS])
+    for line, row in zip(names, stored, strict=True):
+        (path,) = (path for path in paths if path.stem == line.split(",")[1])
+        samples.decode(Video(path), out)
+        assert np.array_equal(row, out)
 
 
 # Views

@@ -17,7 +17,6 @@ from kd.artefacts.manifest import load_manifest
 from kd.common.errors import UserError
 from kd.config.load import load_config
 from kd.data.decoding import REDUCED
-from kd.data.modalities.image import as_images
 from kd.data.options import SplitOptions
 from kd.data.packed import STORE, open_split, read_info
 from kd.data.packing import CHANGES
@@ -179,7 +178,7 @@ def test_prepare_dataset__says_which_classes_val_or_test_lack_before_anything_is
     manifest = load_manifest(job.directory)
     assert manifest is not None
     assert expected.items() <= manifest["result"]["notes"].items()
-    assert as_images(before.samples).colour == as_images(read_info(job.directory).samples).colour == (0, 0, 0)
+    assert before.samples.model_dump()["ground"] == read_info(job.directory).samples.model_dump()["ground"] == (0, 0, 0)
     assert before.sizes == read_info(job.directory).sizes
 
 

@@ -24,7 +24,7 @@ def test_registry__knows_every_source() -> None:
         assert (len(source.TASKS) > 1) == ("task" in source.Options.model_fields)
 
 
-HEAVY = ("numpy", "scipy", "PIL", "matplotlib", "sklearn", "mlxtend", "torch", "torchvision", "zarr", "pyarrow")
+HEAVY = ("numpy", "scipy", "PIL", "matplotlib", "sklearn", "mlxtend", "torch", "torchvision", "zarr", "pyarrow", "av")
 
 
 def test_registry__importing_sources_is_cheap() -> None:

@@ -122,6 +122,16 @@ def test_read__a_part_without_frames_is_an_error(tmp_path: Path, start: float | 
         read(path, start, end)
 
 
+@every_kind
+def test_read__colours_are_red_green_and_blue_at_any_size(tmp_path: Path, kind: str) -> None:
+    frame = np.zeros((46, 70, 3), np.uint8)
+    frame[:, :, 0], frame[:, 35:, 1] = 200, 100
+    frames, *_ = Video(write_video(tmp_path, [frame] * 2, kind)).read(everything, pixels_of)
+    for each in frames:
+        assert each.shape == frame.shape
+        assert np.abs(each[:, 4:-4].astype(int) - frame[:, 4:-4]).mean() < 6
+
+
 def test_read__a_turned_video_is_seen_upright(tmp_path: Path) -> None:
     frame = np.zeros((48, 64, 3), np.uint8)
     frame[:24, :32] = 200  # upper left

@@ -14,7 +14,7 @@ from PIL import Image
 from kd.__main__ import parser
 from kd.data.modalities.image import Samples
 from kd.data.packed import DatasetInfo
-from kd.models.prediction import predict_images
+from kd.models.prediction import predict_files
 from kd.models.spec import ModelSpec
 from kd.models.weights import export_student, new_network, save_network
 from tests.conftest import ROOT
@@ -46,7 +46,7 @@ def test_predict_images__lays_transparent_images_on_the_ground_of_the_dataset(st
     Image.fromarray(laid).save(tmp_path / "a2.png")
     palette.save(tmp_path / "b1.png", transparency=7)
     Image.fromarray(of_palette).save(tmp_path / "b2.png")
-    found = [found for _, found in predict_images(student, tmp_path, 3)]
+    found = [found for _, found in predict_files(student, tmp_path, 3)]
     assert found[0] == found[1]
     assert found[2] == found[3] != found[0]
 

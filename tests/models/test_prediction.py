@@ -18,7 +18,7 @@ from kd.data.packed import open_split
 from kd.data.packing import pack
 from kd.data.sources.base import Sample
 from kd.data.views import to_float
-from kd.models.prediction import predict_images
+from kd.models.prediction import predict_files
 from kd.models.spec import ModelSpec
 from kd.models.weights import Exported, export_student, load_network, new_network, save_network
 
@@ -70,7 +70,7 @@ def test_predict__equals_the_test_split(
     expected = logits.softmax(dim=1) if label_encoder is None else logits.sigmoid()
     names = (tmp_path / "samples.csv").read_text().splitlines()[1:]
     ids = [line.split(",")[1] for line in names if line.endswith(",test")]
-    found = {path.name: classes for path, classes in predict_images(tmp_path, tmp_path / "images", 3)}
+    found = {path.name: classes for path, classes in predict_files(tmp_path, tmp_path / "images", 3)}
     for name, row in zip(ids, expected.tolist(), strict=True):
         classes = found[name]
         assert not isinstance(classes, UserError)

@@ -20,7 +20,7 @@ from torch import Tensor
 from kd.common.errors import UserError
 from kd.models.joint import JointConfig, JointTeacher, load_joint_teacher, save_joint_teacher
 from kd.models.network import Network
-from kd.models.prediction import predict_images
+from kd.models.prediction import predict_files
 from kd.models.spec import ModelSpec
 from kd.models.weights import export_student, load_network, new_network, save_network
 from tests.models.test_weights import INFO
@@ -177,7 +177,7 @@ def stored_student(directory: Path) -> Callable[[], object]:
     stored_network(directory)
     export_student(load_network(directory), INFO, directory)
     Image.new("RGB", (8, 8)).save(directory / "image.png")
-    return lambda: list(predict_images(directory, directory / "image.png", 3))
+    return lambda: list(predict_files(directory, directory / "image.png", 3))
 
 
 def stored_joint_teacher(directory: Path) -> Callable[[], object]:

@@ -20,11 +20,11 @@ def job(name: str) -> Job:
 
 
 def single_label(dataset: str, value: float) -> list[dict[str, Any]]:
-    """acc@1 and acc@5 on test, acc@1 on val."""
+    """acc@1, acc@5 and mAP on test, acc@1 on val."""
     return [
         {"dataset": dataset, "selection": selection, "metric": metric, "value": value}
         for selection in SELECTIONS
-        for metric in ("acc@1", "acc@5", "val_acc@1")
+        for metric in ("acc@1", "acc@5", "mAP", "val_acc@1")
     ]
 
 

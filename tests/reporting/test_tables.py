@@ -38,7 +38,7 @@ def table() -> pd.DataFrame:
         metrics = single_label("d", value) + single_label("another", value + 50)
         results.add(method, metrics, level=level, seed=seed)
     measured = measurements(results.run())
-    assert len(measured) == len(VALUES) * 6  # the other dataset's metrics are not this row's
+    assert len(measured) == len(VALUES) * 8  # the other dataset's metrics are not this row's
     return summary(measured, ["d"])
 
 

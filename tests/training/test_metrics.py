@@ -211,12 +211,36 @@ def test_metric_rows__of_a_multi_label_dataset_have_a_row_for_each_class() -> No
     assert json.loads(json.dumps(rows, allow_nan=False)) == rows
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_measure__map_of_single_label_data_is_that_of_softmax_over_the_classes_there_are(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    classes = int(generator.integers(1, 9))
+    logits = generator.normal(scale=3, size=(40, classes)).astype(np.float32)
+    labels = generator.integers(0, max(1, classes - 2), 40)  # of the last two classes there is nothing
+    powers = np.exp(logits.astype(np.float64))
+    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    expected, by_hand = [], []
+    for each in sorted({*labels.tolist()}):
+        scores, positive = probabilities[:, each], labels == each
+        expected.append(100 * sklearn_metrics.average_precision_score(positive, scores))
+        by_hand.append(average_precision_by_hand(scores.tolist(), positive.astype(int).tolist()))
+    assert expected == pytest.approx(by_hand)
+    assert measure("single_label", *tensors(logits, labels))["mAP"] == pytest.approx(np.mean(expected))
+
+
+def test_measure__map_of_single_label_data_tells_sure_answers_apart() -> None:
+    """Both are 1 as a softmax in float32, but the second is the surer one."""
+    logits = torch.tensor([[20.0, 0.0], [30.0, 0.0], [0.0, 9.0]])
+    assert measure("single_label", logits, torch.tensor([1, 0, 1]))["mAP"] == pytest.approx(100)
+
+
 def test_metric_rows__of_a_single_label_dataset() -> None:
     logits = torch.tensor([[0.5, 1.0], [2.0, 1.0]])
     rows = metric_rows("single_label", "digits", "last", ["cat", "dog"], logits, torch.tensor([1, 1]))
     assert rows == [
         {"dataset": "digits", "selection": "last", "metric": "acc@1", "value": 50.0},
         {"dataset": "digits", "selection": "last", "metric": "acc@5", "value": 100.0},
+        {"dataset": "digits", "selection": "last", "metric": "mAP", "value": 100.0},
     ]
 
 

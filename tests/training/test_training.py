@@ -39,7 +39,7 @@ def test_train_network__learns_and_is_reproducible(tmp_path: Path, dataset: Path
     assert same_weights(tmp_path / "a/network.safetensors", tmp_path / "b/network.safetensors")
     assert not same_weights(tmp_path / "a/network.safetensors", tmp_path / "c/network.safetensors")
     assert {(row["selection"], row["metric"]) for row in result["metrics"]} == {
-        (selection, metric) for selection in ("best_val", "last") for metric in ("acc@1", "acc@5", "val_acc@1")
+        (selection, metric) for selection in ("best_val", "last") for metric in ("acc@1", "acc@5", "mAP", "val_acc@1")
     }
     assert device == "cpu"
     assert not list((tmp_path / "a").glob(".checkpoint*"))
@@ -146,4 +146,4 @@ def test_train_network__brought_weights_stay_as_they_are(
     result, _ = train_network(folder(tmp_path / "a"), [dataset], model, None, 0)
     assert load_network(tmp_path / "a").config == load_network(teachers["digits"]).config  # its statistics, too
     assert same_weights(tmp_path / "a/network.safetensors", teachers["digits"] / "network.safetensors")
-    assert len(result["metrics"]) == 6
+    assert len(result["metrics"]) == 8

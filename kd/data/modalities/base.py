@@ -28,8 +28,8 @@ class Modality(BaseOptions):
     """Samples of one kind, in one dataset; its fields are the options of the dataset that say how they are stored.
 
     Each file of this folder defines one subclass, which is called `Samples`, and two functions of its samples, `plain`
-    and `views`, as below: apart, so that an edit of views packs no dataset again. Importing one is cheap: heavy imports
-    belong inside its functions.
+    and `views`, as below: apart, so that an edit of views packs no dataset again. Where samples lie in files, it
+    has those that `files_of` names, too. Importing one is cheap: heavy imports belong inside its functions.
     """
 
     @classmethod
@@ -66,6 +66,16 @@ def load_modality(name: str) -> type[Modality]:
 def stored_modality(name: str) -> type[Modality]:
     """The modality of a name that a file has; for errors see `Registry.stored`."""
     return cast("type[Modality]", MODALITIES.stored(name).Samples)
+
+
+def files_of(samples: Modality) -> Any:
+    """The module of such samples, if they lie in files; None: they do not.
+
+    It has the functions `find`, from a folder to the `Found` of such files, and `open_file`, from a path to what
+    `decode` takes.
+    """
+    module = MODALITIES.load(samples.name())
+    return module if hasattr(module, "open_file") else None
 
 
 def plain(samples: Modality, stored: Tensor) -> Tensor:

@@ -16,12 +16,15 @@ from kd.data.modalities.base import Shape, View
 from kd.data.modalities.image import Pixels
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from PIL.Image import Image
     from torch import Tensor
 
     from kd.common.streams import Audience
     from kd.data.options import Augmentation
+    from kd.data.sources.files import Found
     from kd.data.video import Video
 
 Count = Annotated[int, Ge(1)]
@@ -61,7 +64,7 @@ class Samples(Pixels):
         import numpy as np
 
         train = training_candidates(frames, self.segments, self.candidates)
-        return np.concatenate([train.ravel(), test_indices(frames, self.segments, self.test_clips).ravel()])
+        return np.concatenate([train.ravel(), evaluation_indices(frames, self.segments, self.test_clips).ravel()])
 
     def decode(self, opened: Video, out: np.ndarray) -> tuple[str, ...]:
         """From a video; each frame is brought to its size as an image is."""
@@ -97,7 +100,7 @@ def training_candidates(frames: int, segments: int, candidates: int) -> np.ndarr
     return segment * step + (2 * np.arange(candidates) + 1) * step // (2 * candidates)
 
 
-def test_indices(frames: int, segments: int, clips: int) -> np.ndarray:
+def evaluation_indices(frames: int, segments: int, clips: int) -> np.ndarray:
     """Frames that val and test show of each segment, as SampleFrames of MMAction2 takes them for tests.
 
     The frame of segment k is floor((k + f) * N / K), with f = 1/2, its middle, for the first clip. Of V clips, clip v
@@ -161,3 +164,18 @@ def views(samples: Samples, stream: Audience, dataset: str, seed: int, augmentat
         return spatial(frames, ids.repeat(segments), number).reshape(len(ids), segments, 3, *samples.size)
 
     return view
+
+
+def find(folder: Path) -> Found:
+    """Videos below a folder, by their names."""
+    from kd.data.sources.files import find_files, only
+    from kd.data.sources.videos import VIDEOS
+
+    return only(find_files(folder), VIDEOS)
+
+
+def open_file(path: Path) -> Video:
+    """A video, of which nothing is read yet."""
+    from kd.data.video import Video
+
+    return Video(path)

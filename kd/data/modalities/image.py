@@ -11,12 +11,15 @@ from kd.data.modalities.base import Modality, Shape, View
 from kd.data.options import WHITE, Colour, Ground, Resize, ground_colour
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from PIL.Image import Image
     from torch import Tensor
 
     from kd.common.streams import Audience
     from kd.data.options import Augmentation
+    from kd.data.sources.files import Found
 
 Edge = Annotated[int, Ge(8)]
 Edges = tuple[Edge, Edge]
@@ -97,7 +100,21 @@ def views(samples: Samples, stream: Audience, dataset: str, seed: int, augmentat
     return Views(stream, dataset, seed, augmentation, samples.size)
 
 
-def as_images(samples: Any) -> Samples:
-    """Samples that are known to be images."""
-    assert isinstance(samples, Samples)
+def find(folder: Path) -> Found:
+    """Images below a folder, by their names."""
+    from kd.data.sources.files import find_images
+
+    return find_images(folder)
+
+
+def open_file(path: Path) -> Image:
+    """An image of PIL, as sources give it."""
+    from kd.data.sources.files import open_image
+
+    return open_image(path)
+
+
+def as_pixels(samples: Any) -> Pixels:
+    """Samples that are known to be images, or made of such."""
+    assert isinstance(samples, Pixels)
     return samples

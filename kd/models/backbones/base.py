@@ -16,6 +16,7 @@ from kd.models.spec import Level, ModelSpec, NetworkConfig
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from kd.data.modalities.base import Modality
     from kd.data.packed import DatasetInfo
     from kd.models.network import Network
 
@@ -29,13 +30,19 @@ class Backbone:
 
     MODALITY: ClassVar[str] = "image"
     """What it takes batches of."""
+    WEIGHTS_OF: ClassVar[tuple[str, ...]] = ()
+    """Backbones whose stored weights it may begin with, where names and shapes do not tell that."""
 
     def problems(self, model: ModelSpec) -> Iterator[str]:  # noqa: ARG002
         """Errors of the config, each beginning with the wrong key, found without building anything."""
         return iter(())
 
+    def misfit(self, own: Modality, seen: Modality) -> str:  # noqa: ARG002
+        """Why a network that is made for samples of one dataset cannot take those of another; empty: it can."""
+        return ""
+
     def configure(self, model: ModelSpec, dataset: DatasetInfo) -> dict[str, Any]:
-        """The fields `kwargs`, `input_size`, `mean` and `std` of a network's description.
+        """The fields `kwargs`, `input_size`, `mean`, `std` and, if it has any, `options` of a network's description.
 
         The input has shape and statistics of the dataset, unless the model or its weights say otherwise.
         """
@@ -76,21 +83,24 @@ class Backbone:
         return False
 
     def fold(self, network: Network, head: str) -> nn.Module | None:  # noqa: ARG002
-        """The network with one head as a plain module of its library; None: there is none.
-
-        It takes prepared batches, and gives (B, classes) logits.
+        """The network with one head as a plain module of its library, which `classify` calls; None: there is none.
 
         Raises:
             UserError: it should be there, but cannot be made.
         """
         return None
 
+    def classify(self, plain: nn.Module, inputs: Tensor) -> Tensor:
+        """Logits (B, classes) of a prepared batch, by what `fold` made."""
+        logits: Tensor = plain(inputs)
+        return logits
+
     def describe(self, network: Network, plain: nn.Module | None, dataset: DatasetInfo) -> dict[str, Any]:  # noqa: ARG002
         """Entries of an exported student's config.json besides classes and samples."""
         return {"architecture": network.config.architecture, "backbone": network.config.backbone}
 
 
-BACKBONES = Registry("kd.models.backbones", others=("base", "timm_weights"))
+BACKBONES = Registry("kd.models.backbones", others=("base", "timm_weights", "action_weights"))
 
 
 def load_backbone(name: str) -> Backbone:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kd.common.errors import UserError, did_you_mean
-from kd.data.modalities.image import as_images
+from kd.data.modalities.image import as_pixels
 from kd.models.backbones.base import Backbone
 from kd.models.spec import LEVELS, Checkpoint, Level, ModelSpec, NetworkConfig
 
@@ -26,6 +26,8 @@ MAX_STAGES = 8
 class Kind(Backbone):
     """Any architecture that timm builds and taps."""
 
+    WEIGHTS_OF = ("timm", "tsn")
+
     def problems(self, model: ModelSpec) -> Iterator[str]:
         """The architecture is one of timm's."""
         name = model.architecture.split(".")[0]
@@ -39,7 +41,7 @@ class Kind(Backbone):
 
         kwargs = dict(model.kwargs)
         pretrained_cfg = pretrained_cfg_of(model.architecture)
-        input_size = model.input_size or as_images(dataset.samples).size
+        input_size = model.input_size or as_pixels(dataset.samples).size
         if pretrained_cfg is not None and pretrained_cfg.fixed_input_size:
             kwargs.setdefault("img_size", input_size)
         beside = stored_config(model.weights.path) if isinstance(model.weights, Checkpoint) else None
@@ -138,7 +140,7 @@ class Kind(Backbone):
             "fixed_input_size": "img_size" in config.kwargs,
             "interpolation": "bicubic",
             "crop_pct": 1.0,
-            "crop_mode": "squash" if as_images(dataset.samples).resize == "squash" else "center",
+            "crop_mode": "squash" if as_pixels(dataset.samples).resize == "squash" else "center",
             "mean": list(config.mean),
             "std": list(config.std),
             "num_classes": len(dataset.classes),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kd.common.errors import UserError
+from kd.models.backbones.action_weights import in_names_of_timm
 from kd.models.hub import SECONDS, hub_file, patience, reason, try_network
 from kd.models.spec import Checkpoint, NetworkConfig
 from kd.models.weight_files import (
@@ -147,10 +148,17 @@ def load_checkpoint(network: Network, checkpoint: Checkpoint) -> bool:
 
     Raises:
         UserError: the file is missing, is not a file of tensors, does not fit the architecture, or holds values that
-            are not finite.
+            are not finite, or is of a backbone that computes something else with them.
     """
     path = checkpoint.path
-    groups = read_tensors(path)
+    groups, made_for = in_names_of_timm(read_tensors(path))
+    stored = stored_config(path)
+    theirs, ours = stored.backbone if stored else made_for, network.config.backbone
+    if theirs is not None and theirs not in (ours, *network.kind.WEIGHTS_OF):
+        raise UserError(
+            f"{path}: holds weights of backbone {theirs}, with which {ours} computes something else, though their names"
+            f" and shapes are the same; expected weights of {' or '.join(network.kind.WEIGHTS_OF)}"
+        )
     if all(name.split(".")[0] in ("backbone", "latent", "heads", "labels") for name in groups.get("", ("",))):
         check_finite(groups[""], path)
         return _take_own(groups[""], network, path)

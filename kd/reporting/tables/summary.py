@@ -17,7 +17,8 @@ class Report(Table):
     """`summary.csv` and, for people, `summary.md` and `summary.html` below the verdict; `measurements.csv`."""
 
     CAPTION = """\
-Test metrics in percent: mean and standard deviation over seeds. *Gain*: points over the student's network trained with
+Test metrics in percent: mean and standard deviation over seeds. *mAP*: mean over classes of the average precision of
+each, on single-label datasets that of its softmax probability. *Gain*: points over the student's network trained with
 labels alone (the method *vanilla*) where the experiment has it, else over the individual teacher of the dataset, paired
 by seed; *gain_se*: standard error of that mean. *best_val*: weights of the epoch with the best acc@1 (multi-label: mAP)
 on val; *last*: weights of the last epoch. Test was read once for each, after training.

@@ -1,0 +1,57 @@
+"""Checkpoints of programs for action recognition, in the names that timm has for the same weights.
+
+MMAction2 (0.x and 1.x; `backbone.layer1.0.conv1.conv.weight`, in TSM `conv1.conv.net.weight`; `cls_head.fc_cls`) and
+mit-han-lab's temporal-shift-module (`base_model.layer1.0.conv1.weight`, in TSM `conv1.net.weight`; `new_fc`). Shifts
+have no weights: which of both a checkpoint is for is seen by these names alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+
+ValueT = TypeVar("ValueT")
+
+FOREIGN = (
+    (re.compile(r"(?:^|\.)backbone\.layer1\.0\.conv1\.conv\.(?:net\.)?weight$"), "backbone"),
+    (re.compile(r"(?:^|\.)base_model\.layer1\.0\.conv1\.(?:net\.)?weight$"), "base_model"),
+)
+"""A name that tells such a program, and what it calls the network before the classifier."""
+SHIFTED = re.compile(r"\.conv1\.(?:conv\.)?net\.weight$")
+SAME = (
+    (re.compile(r"\bconv(\d)\.bn\."), r"bn\1."),
+    (re.compile(r"\bdownsample\.conv\."), "downsample.0."),
+    (re.compile(r"\bdownsample\.bn\."), "downsample.1."),
+    (re.compile(r"\bconv(\d)(?:\.conv)?(?:\.net)?\.(weight|bias)$"), r"conv\1.\2"),
+)
+"""Endings of names, and what timm has for them."""
+CLASSIFIER = re.compile(r"(^|\.)(?:cls_head\.fc_cls|new_fc)\.")
+
+
+def in_names_of_timm(
+    groups: Mapping[str, Mapping[str, ValueT]],
+) -> tuple[dict[str, dict[str, ValueT]], str | None]:
+    """Rename the weights of a checkpoint where one of these programs wrote it.
+
+    Args:
+        groups: as from `kd.models.weight_files.read_tensors`.
+
+    Returns:
+        The same weights, under the names that timm has behind what leads to the network; and the backbone that they
+        are for, None where another program wrote them.
+    """
+    names = [name for group in groups.values() for name in group]
+    network = next((called for telling, called in FOREIGN if any(map(telling.search, names))), None)
+    if network is None:
+        return {place: dict(group) for place, group in groups.items()}, None
+    renamed = {
+        place: {_renamed(name, network): value for name, value in group.items()} for place, group in groups.items()
+    }
+    return renamed, "tsm" if any(map(SHIFTED.search, names)) else "tsn"
+
+
+def _renamed(name: str, network: str) -> str:
+    for theirs, ours in SAME:
+        name = theirs.sub(ours, name)
+    return CLASSIFIER.sub(rf"\1{network}.fc.", name)

@@ -1,0 +1,93 @@
+"""TSN whose residual blocks see a part of the channels of the next frame and of the previous one.
+
+Lin et al., "TSM: temporal shift module for efficient video understanding", ICCV 2019, as residual shift.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge
+
+from kd.common.errors import UserError
+from kd.models.backbones import tsn
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+DEEP = 23
+"""Blocks of a stage from which on only every second one shifts, as in the authors' ResNet-101."""
+
+
+class ShiftOptions(tsn.FrameOptions):
+    """Which frames a network looks at, and how it mixes them."""
+
+    segments: Annotated[int, Ge(2)]
+    """Frames of a view that it looks at: the shift is among these."""
+    shift_div: Annotated[int, Ge(2)] = 8
+    """One in so many channels comes from the next frame, and as many from the previous one."""
+
+
+class Kind(tsn.Kind):
+    """The ResNets of timm, and those that are built of such blocks; `shift_div` in `kwargs` is of this one."""
+
+    WEIGHTS_OF = ("timm", "tsm")
+    OPTIONS = ShiftOptions
+
+    def over_time(self, module: Any, options: tsn.FrameOptions) -> nn.Module:
+        """Shift the input of the first convolution of each residual block; the skip path sees its own frame.
+
+        Raises:
+            UserError: the network has no such blocks.
+        """
+        assert isinstance(options, ShiftOptions)
+        for conv in first_convolutions(module):
+            conv.register_forward_pre_hook(
+                partial(_shift_input, segments=options.segments, shift_div=options.shift_div)
+            )
+        return super().over_time(module, options)
+
+
+def first_convolutions(module: Any) -> list[nn.Module]:
+    """What shifted frames go into, in a network of timm.
+
+    Raises:
+        UserError: it is no ResNet, nor built like one.
+    """
+    stages = [list(getattr(module, name, ())) for name in STAGES]
+    if not all(stages) or not all(hasattr(block, "conv1") for blocks in stages for block in blocks):
+        raise UserError(
+            f"models: backbone tsm shifts the input of `conv1` of residual blocks, which timm's {type(module).__name__}"
+            " does not have; expected a ResNet, such as resnet50"
+        )
+    every = 2 if max(map(len, stages)) >= DEEP else 1
+    return [block.conv1 for blocks in stages for block in blocks[::every]]
+
+
+def shift(frames: Tensor, segments: int, shift_div: int) -> Tensor:
+    """Shift channels in time.
+
+    Args:
+        frames: (N * segments, C, h, w), those of a view one after another.
+        segments: frames of a view, which no shift leaves.
+        shift_div: the first C // shift_div channels come from the next frame, as many after them from the previous
+            one; where there is none, they are zero.
+
+    Returns:
+        (N * segments, C, h, w), a new tensor in the same memory format.
+    """
+    import torch
+
+    views = frames.reshape(len(frames) // segments, segments, *frames.shape[1:])
+    fold = views.shape[2] // shift_div
+    shifted = torch.zeros_like(views)
+    shifted[:, :-1, :fold] = views[:, 1:, :fold]
+    shifted[:, 1:, fold : 2 * fold] = views[:, :-1, fold : 2 * fold]
+    shifted[:, :, 2 * fold :] = views[:, :, 2 * fold :]
+    return shifted.flatten(0, 1)
+
+
+def _shift_input(_: nn.Module, inputs: tuple[Tensor], *, segments: int, shift_div: int) -> Tensor:
+    return shift(inputs[0], segments, shift_div)
