@@ -108,7 +108,8 @@ def summary_of(run: Run, metrics: Sequence[str] = ()) -> tuple[str, str]:
         shown = with_spreads(wide.drop(columns="n_seeds"), dict.fromkeys(metrics, 1))
     else:
         shown = readable(found, run.selection)
-        what += ", and the gain in points over `vanilla`, where the experiment has it for the dataset, else over `individual`"
+        what += ", and the gain in points over `vanilla`, where the experiment has it for the dataset,"
+        what += " else over `individual`"
     told = " ".join(verdict(run, measured).split("\n\n"))
     return markdown(shown), f"{note_of(run, f'{what}.')} Its verdict: {told}"
 
