@@ -86,8 +86,9 @@ def _models(config: Config) -> Iterator[str]:
     """A network fits the datasets that it is used on: their modality, and, with label embeddings, their labels."""
     uses = [(f"teachers.{name}.model", each.model, [each.dataset]) for name, each in config.teachers.items()]
     uses += [
-        (f"students.{name}.model", each.model, config.student_targets(each))
+        (f"students.{name}.model", each.model, [target])
         for name, each in config.students.items()
+        for target in config.student_targets(each)
         if each.model is not None
     ]
     uses += [
@@ -95,40 +96,24 @@ def _models(config: Config) -> Iterator[str]:
         for name, each in config.baselines.items()
     ]
     for key, name, datasets in uses:
-        model = config.models.get(name)
         single = [each for each in datasets if _task(config, each) == "single_label"]
-        if model is None:
-            continue
-        if model.label_encoder is not None and single:
+        if name in config.models and config.models[name].label_encoder is not None and single:
             yield f"{key}: {name!r} has a label_encoder, but dataset {single[0]!r} is not multi_label"
-        takes = load_backbone(model.backbone).MODALITY if BACKBONES.knows(model.backbone) else None
-        for each in (each for each in datasets if takes is not None and each in config.datasets):
-            has = config.datasets[each].samples.name()
-            if has != takes:
-                yield f"{key}: {name!r} takes samples of modality {takes}, dataset {each!r} has {has}"
-    yield from _looks(config)
-
-
-def _looks(config: Config) -> Iterator[str]:
-    """A network that looks at several datasets takes what they have."""
-    looks = [
-        (f"joint_teachers.{name}.teachers", teacher.model, [teacher.dataset, *config.joint_targets(joint)])
-        for name, joint in config.joint_teachers.items()
-        for teacher in map(config.teachers.get, config.joint_members(joint))
-        if teacher is not None
-    ]
-    looks += [
-        (f"baselines.{name}.datasets", each.model, each.datasets or list(config.datasets))
-        for name, each in config.baselines.items()
-    ]
-    for key, name, datasets in looks:
-        model = config.models.get(name)
-        if model is None or not BACKBONES.knows(model.backbone) or not {*datasets} <= {*config.datasets}:
+    for name, joint in config.joint_teachers.items():
+        members = [config.teachers[each] for each in config.joint_members(joint) if each in config.teachers]
+        seen = config.joint_targets(joint)
+        uses += [(f"joint_teachers.{name}.teachers", each.model, [each.dataset, *seen]) for each in members]
+    for key, name, datasets in uses:
+        if name not in config.models or not BACKBONES.knows(config.models[name].backbone):
             continue
-        own, *others = datasets
-        for other in others:
-            for why in load_backbone(model.backbone).misfits(*(config.datasets[each].samples for each in (own, other))):
-                yield f"{key}: {name!r}, on {own!r} and {other!r}, {why}"
+        backbone = load_backbone(config.models[name].backbone)
+        samples = {each: config.datasets[each].samples for each in datasets if each in config.datasets}
+        for each, has in samples.items():
+            if has.name() != backbone.MODALITY:
+                takes = f"takes samples of modality {backbone.MODALITY}"
+                yield f"{key}: {name!r} {takes}, dataset {each!r} has {has.name()}"
+            elif why := backbone.misfit(next(iter(samples.values())), has):
+                yield f"{key}: {name!r} {why}, which dataset {each!r} has"
 
 
 def _frozen_norms(config: Config) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from kd.common.errors import UserError, first_mistake
 from kd.data.modalities.base import files_of, plain, stored_modality
-from kd.data.sources.files import Found, readable
+from kd.data.sources.files import Kind, find_files, only, readable
 from kd.models.weight_files import read_options
 from kd.models.weights import EXPORT_CONFIG, Exported, ExportedStudent, load_network
 
@@ -42,7 +42,7 @@ def predict_files(student: Path, place: Path, top: int) -> Iterator[tuple[Path, 
     kind = files_of(samples)
     if kind is None:
         raise UserError(f"{student}: takes samples of modality {exported.modality}, which do not lie in files")
-    files = _files(kind.find, place, samples.name())
+    files = _files(kind, place)
     classes, network = exported.label_names, load_network(student)  # not by timm: config.json may tell it anything
     if list(network.config.heads.values()) != [len(classes)]:
         raise UserError(
@@ -52,7 +52,7 @@ def predict_files(student: Path, place: Path, top: int) -> Iterator[tuple[Path, 
     for path in files:
         try:
             pixels = np.empty(samples.shape(3), np.uint8)
-            samples.decode(kind.open_file(path), pixels)
+            samples.decode(kind.open(path), pixels)
         except UserError as error:
             yield path, error
             continue
@@ -63,14 +63,14 @@ def predict_files(student: Path, place: Path, top: int) -> Iterator[tuple[Path, 
         yield path, [(classes[index], value) for value, index in zip(*(each.tolist() for each in best), strict=True)]
 
 
-def _files(find: Callable[[Path], Found], place: Path, kind: str) -> list[Path]:
+def _files(kind: Kind, place: Path) -> list[Path]:
     """The file, or those below the folder; also links to nothing, since whoever set them expects an answer."""
     if place.is_file():
         return [place]
     if not place.is_dir():
         raise UserError(f"{readable(place)}: no such file or folder")
-    found = find(place)
+    found = only(find_files(place), kind)
     files = [place / name for name in sorted([*found.files, *found.lost])]
     if not files:
-        raise UserError(f"{readable(place)}: holds no {kind}s")
+        raise UserError(f"{readable(place)}: holds no {kind.name}s")
     return files

@@ -171,7 +171,8 @@ def test_clips__gradients_reach_the_frames_that_are_looked_at(
 def test_clips__a_copy_or_compiled_network_computes_the_same(backbone: str) -> None:
     network, inputs = new(backbone), clips()
     expected = network(inputs, ("L2",))
-    for other in (copy.deepcopy(network), torch.compile(network, backend="eager", fullgraph=True)):
+    copies = [copy.deepcopy(network), timm.layers.convert_sync_batchnorm(copy.deepcopy(network))]
+    for other in (*copies, torch.compile(network, backend="eager", fullgraph=True)):
         found = other(inputs, ("L2",))
         torch.testing.assert_close(found.vector, expected.vector)
         torch.testing.assert_close(found.maps["L2"], expected.maps["L2"])

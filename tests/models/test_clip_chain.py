@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from kd.cli.verify import verify
 from kd.common.errors import UserError
 from kd.config.load import load_config
 from kd.data.modalities.base import plain, views_of
@@ -29,7 +30,9 @@ from kd.models.network import freeze
 from kd.models.prediction import predict_files
 from kd.models.spec import LEVELS, ModelSpec
 from kd.models.weights import Exported, export_student, load_network, new_network, save_network
+from kd.planning.plan import Plan
 from kd.stages import cache_embeddings
+from tests.conftest import make
 from tests.data.videos import flat, write_video
 from tests.models import squares
 
@@ -111,7 +114,7 @@ def test_predict__takes_videos_as_the_test_split_has_them(backbone: str, tmp_pat
     ((_, alone),) = predict_files(tmp_path, videos / "v5.avi", 2)
     assert alone == found[videos / "v5.avi"]
     (videos / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no clips"):
+    with pytest.raises(UserError, match="holds no videos"):
         list(predict_files(tmp_path, videos / "empty", 2))
 
 
@@ -149,6 +152,24 @@ def test_config__clips_and_images_side_by_side(config: dict[str, Any]) -> None:
     assert load_config(config).datasets["near"].samples.name() == "clip"
 
 
+def test_chain__of_both_backbones_and_a_network_of_one_frame(config: dict[str, Any], tmp_path: Path) -> None:
+    """Every stage works, and what is computed again is the same."""
+    del config["datasets"]["digits"], config["teachers"]["digits"]
+    config["models"]["one_frame"] = {"backbone": "tsn", "architecture": "test_resnet", "kwargs": {"segments": 1}}
+    config["students"] = {
+        "mlfd": {"teacher": "both", "targets": ["near"], "model": "one_frame", "recipe": "r"},
+        "live": {"teacher": "individual", "level": "L2", "targets": ["far"], "views": "live", "recipe": "r"},
+    }
+    config["recipes"]["r"] |= {"head_lr": 5, "schedule": "step", "milestones": [1]}
+    plan = Plan(load_config(config | {"results": str(tmp_path / "results")}))
+    made = [job for job in plan.jobs.values() if job.stage not in ("table", "figure", "analysis")]
+    for job in made:
+        make(job)
+    lines = list(verify(plan, [f"{job.stage}/{job.name}" for job in made], rows=2))
+    assert [line for line in lines if not line.startswith("ok ")] == lines[-1:]
+    assert lines[-1].startswith(f"{len(made)} verified")
+
+
 @pytest.mark.parametrize(
     ("section", "change", "message"),
     [
@@ -157,22 +178,22 @@ def test_config__clips_and_images_side_by_side(config: dict[str, Any]) -> None:
         (
             "joint_teachers.both",
             {"teachers": None},
-            "both.teachers: 'image', on 'digits' and 'near', takes samples of modality image, not of clip",
+            "joint_teachers.both.teachers: 'image' takes samples of modality image, dataset 'near' has clip",
         ),
         (
             "joint_teachers.both",
             {"targets": None},
-            "joint_teachers.both.teachers: 'tsn', on 'near' and 'digits', takes samples of modality clip, not of image",
+            "joint_teachers.both.teachers: 'tsn' takes samples of modality clip, dataset 'digits' has image",
         ),
         (
             "datasets.far",
             {"segments": 8},
-            "joint_teachers.both.teachers: 'tsn', on 'near' and 'far', is for clips of 4 segments, not of 8",
+            "joint_teachers.both.teachers: 'tsn' is for clips of 4 segments, not of 8, which dataset 'far' has",
         ),
         (
             "datasets.far",
             {"segments": 8},
-            "baselines.one.datasets: 'tsm', on 'near' and 'far', is for clips of 4 segments, not of 8",
+            "baselines.one.model: 'tsm' is for clips of 4 segments, not of 8, which dataset 'far' has",
         ),
         ("models.tsm", {"kwargs": {"shift_div": 1}}, "models.tsm.kwargs.shift_div: given 1: "),
         ("models.tsn", {"kwargs": {"segments": 0}}, "models.tsn.kwargs.segments: given 0: "),

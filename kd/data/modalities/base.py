@@ -8,14 +8,12 @@ from kd.common.options import BaseOptions
 from kd.common.registry import Registry
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
     from torch import Tensor
 
     from kd.common.streams import Audience
     from kd.data.options import Augmentation
-    from kd.data.sources.files import Found
+    from kd.data.sources.files import Kind
 
 Shape = tuple[int, ...]
 
@@ -27,26 +25,12 @@ class View(Protocol):
         """(B, ...) uint8 as stored, (B,) ids, and a number from 0, to what backbones take: (B, ...) float32 in 0..1."""
 
 
-class Files(Protocol):
-    """How samples lie in files, for `python -m kd predict`."""
-
-    def find(self, folder: Path, /) -> Found:
-        """Those below a folder, by their names."""
-
-    def open_file(self, path: Path, /) -> Any:
-        """What `decode` takes.
-
-        Raises:
-            UserError: the file cannot be read, or is none of these.
-        """
-
-
 class Modality(BaseOptions):
     """Samples of one kind, in one dataset; its fields are the options of the dataset that say how they are stored.
 
     Each file of this folder defines one subclass, which is called `Samples`, and two functions of its samples, `plain`
-    and `views`, as below: apart, so that an edit of views packs no dataset again. Where samples lie in files, it has
-    the functions of `Files`, too. Importing one is cheap: heavy imports belong inside its functions.
+    and `views`, as below: apart, so that an edit of views packs no dataset again. Where samples lie in files, it
+    has `files`, too, which says of which kind. Importing one is cheap: heavy imports belong inside its functions.
     """
 
     @classmethod
@@ -85,10 +69,11 @@ def stored_modality(name: str) -> type[Modality]:
     return cast("type[Modality]", MODALITIES.stored(name).Samples)
 
 
-def files_of(samples: Modality) -> Files | None:
-    """How such samples lie in files; None: they do not."""
+def files_of(samples: Modality) -> Kind | None:
+    """The kind of files that such samples lie in; None: they lie in none."""
     module = MODALITIES.load(samples.name())
-    return cast("Files", module) if hasattr(module, "open_file") else None
+    found: Kind | None = module.files() if hasattr(module, "files") else None
+    return found
 
 
 def plain(samples: Modality, stored: Tensor) -> Tensor:

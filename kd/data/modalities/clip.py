@@ -16,15 +16,13 @@ from kd.data.modalities.base import Shape, View
 from kd.data.modalities.image import Pixels
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
     from PIL.Image import Image
     from torch import Tensor
 
     from kd.common.streams import Audience
     from kd.data.options import Augmentation
-    from kd.data.sources.files import Found
+    from kd.data.sources.files import Kind
     from kd.data.video import Video
 
 Count = Annotated[int, Ge(1)]
@@ -166,16 +164,8 @@ def views(samples: Samples, stream: Audience, dataset: str, seed: int, augmentat
     return view
 
 
-def find(folder: Path) -> Found:
-    """Videos below a folder, by their names."""
-    from kd.data.sources.files import find_files, only
+def files() -> Kind:
+    """Of videos nothing is decoded when they are opened."""
     from kd.data.sources.videos import VIDEOS
 
-    return only(find_files(folder), VIDEOS)
-
-
-def open_file(path: Path) -> Video:
-    """A video, of which nothing is read yet."""
-    from kd.data.video import Video
-
-    return Video(path)
+    return VIDEOS

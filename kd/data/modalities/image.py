@@ -11,15 +11,13 @@ from kd.data.modalities.base import Modality, Shape, View
 from kd.data.options import WHITE, Colour, Ground, Resize, ground_colour
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import numpy as np
     from PIL.Image import Image
     from torch import Tensor
 
     from kd.common.streams import Audience
     from kd.data.options import Augmentation
-    from kd.data.sources.files import Found
+    from kd.data.sources.files import Kind
 
 Edge = Annotated[int, Ge(8)]
 Edges = tuple[Edge, Edge]
@@ -100,18 +98,11 @@ def views(samples: Samples, stream: Audience, dataset: str, seed: int, augmentat
     return Views(stream, dataset, seed, augmentation, samples.size)
 
 
-def find(folder: Path) -> Found:
-    """Images below a folder, by their names."""
-    from kd.data.sources.files import find_images
+def files() -> Kind:
+    """Images are opened by PIL."""
+    from kd.data.sources.files import IMAGES
 
-    return find_images(folder)
-
-
-def open_file(path: Path) -> Image:
-    """An image of PIL, as sources give it."""
-    from kd.data.sources.files import open_image
-
-    return open_image(path)
+    return IMAGES
 
 
 def as_pixels(samples: Any) -> Pixels:

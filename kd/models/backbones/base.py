@@ -37,10 +37,9 @@ class Backbone:
         """Errors of the config, each beginning with the wrong key, found without building anything."""
         return iter(())
 
-    def misfits(self, own: Modality, seen: Modality) -> Iterator[str]:  # noqa: ARG002
-        """Why a network that was made for the samples of one dataset cannot take those of another, in words."""
-        if seen.name() != self.MODALITY:
-            yield f"takes samples of modality {self.MODALITY}, not of {seen.name()}"
+    def misfit(self, own: Modality, seen: Modality) -> str:  # noqa: ARG002
+        """Why a network that is made for samples of one dataset cannot take those of another; empty: it can."""
+        return ""
 
     def configure(self, model: ModelSpec, dataset: DatasetInfo) -> dict[str, Any]:
         """The fields `kwargs`, `input_size`, `mean`, `std` and, if it has any, `options` of a network's description.

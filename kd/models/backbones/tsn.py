@@ -59,12 +59,10 @@ class Kind(images.Kind):
         except UserError as error:
             yield str(error).removeprefix("models.")
 
-    def misfits(self, own: Modality, seen: Modality) -> Iterator[str]:
+    def misfit(self, own: Modality, seen: Modality) -> str:
         """Views have equally many frames."""
-        yield from super().misfits(own, seen)
         made_for, given = (getattr(each, "segments", None) for each in (own, seen))
-        if given is not None and given != made_for:
-            yield f"is for clips of {made_for} segments, not of {given}"
+        return "" if given == made_for else f"is for clips of {made_for} segments, not of {given}"
 
     def configure(self, model: ModelSpec, dataset: DatasetInfo) -> dict[str, Any]:
         """As of images; segments are those of the dataset, unless the model says how many of them."""
