@@ -31,6 +31,8 @@ from tests.cli.conftest import build
 from tests.conftest import ROOT
 from tests.data.layouts import CONTENT, Content, make_coco, make_csv, make_nus_wide, make_voc
 from tests.data.official_layouts import MAKERS
+from tests.data.video_layouts import VIDEO_MAKERS
+from tests.models.test_mmaction_checkpoints import write
 
 DOCUMENTS = ("README.md", "config/README.md", "config/mlfd/README.md")
 CONFIGS = [path for path in sorted(ROOT.glob("config/**/*.yaml")) if path.parent.name != "sets"]  # which are parts
@@ -83,12 +85,16 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "voc": ("root", lambda root: make_voc(root, larger(CONTENT, 12))),
     "coco": ("root", lambda root: make_coco(root, larger(CONTENT, 12))),
     "nus_wide": ("root", lambda root: make_nus_wide(root, larger(CONTENT, 12))),
-    **{name: ("root", make) for name, make in MAKERS.items()},
+    **{name: ("root", make) for name, make in (MAKERS | VIDEO_MAKERS).items()},
 }
 
 
 def with_stand_ins(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A config whose datasets are small ones in the layout of those that it names."""
+    """A config whose datasets are small ones in the layout of those that it names; of checkpoints, with stand-ins."""
+    for name, model in raw.get("models", {}).items():
+        if isinstance(model.get("weights"), dict):
+            model["weights"]["path"] = str(folder / f"{name}.pth")
+            write(folder / f"{name}.pth", "mmaction", shifted=model["backbone"] == "tsm")
     for name, dataset in raw["datasets"].items():
         kind = dataset["source"]["type"]
         labels = f"{kind} {dataset.get('task')}"

@@ -27,7 +27,8 @@ class Groups:
         """Draw whole groups in place of single samples.
 
         Each class keeps the share that it has of `taken`: of its groups those are drawn whose sizes have the sum that
-        is nearest to it. Groups of several classes are drawn as if they were one class more.
+        is nearest to it. Groups of several classes are drawn as if they were one class more. Then classes of which
+        nothing is drawn give a group each, of two or more, while that brings the whole nearer to its size.
 
         Args:
             shuffled: (P,) the samples that are drawn from, in random order.
@@ -39,7 +40,7 @@ class Groups:
             The samples of the groups that are drawn, sorted.
 
         Raises:
-            UserError: in no class is a group nearer to the share than nothing is.
+            UserError: nothing is nearer to what is wanted than any group is.
         """
         if not self._any:
             return taken
@@ -47,14 +48,23 @@ class Groups:
         sizes, classes = np.bincount(member), labels[shuffled[first]]
         classes[member[labels[shuffled] != classes[member]]] = -1
         wanted = classes[np.searchsorted(groups, self._of[taken])]
-        chosen = np.zeros(len(groups), dtype=bool)
+        chosen, order, bare = np.zeros(len(groups), dtype=bool), np.argsort(first), []
         for each in np.unique(wanted):
-            rows = np.flatnonzero(classes == each)
-            rows = rows[np.argsort(first[rows])]
-            chosen[rows[_nearest(sizes[rows].tolist(), int((wanted == each).sum()))]] = True
+            rows = order[classes[order] == each]
+            places = _nearest(sizes[rows].tolist(), int((wanted == each).sum()))
+            chosen[rows[places]] = True
+            if not places and len(rows) > 1:
+                bare.append(rows)
+        short = len(taken) - int(sizes[chosen].sum())
+        for rows in sorted(bare, key=lambda rows: first[rows[0]]):
+            for row in rows[sizes[rows] < 2 * short][:1]:
+                chosen[row] = True
+                short -= int(sizes[row])
         drawn: np.ndarray = np.sort(shuffled[chosen[member]])
         if not len(drawn):
-            raise UserError(f"split.{split}: {len(taken)} images are at most half a group in every class; say more")
+            raise UserError(
+                f"split.{split}: {len(taken)} images are at most half of each group that may be drawn; say more"
+            )
         more = len(drawn) - len(taken)
         if more:
             than = f"than the {len(taken):,} asked for, as no group is cut apart"

@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from kd.common.errors import UserError
+from kd.data.modalities.clip import Samples
 from kd.data.sources import image_folder, video_folder, video_manifest
 from kd.data.sources.base import Listing
 from kd.data.video import Video
 from tests.data.layouts import draw_image
 from tests.data.video_layouts import touch
+from tests.data.videos import STEP, flat, write_video
 
 
 def test_sources__are_of_clips() -> None:
@@ -187,3 +190,16 @@ def test_video_manifest__has_no_options_of_several_labels(videos: Path) -> None:
         manifest(videos, "path,action\na.mp4,jump\n")
     with pytest.raises(UserError, match=r"list.csv: has 2 columns 'start', expected one"):
         manifest(videos, "path,label,start,start\na.mp4,jump,1,1\n")
+
+
+def test_video_manifest__parts_are_decoded_from_start_to_end(tmp_path: Path) -> None:
+    """Of 40 frames, 25 in a second, of which frame k has the brightness STEP * k."""
+    write_video(tmp_path, flat(40), name="a")
+    listing = manifest(tmp_path, "path,label,start,end\na.mp4,jump,0,0.4\na.mp4,run,0.8,1.2\na.mp4,all,,\n")
+    samples = Samples(image_size=8, segments=2, candidates=1)
+    seen = []
+    for sample in listing.samples:
+        out = np.zeros(samples.shape(3), np.uint8)
+        assert samples.decode(sample.open(), out) == ()
+        seen.append(out[-2:].mean(axis=(1, 2, 3)) / STEP)
+    np.testing.assert_allclose(seen, [[2, 7], [22, 27], [10, 30]], atol=0.7)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
@@ -23,6 +23,7 @@ from kd.data.sources.videos import VideoEntry, VideoOptions, fingerprint_of, lis
 MODALITY = "clip"
 CHANNELS = 3
 TASKS = ("single_label",)
+fingerprint = fingerprint_of
 BY_HAND = (
     "get activity_net.v1-3.min.json and, by the form there, all videos from http://activity-net.org/download.html, and"
     " say the folder of both in source.root"
@@ -65,11 +66,6 @@ class _Video(BaseModel):
 
 class _File(BaseModel):
     database: dict[str, _Video]
-
-
-def fingerprint(options: Options) -> dict[str, Any]:
-    """Digest of path, size and modification time of the annotations and of all files in the root."""
-    return fingerprint_of(options)
 
 
 def read(options: Options) -> Listing:

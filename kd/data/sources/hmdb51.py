@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from kd.common.errors import UserError
 from kd.data.sources.base import Listing
@@ -19,6 +18,7 @@ from kd.data.sources.videos import FoldOptions, VideoEntry, fingerprint_of, list
 MODALITY = "clip"
 CHANNELS = 3
 TASKS = ("single_label",)
+fingerprint = fingerprint_of
 BY_HAND = (
     "get hmdb51_org.rar (2 GB) and test_train_splits.rar from"
     " https://serre-lab.clps.brown.edu/resource/hmdb-a-large-human-motion-database, unpack both, and the 51 .rar files"
@@ -34,11 +34,6 @@ class Options(FoldOptions):
     """Where videos and lists lie, and which fold is read."""
 
     LISTS = ("*_test_split{fold}.txt",)
-
-
-def fingerprint(options: Options) -> dict[str, Any]:
-    """Digest of path, size and modification time of the lists and of all files in the root."""
-    return fingerprint_of(options)
 
 
 def read(options: Options) -> Listing:

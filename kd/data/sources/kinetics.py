@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from kd.common.errors import UserError
 from kd.data.sources.base import Listing
@@ -19,6 +19,7 @@ from kd.data.sources.videos import VideoEntry, VideoOptions, fingerprint_of, lis
 MODALITY = "clip"
 CHANNELS = 3
 TASKS = ("single_label",)
+fingerprint = fingerprint_of
 BY_HAND = (
     "get lists and clips from https://github.com/cvdfoundation/kinetics-dataset, unpack them in one folder, and say"
     " that in source.root"
@@ -36,11 +37,6 @@ class Options(VideoOptions):
 
     missing: Literal["error", "skip"] = "skip"
     """Clips that are listed but not there, as many are gone from YouTube. That all are is an error in any case."""
-
-
-def fingerprint(options: Options) -> dict[str, Any]:
-    """Digest of path, size and modification time of the lists and of all files in the root."""
-    return fingerprint_of(options)
 
 
 def read(options: Options) -> Listing:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from kd.common.errors import UserError
 from kd.data.sources.base import Listing
@@ -21,6 +20,7 @@ from kd.data.sources.videos import FoldOptions, VideoEntry, fingerprint_of, list
 MODALITY = "clip"
 CHANNELS = 3
 TASKS = ("single_label",)
+fingerprint = fingerprint_of
 BY_HAND = (
     "get UCF101.rar (6.5 GB) and UCF101TrainTestSplits-RecognitionTask.zip from"
     " https://www.crcv.ucf.edu/data/UCF101.php, unpack both in one folder, and say that in source.root"
@@ -34,11 +34,6 @@ class Options(FoldOptions):
     """Where videos and lists lie, and which fold is read."""
 
     LISTS = ("trainlist0{fold}.txt", "testlist0{fold}.txt")
-
-
-def fingerprint(options: Options) -> dict[str, Any]:
-    """Digest of path, size and modification time of the lists and of all files in the root."""
-    return fingerprint_of(options)
 
 
 def read(options: Options) -> Listing:
