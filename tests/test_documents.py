@@ -31,7 +31,7 @@ from tests.cli.conftest import build
 from tests.conftest import ROOT
 from tests.data.layouts import CONTENT, Content, make_coco, make_csv, make_nus_wide, make_voc
 from tests.data.official_layouts import MAKERS
-from tests.data.video_layouts import VIDEO_MAKERS
+from tests.data.video_layouts import VIDEO_MAKERS, touch
 from tests.models.test_mmaction_checkpoints import write
 
 DOCUMENTS = ("README.md", "config/README.md", "config/mlfd/README.md")
@@ -70,6 +70,12 @@ def folder_of_classes(root: Path) -> Path:
     return root
 
 
+def folder_of_videos(root: Path) -> Path:
+    """Twenty files of each of two classes, which nothing opens ahead of a run."""
+    touch(root, (f"{name}/{number}.mp4" for name in ("cat", "dog") for number in range(20)))
+    return root
+
+
 def single_labels(root: Path) -> Path:
     """A list of such images."""
     folder_of_classes(root)
@@ -82,6 +88,7 @@ LAYOUTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "image_folder": ("root", folder_of_classes),
     "csv_manifest": ("csv", single_labels),
     "csv_manifest multi_label": ("csv", lambda root: make_csv(root, larger(CONTENT, 12))),
+    "video_folder": ("root", folder_of_videos),
     "voc": ("root", lambda root: make_voc(root, larger(CONTENT, 12))),
     "coco": ("root", lambda root: make_coco(root, larger(CONTENT, 12))),
     "nus_wide": ("root", lambda root: make_nus_wide(root, larger(CONTENT, 12))),

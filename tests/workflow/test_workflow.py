@@ -73,7 +73,7 @@ def test_run__summary_has_the_said_columns_and_rows(run: Path) -> None:
     table = pd.read_csv(run / PAGES / "tables/summary.csv")
     assert tuple(table.columns) == SUMMARY_COLUMNS
     assert set(table["method"]) == {"individual", "single_dataset_kd", "joint_baseline", "joint_teacher", "student"}
-    assert set(table["metric"]) == {"acc@1", "acc@5", "val_acc@1"}
+    assert set(table["metric"]) == {"acc@1", "acc@5", "mAP", "val_acc@1"}
     assert set(table["selection"]) == {"best_val", "last"}
     assert table["mean"].between(0, 100).all()
     assert "| individual |" in (run / PAGES / "tables/summary.md").read_text()
