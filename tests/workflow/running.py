@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from kd.jobs.preloaded import given, preload
+from kd.jobs.preloaded import PRELOADED, given, preload
+from kd.jobs.start import ADDRESS
 from tests.conftest import ROOT
+from tests.workflow.controller import SNAKEMAKE
 
 
 def snakemake(
@@ -43,15 +45,27 @@ def started(
         config: None: the one of the last run.
         checkout: the code.
         own_group: signals to its process group meet no one else.
-        share: jobs are forked from one process for all runs of this session, not from one that this run starts.
+        share: jobs are forked from one process for all runs of this session, not from one that this run starts; and so
+            is Snakemake itself.
     """
     path = directory / "config.yaml"
     if config is not None:
         path.write_text(yaml.safe_dump(config, sort_keys=False))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(checkout / "Snakefile"), "--configfile", str(path)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    module = ["snakemake"]
     if share:
-        environment |= preloaded(checkout, tuple(sorted(given(environment).items())))
+        seen = tuple(sorted(given(environment).items()))
+        environment |= preloaded(joined(checkout), seen, PRELOADED)
+        if not own_group:  # signals are for the whole group, of which a fork is none
+            module = [
+                "kd.jobs.start",
+                "tests.workflow.controller",
+                environment[ADDRESS],
+                os.environ.get("PYTHONPATH", ""),
+            ]
+            places = joined(checkout, ROOT)
+            environment |= preloaded(places, seen, SNAKEMAKE) | {"PYTHONPATH": places}
+    command = [sys.executable, "-m", *module, "--snakefile", str(checkout / "Snakefile"), "--configfile", str(path)]
     return subprocess.Popen(
         [*command, "--directory", str(directory), "--cores", "2", *arguments],
         cwd=checkout,
@@ -64,12 +78,18 @@ def started(
 
 
 @cache
-def preloaded(checkout: Path, environment: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Variables that say where jobs are forked: for all runs of a session in one environment by one process."""
+def preloaded(places: str, environment: tuple[tuple[str, str], ...], modules: tuple[str, ...]) -> dict[str, str]:
+    """Variables that say where to fork from what has imported modules: one process for all in an environment."""
     with pytest.MonkeyPatch.context() as patch:
         for name in os.environ.keys() - dict(environment).keys():
             patch.delenv(name)
-        return preload(os.pathsep.join(filter(None, [str(checkout), os.environ.get("PYTHONPATH")])))
+        patch.chdir(places.partition(os.pathsep)[0])  # its own folder is where Python looks first
+        return preload(places, modules)
+
+
+def joined(*folders: Path) -> str:
+    """PYTHONPATH with some folders ahead of those that it has."""
+    return os.pathsep.join(filter(None, [*map(str, folders), os.environ.get("PYTHONPATH")]))
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
