@@ -20,18 +20,41 @@ from kd.planning.plan import Plan
 from tests.conftest import ROOT
 from tests.killing import contents
 
+TINY = (ROOT / "tests/tiny.yaml").read_text()
+CLIPS = """
+seeds: [0]
+datasets:
+  clips:
+    source: {type: moving_digits, actions: [left, up], count: 25, frames: 8, size: 16}
+    image_size: 16
+    segments: 4
+models:
+  tsm: {backbone: tsm, architecture: test_resnet}
+augmentations:
+  shake: {translate: 0.1}
+recipes:
+  network: {lr: 0.003, epochs: 2, batch_size: 12, augmentation: shake}
+teachers:
+  clips: {dataset: clips, model: tsm, recipe: network}
+students:
+  kd: {teacher: individual, level: L1, views: 2, recipe: network}
+"""
 
-def test_killed__every_stage_goes_on_and_ends_with_the_same_bits(tmp_path: Path) -> None:
-    """Each job of the tiny workflow is killed before its 2nd rename, and asked to stop before its 6th."""
-    config = tmp_path / "tiny.yaml"
-    config.write_text((ROOT / "tests/tiny.yaml").read_text())
+
+@pytest.mark.parametrize(("content", "kills", "files"), [(TINY, 12, 100), (CLIPS, 5, 40)], ids=["images", "clips"])
+def test_killed__every_stage_goes_on_and_ends_with_the_same_bits(
+    tmp_path: Path, content: str, kills: int, files: int
+) -> None:
+    """Each job of a workflow is killed before its 2nd rename, and asked to stop before its 6th."""
+    config = tmp_path / "config.yaml"
+    config.write_text(content)
     command = [sys.executable, "-m", "tests.killing", str(config), "--folder", str(tmp_path), "--at", "KILL:2,TERM:6"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     said = re.fullmatch(r"(\d+) kills, (\d+) files, 0 differ\n", done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr[-2000:]
     assert said
-    assert int(said[1]) >= 12
-    assert int(said[2]) > 100
+    assert int(said[1]) >= kills
+    assert int(said[2]) > files
     assert not [path for path in (tmp_path / "killed").rglob("*") if path.name.endswith((".partial", ".pt"))]
 
 
