@@ -21,8 +21,7 @@ from kd.data.options import SplitOptions
 from kd.data.packed import open_split
 from kd.data.sources import archive, image_folder
 from kd.data.sources.base import Listing
-from kd.data.sources.files import HIDDEN, SPECIAL
-from kd.data.sources.image_folder import OUTSIDE
+from kd.data.sources.files import HIDDEN, OUTSIDE, SPECIAL
 from kd.data.sources.members import MOST_BYTES
 from tests.data.named_layouts import (
     FOLDER,

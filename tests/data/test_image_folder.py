@@ -13,8 +13,7 @@ from PIL import Image
 from kd.common.errors import UserError
 from kd.data.sources import image_folder
 from kd.data.sources.base import Listing, split_of
-from kd.data.sources.files import HIDDEN, IMAGES, LOOPS, SPECIAL
-from kd.data.sources.image_folder import OUTSIDE
+from kd.data.sources.files import HIDDEN, IMAGES, LOOPS, OUTSIDE, SPECIAL
 from tests.data.layouts import draw_image
 
 

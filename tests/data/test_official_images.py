@@ -17,9 +17,9 @@ from pydantic import ValidationError
 from kd.common.errors import UserError
 from kd.data.options import SplitOptions
 from kd.data.sources.base import Listing, load_source, parse_source
-from kd.data.sources.files import HIDDEN
+from kd.data.sources.files import HIDDEN, OUTSIDE
 from kd.data.sources.flowers102 import CLASSES as FLOWER_NAMES
-from kd.data.sources.official import OUTSIDE, UNLISTED
+from kd.data.sources.official import UNLISTED
 from kd.stages import prepare_dataset
 from tests.data.layouts import draw_image
 from tests.data.official_layouts import BIRDS, CALTECH, FINE, MAKERS, PETS, WNIDS, draw_as, make_caltech101

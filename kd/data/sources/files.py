@@ -166,6 +166,11 @@ def not_of(kind: Kind, names: Iterable[str]) -> str:
     return f"files that are no {kind.name}s by their names left out ({', '.join(shown[:SHOWN_SUFFIXES])}{more})"
 
 
+def outside(kind: Kind) -> str:
+    """The note on files that no class folder holds."""
+    return f"{kind.name}s outside of class folders left out"
+
+
 def files_digest(files: Iterable[tuple[str, os.stat_result]]) -> str:
     """sha256 over path, size and modification time of files, in the order given."""
     digest = hashlib.sha256()
@@ -252,3 +257,4 @@ def image_of(content: bytes, name: str) -> Image:
 
 
 IMAGES = Kind("image", IMAGE_SUFFIXES, open_image, "missing_images")
+OUTSIDE = outside(IMAGES)

@@ -11,12 +11,11 @@ from typing import Annotated, Any, Literal, NamedTuple
 from kd.common.errors import UserError
 from kd.common.options import BaseOptions, expected
 from kd.data.sources.base import SPLITS, Listing, Sample, noted, split_of
-from kd.data.sources.files import IMAGES, Found, Kind, files_digest, find_files, only, readable, sound
+from kd.data.sources.files import IMAGES, Found, Kind, files_digest, find_files, only, outside, readable, sound
 
 CHANNELS = 3
 TASKS = ("single_label",)
 
-OUTSIDE = "images outside of class folders left out"
 SHOWN = 3
 
 SplitFolders = Annotated[bool | Literal["auto"], expected("yes, no or auto")]
@@ -123,8 +122,8 @@ def class_images(tree: Tree, split_folders: SplitFolders) -> tuple[list[ClassIma
     if empty:
         where = f"{tree.root}/{readable(empty[0])}"
         raise tree.error(f"class folder {where} holds no {tree.kind.name}s; remove it or fill it{noted(tree.notes)}")
-    outside = len(tree.images) - len(images)
-    return images, dict(tree.notes) | ({OUTSIDE.replace("image", tree.kind.name): outside} if outside else {})
+    lost = len(tree.images) - len(images)
+    return images, dict(tree.notes) | ({outside(tree.kind): lost} if lost else {})
 
 
 def _class_folders(tree: Tree, splits: dict[str, str]) -> set[str]:

@@ -13,12 +13,11 @@ from kd.common.errors import UserError
 from kd.common.options import BaseOptions
 from kd.data.sources.base import Listing, noted
 from kd.data.sources.clean import CleanList, ListEntry, ListOptions, clean_list
-from kd.data.sources.files import IMAGES, Kind, find_images, find_sound_images, readable
+from kd.data.sources.files import IMAGES, OUTSIDE, Kind, find_images, find_sound_images, readable
 
 Protocol = Literal["official", "mlfd"]
 
 SEED = 42  # of the draw; MLFD's, too
-OUTSIDE = "images outside of class folders left out"
 UNLISTED = "images that no list names left out"
 
 
