@@ -56,7 +56,7 @@ def test_imports__are_as_the_layers_say(checkout: Path) -> None:
 
 
 def test_root__holds_nothing_but_packages() -> None:
-    assert {path.name for path in (ROOT / "kd").glob("*.py")} == {"__init__.py", "__main__.py"}
+    assert {path.name for path in (ROOT / "kd").glob("*.py")} == {"__init__.py", "__main__.py", "api.py"}
     assert {path.parent.name for path in (ROOT / "kd").glob("*/__init__.py")} == set(LAYERS) - {"__main__"}
 
 

@@ -17,6 +17,14 @@ class UserError(Exception):
 
     Its text names the config key or the file, what was found and what was expected. Command-line entry
     points print it as one line without a stack of frames and exit with status 1.
+
+    Example:
+        >>> import kd
+        >>> try:
+        ...     kd.create_method("dkd", beta=-1)
+        ... except kd.UserError as error:
+        ...     print(error)
+        method dkd: beta: Input should be greater than or equal to 0
     """
 
 

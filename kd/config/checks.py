@@ -267,7 +267,7 @@ def _method(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
         return
     if not method.NEEDS_LEVEL and student.level is not None and joint is None:
         yield f"{key}.level: given {student.level}, but {method.name} says itself what it compares; leave it out"
-    if not method.SUPPORTS_MIXUP:
+    if method.REMEMBERS_SAMPLES:
         why = f"{method.name} remembers each image"
         yield from _mixes_nothing(config, f"{key}.recipe", student.recipe, why)
     needs = method.required(student.level if joint is None else joint.level)

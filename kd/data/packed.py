@@ -60,20 +60,30 @@ def attributes_of(info: DatasetInfo) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Split:
-    """One split of a packed dataset; its samples stay on disk until they are read.
+class Labelled:
+    """What is known of the samples of one split beside what they show.
 
     Attributes:
+        info: of the dataset.
         name: `train`, `val` or `test`.
         labels: (N,) int64 class ids; of a multi-label dataset (N, classes) uint8 of 0 and 1.
         ids: (N,) int64, unique within the dataset over all splits.
-        images: (N, ...) uint8, of the shape that the modality says.
     """
 
     info: DatasetInfo
     name: str
     labels: np.ndarray
     ids: np.ndarray
+
+
+@dataclass(frozen=True)
+class Split(Labelled):
+    """One split of a packed dataset; its samples stay on disk until they are read.
+
+    Attributes:
+        images: (N, ...) uint8, of the shape that the modality says.
+    """
+
     images: RowArray
 
 

@@ -38,7 +38,7 @@ class Method(Distiller):
     weight: Annotated[float, Gt(0)] = 1000.0
     """a: of the squared difference of attention."""
 
-    def required(self, level: Level | None) -> Required:
+    def required(self, level: Level | None = None) -> Required:
         """The maps."""
         return Required(self.levels)
 

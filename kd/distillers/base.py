@@ -40,6 +40,11 @@ REFERENCE_BATCH = 64  # the batch size that L2D's weights belong to
 class Required:
     """The arrays that a method compares; those of the teacher are cached, or computed live, for it.
 
+    Example:
+        >>> import kd
+        >>> kd.Required(("L1", "L2"), logits=True).names()
+        ('logits', 'L1', 'L2')
+
     Attributes:
         levels: L1: vectors of pooled features; L2, L3, L4: maps of the last three stages.
         logits: of the teacher; those of the student are always there.
@@ -62,23 +67,47 @@ class Batch:
 
     Attributes:
         labels: (B,) int64 class ids; or, multi-label, (B, classes) of 0 and 1.
-        rows: (B,) int64: which samples of the training split, counted from 0.
-        epoch: from 0.
-        batch_size: samples of the optimiser's step; B of them are here, where it is computed in parts.
+        rows: (B,) int64: which samples of the training split, counted from 0; only crd needs them.
+        epoch: from 0; it counts for methods with a warm-up.
+        batch_size: samples of the optimiser's step, of which B are here, where it is computed in parts; 0: B.
         seed: for a torch.Generator, if the loss draws: that of the step, in all processes and passes.
+
+    Example:
+        >>> import kd, torch
+        >>> kd.Batch(torch.tensor([3, 1, 2]), epoch=4).batch_size
+        3
     """
 
     labels: Tensor
-    rows: Tensor
-    epoch: int
-    batch_size: int
-    seed: int
+    rows: Tensor | None = None
+    epoch: int = 0
+    batch_size: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.batch_size:
+            object.__setattr__(self, "batch_size", len(self.labels))
 
 
 class Distiller(BaseOptions):
     """A method: its options and its loss. Subclasses are called `Method`, one in each module of this folder.
 
     Importing such a module is cheap: torch is imported inside its methods.
+
+    Example:
+        >>> import kd
+        >>> class Method(kd.Distiller):
+        ...     name: str = "labels"
+        ...     REQUIRED = kd.Required()
+        ...
+        ...     def loss(self, student, teacher, batch, auxiliary):
+        ...         from torch.nn import functional
+        ...
+        ...         return self.label_weight * functional.cross_entropy(student["logits"], batch.labels)
+        >>> import torch
+        >>> loss = kd.DistillationLoss(Method(label_weight=2), {"logits": (4,)}, {}, samples=10)
+        >>> f"{loss({'logits': torch.zeros(1, 4)}, {}, kd.Batch(torch.tensor([3]))):.4f}"
+        '2.7726'
     """
 
     name: str
@@ -90,18 +119,22 @@ class Distiller(BaseOptions):
     """What the method makes sense for."""
     NEEDS_GLOBAL_BATCH: ClassVar[bool] = False
     """Whether samples are compared with each other, so that processes that share a batch need all of it."""
-    SUPPORTS_MIXUP: ClassVar[bool] = True
-    """Whether the loss of a mixed image (mixup, cutmix) may be the mean of those with either image's targets."""
+    REMEMBERS_SAMPLES: ClassVar[bool] = False
+    """Whether it keeps something of each sample between batches. It needs the rows of a batch then, and no image can be
+    mixed with another one (mixup, cutmix), whose loss is the mean of those with either image's targets."""
     NEEDS_LEVEL: ClassVar[bool] = False
     """Whether the config says how deep maps are compared with an individual teacher."""
     REQUIRED: ClassVar[Required]
     """The arrays that are compared, where neither options nor the level change them."""
 
-    def required(self, level: Level | None) -> Required:
+    def required(self, level: Level | None = None) -> Required:
         """The arrays that are compared.
 
         Args:
             level: how deep maps are wanted; that of the joint teacher, or of the config. Most methods do without.
+
+        Raises:
+            UserError: the method needs a level, and none is given.
         """
         return self.REQUIRED
 

@@ -53,7 +53,7 @@ class Method(Distiller):
 
     TASKS = ("single_label",)
     NEEDS_GLOBAL_BATCH = True
-    SUPPORTS_MIXUP = False
+    REMEMBERS_SAMPLES = True
     REQUIRED = Required(("L1",))
 
     def auxiliary(self, student: Shapes, teacher: Shapes, samples: int) -> nn.Module:
@@ -80,25 +80,29 @@ class Method(Distiller):
         import torch
         from torch.nn import functional
 
+        from kd.common.errors import UserError
         from kd.distillers.losses import at, directions, label_loss, products, widened
 
         assert isinstance(auxiliary, torch.nn.ModuleDict)
+        rows = batch.rows
+        if rows is None:
+            raise UserError("method crd: needs the rows of the samples of a batch, since it remembers each sample")
         ours, theirs = auxiliary["student"](at(student, "L1")), auxiliary["teacher"](at(teacher, "L1"))
         vectors = directions(widened(torch.stack([ours, theirs])))
         memory, classes = auxiliary.get_buffer("memory"), auxiliary.get_buffer("classes")
 
         stream = torch.Generator(classes.device).manual_seed(batch.seed)
         drawn = torch.randperm(len(classes), device=classes.device, generator=stream)[: self.negatives]
-        others = (classes[drawn] != batch.labels.unsqueeze(1)) & (drawn != batch.rows.unsqueeze(1))  # (B, K)
-        positives = (vectors * memory[:, batch.rows].flip(0)).sum(dim=2, keepdim=True)
+        others = (classes[drawn] != batch.labels.unsqueeze(1)) & (drawn != rows.unsqueeze(1))  # (B, K)
+        positives = (vectors * memory[:, rows].flip(0)).sum(dim=2, keepdim=True)
         scores = torch.cat([positives, products(vectors, memory[:, drawn].flip(0))], dim=2) / self.temperature
         log_z = _log_z(auxiliary, scores.detach(), others)
         odds = scores - log_z.view(2, 1, 1) - others.sum(dim=1).clamp_min(1).log().unsqueeze(1)
         contrast = functional.logsigmoid(odds[..., 0]) + (functional.logsigmoid(-odds[..., 1:]) * others).sum(dim=2)
         if auxiliary.training:
-            kept = self.momentum * memory[:, batch.rows] + (1 - self.momentum) * vectors.detach()
-            memory[:, batch.rows] = directions(kept)
-            classes[batch.rows] = batch.labels
+            kept = self.momentum * memory[:, rows] + (1 - self.momentum) * vectors.detach()
+            memory[:, rows] = directions(kept)
+            classes[rows] = batch.labels
         return self.label_weight * label_loss(student, batch.labels) - self.weight * contrast.sum(dim=0).mean()
 
 

@@ -35,7 +35,7 @@ class Method(Distiller):
     weight: Annotated[float, Gt(0)] = 100.0
     """a: of the mean squared error between maps."""
 
-    def required(self, level: Level | None) -> Required:
+    def required(self, level: Level | None = None) -> Required:
         """The one map."""
         return Required((self.level,))
 

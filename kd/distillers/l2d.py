@@ -46,7 +46,7 @@ class Method(MultiLabelDistiller):
 
     NEEDS_GLOBAL_BATCH = True
 
-    def required(self, level: Level | None) -> Required:
+    def required(self, level: Level | None = None) -> Required:
         """The arrays read by terms whose weight is not 0."""
         return Required(logits=self.mld_weight > 0, label_embeddings=self._compares_embeddings)
 

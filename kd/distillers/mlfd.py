@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
+from kd.common.errors import UserError
 from kd.distillers.base import Batch, Distiller, Required, Shapes
 from kd.models.spec import MAP_LEVELS, Level, map_levels
 
@@ -45,9 +46,10 @@ class Method(Distiller):
     TASKS = ("single_label",)
     NEEDS_LEVEL = True
 
-    def required(self, level: Level | None) -> Required:
+    def required(self, level: Level | None = None) -> Required:
         """Logits; maps and vectors if they have a weight."""
-        assert level is not None
+        if level is None:
+            raise UserError("method mlfd: say at which level, L1, L2, L3 or L4, it compares student and teacher")
         maps = map_levels(level) if self.feature_weight > 0 else ()
         vector: tuple[Level, ...] = ("L1",) if self.feature_on_vector and self.feature_weight > 0 else ()
         return Required((*vector, *maps), logits=True)

@@ -49,7 +49,7 @@ class Method(Distiller):
     warmup: Annotated[int, Ge(1)] = 20
     """Epochs over which they gain their weight; 1: they have it at once."""
 
-    def required(self, level: Level | None) -> Required:
+    def required(self, level: Level | None = None) -> Required:
         """The maps."""
         return Required(self.levels)
 

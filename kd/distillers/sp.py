@@ -37,7 +37,7 @@ class Method(Distiller):
 
     NEEDS_GLOBAL_BATCH = True
 
-    def required(self, level: Level | None) -> Required:
+    def required(self, level: Level | None = None) -> Required:
         """Maps or vectors of one level."""
         return Required((self.level,))
 

@@ -21,7 +21,7 @@ import zarr
 from torch import Tensor
 
 from kd.common.errors import UserError
-from kd.data.packed import Split
+from kd.data.packed import Labelled
 from kd.data.storage import create_group, open_group, open_rows, spans, write_column
 from kd.embeddings.encoding import EncodedArray
 from kd.embeddings.options import Layout
@@ -47,7 +47,7 @@ class ComputedSplit:
         compute: (rows, number of the view) -> name -> (rows, ...) floats on any device.
     """
 
-    split: Split
+    split: Labelled
     layouts: dict[str, Layout]
     views: int
     batch_size: int
@@ -94,8 +94,9 @@ def _write_split(root: zarr.Group, computed: ComputedSplit, kin: Sequence[Path])
     ]
     for directory, array in product(kin, arrays):
         array.take_chunks(directory / STORE / split.name / array.name)
-    # Whole batches, so that what is computed together is the same whatever the chunks of the other arrays.
-    block = max(computed.batch_size, *(array.chunk for array in arrays))
+    # Whole chunks, and whole batches, so that what is computed together is the same whatever the other arrays' chunks.
+    largest = max(array.chunk for array in arrays)
+    block = -(-computed.batch_size // largest) * largest
     progress = Progress(views * rows, "image")
     with ThreadPoolExecutor(max_workers=1) as writer:  # a block is written while the next one is computed
         written: Future[None] | None = None
@@ -126,7 +127,7 @@ def _write_block(arrays: Sequence[EncodedArray], part: slice, view: int, values:
         array.write(part, values[array.name], view)
 
 
-def open_columns(directory: Path, split: Split, names: Sequence[str]) -> dict[str, EncodedArray]:
+def open_columns(directory: Path, split: Labelled, names: Sequence[str]) -> dict[str, EncodedArray]:
     """Arrays of one split of a store, for reading.
 
     Args:

@@ -39,10 +39,7 @@ def make_fabric(precision: str, *, training: bool = False) -> Fabric:
         lease(device_count())
     nodes = node_count() if training else 1
     devices = max(1, device_count()) if training else 1
-    if torch.cuda.is_available():
-        torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = (  # type: ignore[attr-defined]
-            "tf32" if training else "ieee"
-        )
+    _set_float32(training=training)
     fabric = Fabric(
         accelerator="auto",
         devices=devices,
@@ -52,11 +49,50 @@ def make_fabric(precision: str, *, training: bool = False) -> Fabric:
         # Named, since Fabric would take one process of a Slurm job for one of several.
         plugins=SLURMEnvironment() if started_by_srun() else LightningEnvironment(),
     )
-    if fabric.device.type == "cpu" and precision == "16-mixed":
-        raise UserError("recipe precision: 16-mixed needs a GPU, and there is none; take 32 or bf16-mixed")
+    _check_precision(fabric, precision)
     fabric.launch()
     log.info("running on %s, with %d threads for what the CPU does", fabric.device, torch.get_num_threads())
     return fabric
+
+
+def one_device(device: str, precision: str = "32", *, training: bool = False) -> Fabric:
+    """One device of a program that is not a job of the workflow.
+
+    Args:
+        device: auto, cpu, cuda, or one such as cuda:1.
+        precision: as of `make_fabric`.
+        training: as of `make_fabric`.
+
+    Raises:
+        UserError: there is no such device, or it cannot compute in this precision.
+    """
+    accelerator, _, number = device.partition(":")
+    _set_float32(training=training)
+    try:
+        fabric = Fabric(
+            accelerator=accelerator,
+            devices=[int(number)] if number else 1,
+            precision=precision,  # type: ignore[arg-type]
+            plugins=LightningEnvironment(),
+        )
+    except Exception as error:  # of whatever accelerator
+        raise UserError(
+            f"device: {device!r} is not there ({error}); expected auto, cpu, cuda or one such as cuda:1"
+        ) from error
+    _check_precision(fabric, precision)
+    return fabric
+
+
+def _set_float32(*, training: bool) -> None:
+    if torch.cuda.is_available():
+        torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = (  # type: ignore[attr-defined]
+            "tf32" if training else "ieee"
+        )
+
+
+def _check_precision(fabric: Fabric, precision: str) -> None:
+    if fabric.device.type == "cpu" and precision == "16-mixed":
+        raise UserError("recipe precision: 16-mixed needs a GPU, and there is none; take 32 or bf16-mixed")
 
 
 def send(fabric: Fabric, tensor: Tensor) -> Tensor:

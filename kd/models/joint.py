@@ -37,7 +37,14 @@ Embeddings = Sequence[dict[str, Tensor]]  # per teacher: level -> (B, D) or (B, 
 
 
 class JointConfig(BaseOptions):
-    """All that is needed to build a joint teacher again: stored beside its weights as joint.json."""
+    """All that is needed to build a joint teacher again: stored beside its weights as joint.json.
+
+    Example:
+        >>> import kd
+        >>> maps = {"grid": (4, 4), "map_channels": [128]}
+        >>> kd.JointConfig(level="L2", channels=[96, 192], width=256, dropout=0.5, heads={"data": 5}, **maps).grid
+        (4, 4)
+    """
 
     level: Level
     channels: list[Annotated[int, Gt(0)]]
@@ -93,7 +100,15 @@ def joint_config(
 
 
 class JointTeacher(nn.Module):
-    """T*, with one head per target dataset: one target in scope `per_target`, several in scope `shared`."""
+    """T*, with one head per target dataset: one target in scope `per_target`, several in scope `shared`.
+
+    Example:
+        >>> import kd, torch
+        >>> options = {"grid": None, "map_channels": [], "width": 512, "dropout": 0.5}
+        >>> joint = kd.JointTeacher(kd.JointConfig(level="L1", channels=[96, 192], heads={"data": 5}, **options))
+        >>> joint([{"L1": torch.rand(4, 96)}, {"L1": torch.rand(4, 192)}]).logits["data"].shape
+        torch.Size([4, 5])
+    """
 
     def __init__(self, config: JointConfig) -> None:
         super().__init__()
@@ -140,6 +155,32 @@ class JointTeacher(nn.Module):
         return Outputs(vector, maps, self.heads(self.dropout(vector)))
 
 
+class FusedTeacher(nn.Module):
+    """A joint teacher together with its individual teachers: from samples to what the joint teacher says of them.
+
+    Args:
+        joint: fuses what they see.
+        teachers: `Tapped` networks that give its level, in the order that it was trained with.
+
+    Example:
+        >>> import kd, timm, torch
+        >>> teachers = [kd.Tapped(timm.create_model("test_resnet", num_classes=5), ("L1",)) for _ in range(2)]
+        >>> options = {"grid": None, "map_channels": [], "width": 512, "dropout": 0.5}
+        >>> joint = kd.JointTeacher(kd.JointConfig(level="L1", channels=[96, 96], heads={"data": 5}, **options))
+        >>> kd.FusedTeacher(joint, teachers)(torch.rand(4, 3, 32, 32)).logits["data"].shape
+        torch.Size([4, 5])
+    """
+
+    def __init__(self, joint: JointTeacher, teachers: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.config, self.joint, self.teachers = joint.config, joint, nn.ModuleList(teachers)
+
+    def forward(self, inputs: Tensor) -> Outputs:
+        """A batch, as the teachers take it."""
+        outputs: Outputs = self.joint([teacher(inputs) for teacher in self.teachers])
+        return outputs
+
+
 def _adaptor(channels: int, width: int) -> nn.Module:
     return nn.Sequential(nn.BatchNorm2d(channels), nn.Conv2d(channels, width, kernel_size=1))
 
@@ -150,14 +191,33 @@ def _stage(channels: int, width: int, *, kernel: int, stride: int) -> nn.Module:
 
 
 def save_joint_teacher(joint: JointTeacher, directory: Path) -> None:
-    """Store a joint teacher so that `load_joint_teacher` builds it again."""
+    """Store a joint teacher so that `load_joint_teacher` builds it again.
+
+    Example:
+        >>> import kd, pathlib, tempfile
+        >>> options = {"grid": None, "map_channels": [], "width": 512, "dropout": 0.5}
+        >>> joint = kd.JointTeacher(kd.JointConfig(level="L1", channels=[96, 192], heads={"data": 5}, **options))
+        >>> directory = pathlib.Path(tempfile.mkdtemp())
+        >>> kd.save_joint_teacher(joint, directory)
+        >>> kd.load_joint_teacher(directory).config.channels
+        [96, 192]
+    """
     save_stored(joint, joint.config, directory, NAME)
 
 
 def load_joint_teacher(directory: Path) -> JointTeacher:
-    """The joint teacher stored in a directory.
+    """The joint teacher stored in a directory: by `save_joint_teacher`, or that of the workflow.
 
     Raises:
         UserError: one of its files is missing, damaged or not what this program stores.
+
+    Example:
+        >>> import kd, pathlib, tempfile
+        >>> options = {"grid": None, "map_channels": [], "width": 512, "dropout": 0.5}
+        >>> joint = kd.JointTeacher(kd.JointConfig(level="L1", channels=[96, 192], heads={"data": 5}, **options))
+        >>> directory = pathlib.Path(tempfile.mkdtemp())
+        >>> kd.save_joint_teacher(joint, directory)
+        >>> kd.load_joint_teacher(directory).config.channels
+        [96, 192]
     """
     return load_stored(directory, NAME, JointConfig, JointTeacher)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -26,6 +27,11 @@ class Network(nn.Module):
 
     Raises:
         UserError: the backbone cannot be built.
+
+    Example:
+        >>> import kd
+        >>> kd.create_network("test_resnet", 5, latent_dim=64).latent
+        Linear(in_features=96, out_features=64, bias=True)
     """
 
     mean: Tensor
@@ -179,13 +185,22 @@ def resample(maps: Tensor, size: Sequence[int]) -> Tensor:
 
 def tap_shapes(network: Network, names: Sequence[str], dataset: str = "") -> dict[str, tuple[int, ...]]:
     """Shape of one sample's outputs: (D,) at L1, (C, h, w) above; `logits` and `label_embeddings` of a dataset."""
-    mode = network.training
-    network.eval()
-    with torch.no_grad():
-        levels = [level for level in LEVELS if level in names]
-        outputs = network(network.example(), levels)
-    network.train(mode)
+    with at_rest(network):
+        outputs = network(network.example(), [level for level in LEVELS if level in names])
     return shapes_of(outputs.arrays(dataset, names))
+
+
+@contextmanager
+def at_rest(module: nn.Module) -> Iterator[None]:
+    """Inside, a module is in eval mode and nothing has gradients; afterwards each of its parts is as it was."""
+    modes = [(each, each.training) for each in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for each, mode in modes:
+            each.training = mode
 
 
 def freeze(module: ModuleT) -> ModuleT:

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
 from kd.artefacts.files import write_text
-from kd.common.errors import UserError
+from kd.common.errors import UserError, first_mistake
+from kd.data.modalities.image import Samples as Images
 from kd.data.options import Task
 from kd.data.packed import DatasetInfo
 from kd.models.backbones.base import load_backbone
@@ -61,16 +63,79 @@ def new_network(
     return network
 
 
+def create_network(
+    architecture: str,
+    classes: int | Sequence[str],
+    *,
+    image_size: int | tuple[int, int] = 224,
+    mean: tuple[float, float, float] = IMAGENET_DEFAULT_MEAN,
+    std: tuple[float, float, float] = IMAGENET_DEFAULT_STD,
+    dataset: str = "data",
+    **model: Any,
+) -> Network:
+    """A network as the workflow trains them, with random weights from torch's global generator or those of a file.
+
+    It takes batches (B, 3, H, W) in 0..1 of any size, resizes and normalises them itself, and gives `Outputs`; as a
+    student or a teacher wrap it in `Tapped`.
+
+    Args:
+        architecture: name of a timm model.
+        classes: their names, or their number.
+        image_size: that it resizes to: an edge, or height and width, in pixels.
+        mean: of each RGB channel in 0..1, which it normalises with.
+        std: as `mean`.
+        dataset: name of its head.
+        model: further options of a model in the config, such as `latent_dim`, `backbone`, `kwargs`, or
+            `weights={"path": FILE}`.
+
+    Raises:
+        UserError: there is no such architecture or option, or the weights do not fit.
+
+    Example:
+        >>> import kd, torch
+        >>> network = kd.create_network("test_resnet", ["cat", "dog"], image_size=32)
+        >>> network(torch.rand(4, 3, 50, 40)).logits["data"].shape
+        torch.Size([4, 2])
+    """
+    try:
+        spec = ModelSpec(architecture=architecture, **model)
+        samples = Images(image_size=image_size)
+    except ValidationError as error:
+        raise UserError(f"network: {': '.join(first_mistake(error))}") from error
+    if spec.weights == "pretrained":
+        raise UserError("weights: pretrained, which the workflow fetches; take timm.create_model(..., pretrained=True)")
+    problems = [*load_backbone(spec.backbone).problems(spec)]
+    if problems:
+        raise UserError(problems[0])
+    names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
+    return new_network(spec, [DatasetInfo(dataset, names, samples, mean, std, {})])
+
+
 def save_network(network: Network, directory: Path) -> None:
-    """Store a network so that `load_network` builds it again."""
+    """Store a network so that `load_network` builds it again.
+
+    Example:
+        >>> import kd, pathlib, tempfile
+        >>> directory = pathlib.Path(tempfile.mkdtemp())
+        >>> kd.save_network(kd.create_network("test_resnet", 5), directory)
+        >>> kd.load_network(directory).config.heads
+        {'data': 5}
+    """
     save_stored(network, network.config, directory, NETWORK)
 
 
 def load_network(directory: Path) -> Network:
-    """The network stored in a directory.
+    """The network stored in a directory: by `save_network`, or that of a teacher or student of the workflow.
 
     Raises:
         UserError: one of its files is missing, damaged or not what this program stores.
+
+    Example:
+        >>> import kd, pathlib, tempfile
+        >>> directory = pathlib.Path(tempfile.mkdtemp())
+        >>> kd.save_network(kd.create_network("test_resnet", 5), directory)
+        >>> kd.load_network(directory).config.heads
+        {'data': 5}
     """
     return load_stored(directory, NETWORK, NetworkConfig, Network)
 

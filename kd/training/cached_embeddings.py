@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from kd.data.loader import ColumnGroup, MemoryBudget, SubBatch
-from kd.data.packed import Split
+from kd.data.packed import Labelled
 from kd.data.storage import open_group
 from kd.embeddings.encoding import unpack_positives
 from kd.embeddings.options import POSITIVES
@@ -53,7 +53,7 @@ class CachedSamples(EmbeddingSamples):
 
     def __init__(
         self,
-        split: Split,
+        split: Labelled,
         stores: Sequence[Path],
         names: Sequence[str],
         views: int | None,
@@ -90,7 +90,13 @@ class StoredTargets:
     """
 
     def __init__(
-        self, store: Path, split: Split, names: Sequence[str], views: int | None, fabric: Fabric, memory: MemoryBudget
+        self,
+        store: Path,
+        split: Labelled,
+        names: Sequence[str],
+        views: int | None,
+        fabric: Fabric,
+        memory: MemoryBudget,
     ) -> None:
         packed = f"train/{POSITIVES}" in open_group(store / STORE)
         stored = [POSITIVES if name == "label_embeddings" and packed else name for name in names]

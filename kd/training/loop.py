@@ -26,7 +26,7 @@ from kd.jobs.stopping import Stopped, not_postponed, postponed, stop_if_requeste
 from kd.models.devices import share_statistics
 from kd.training.measuring import result_rows, store_predictions
 from kd.training.metrics import NotFiniteError
-from kd.training.objective import Objective
+from kd.training.objective import Objective, SamplesObjective
 from kd.training.optimisation import freeze_norms, make_optimizer, make_schedule
 from kd.training.samples import Samples
 from kd.training.watch import DivergedError, Watch
@@ -48,7 +48,7 @@ class Fit:
     """A finished training, or one in progress.
 
     Attributes:
-        weights: state dicts on the CPU by selection, `best_val` and `last`.
+        weights: state dicts on the CPU by selection, `best_val` and `last`; `last` alone where nothing is measured.
         best: the best score on val so far; the earliest epoch wins a tie.
         history: a row per finished epoch.
         losses: of the finished steps of the epoch that is not finished, each a mean over the whole batch.
@@ -63,7 +63,7 @@ class Fit:
     seconds: float = 0.0
 
 
-def train_and_measure(objective: Objective, test: Sequence[Samples], directory: Path) -> dict[str, Any]:
+def train_and_measure(objective: SamplesObjective, test: Sequence[Samples], directory: Path) -> dict[str, Any]:
     """Train, then read test once with the weights of each selection, and leave the module with the selected ones.
 
     Args:
@@ -87,7 +87,7 @@ def train_and_measure(objective: Objective, test: Sequence[Samples], directory: 
     return {"metrics": metrics, "best_epoch": trained.best_epoch}
 
 
-def fit(objective: Objective, directory: Path) -> Fit:
+def fit(objective: Objective, directory: Path | None) -> Fit:
     """Train `objective.module` by its recipe, from the last checkpoint if there is one.
 
     Order, views and dropout of a step depend on seed, epoch and step alone, so that training continued from a
@@ -96,7 +96,7 @@ def fit(objective: Objective, directory: Path) -> Fit:
 
     Args:
         objective: what is trained, how and where.
-        directory: for the checkpoint and history.csv.
+        directory: for the checkpoint and history.csv; None: neither is written.
 
     Raises:
         UserError: a loss, gradient, weight or state of the optimiser is no longer finite in any of the processes, or
@@ -121,7 +121,7 @@ def finish(directory: Path) -> None:
 class _Training:
     """One call of `fit`: all that a checkpoint holds, and how it changes."""
 
-    def __init__(self, objective: Objective, directory: Path) -> None:
+    def __init__(self, objective: Objective, directory: Path | None) -> None:
         self.objective, self.directory = objective, directory
         self.fabric, self.recipe = fabric, recipe = objective.fabric, objective.recipe
         self.state = Fit()
@@ -135,9 +135,9 @@ class _Training:
         self.module, self.wrapped = fabric.setup(compiled, self.optimizer)
         self.ema = ModelEmaV3(objective.module, decay=recipe.ema, use_warmup=True) if recipe.ema else None
         self.watch = Watch(fabric, objective.module, self.optimizer, self.ema, scaled=recipe.precision == "16-mixed")
-        self.checkpoint = directory / CHECKPOINT
+        self.checkpoint = None if directory is None else directory / CHECKPOINT
         self.events = None
-        if events_wanted() and fabric.is_global_zero:
+        if events_wanted() and fabric.is_global_zero and directory is not None:
             from torch.utils.tensorboard.writer import SummaryWriter
 
             self.events = SummaryWriter(directory / EVENTS)
@@ -151,8 +151,10 @@ class _Training:
     def run(self) -> Fit:
         """Train to the end, or until the process is asked to stop."""
         steps = self.objective.steps
-        if self.checkpoint.is_file():  # after setup: optimiser state goes to the device that the parameters are on
-            self._restore()
+        if (
+            self.checkpoint is not None and self.checkpoint.is_file()
+        ):  # after setup: optimiser state goes to the device that the parameters are on
+            self._restore(self.checkpoint)
             log.info("continuing in epoch %d at step %d of %d", len(self.state.history), len(self.state.losses), steps)
         done = len(self.state.history) * steps + len(self.state.losses)
         self.progress = Progress(self.recipe.epochs * steps, "step", done)
@@ -166,7 +168,8 @@ class _Training:
             raise
         self._end_follower()
         self.state.weights["last"] = _snapshot(self.trained)
-        _write_history(self.directory / HISTORY, self.state.history)
+        if self.directory is not None:
+            _write_history(self.directory / HISTORY, self.state.history)
         return self.state
 
     def _end_follower(self) -> None:
@@ -180,7 +183,7 @@ class _Training:
         self.module.train()
         for norm in self.frozen:
             norm.eval()
-        with closing(_ahead(self.objective.batches(epoch, len(state.losses)), self.fabric.device)) as batches:
+        with closing(self._batches(epoch)) as batches:
             for step in range(len(state.losses), self.objective.steps):
                 self._step(batches, epoch, step)
                 state.seconds = time.monotonic() - begun
@@ -188,18 +191,24 @@ class _Training:
                 self._pause(epoch, step)
         self._agree(epoch)
         loss = sum(state.losses) / len(state.losses)
-        score = self._validate(epoch)
+        measured = {}
+        if self.objective.metric is not None:
+            score = measured[f"val_{self.objective.metric}"] = self._validate(epoch)
+            if score > state.best:
+                state.best, state.best_epoch = score, epoch
+                state.weights["best_val"] = _snapshot(self.trained)
         seconds = time.monotonic() - begun
-        state.history.append({"epoch": epoch, "loss": loss, f"val_{self.objective.metric}": score, "seconds": seconds})
-        if score > state.best:
-            state.best, state.best_epoch = score, epoch
-            state.weights["best_val"] = _snapshot(self.trained)
+        state.history.append({"epoch": epoch, "loss": loss} | measured | {"seconds": seconds})
         if self.events is not None:
             for name, value in state.history[-1].items():
                 self.events.add_scalar(name, value, epoch + 1)
             self.events.flush()
         state.losses, state.seconds = [], 0.0
         self.progress.show({"epoch": epoch + 1, **_figures(state.history[-1])})
+
+    def _batches(self, epoch: int) -> Generator[tuple[float, Any]]:
+        batches = self.objective.batches(epoch, len(self.state.losses))
+        return _ahead(batches, self.fabric.device) if self.objective.AHEAD else (each for each in batches)
 
     def _step(self, batches: Iterator[tuple[float, Any]], epoch: int, step: int) -> None:
         """One step of the optimiser."""
@@ -226,7 +235,8 @@ class _Training:
 
     def _pause(self, epoch: int, step: int) -> None:
         """Stop or write a checkpoint, if it is time; several processes do so at the same step, and together."""
-        due = time.monotonic() - self._saved > max(CHECKPOINT_EVERY_SECONDS, self._save_seconds / CHECKPOINT_COST)
+        often = max(CHECKPOINT_EVERY_SECONDS, self._save_seconds / CHECKPOINT_COST)
+        due = self.checkpoint is not None and time.monotonic() - self._saved > often
         together = (step + 1) % AGREE_EVERY_STEPS == 0 or step + 1 == self.objective.steps
         if together if self.fabric.world_size > 1 else due or stop_requested():
             stop, save = self._agree(epoch, stop_requested(), due and self.fabric.is_global_zero)
@@ -247,10 +257,11 @@ class _Training:
         return raised
 
     def _diverged(self, what: Exception, epoch: int, step: int) -> UserError:
-        kept = f"; {self.checkpoint} is from before" if self.checkpoint.is_file() else ""
+        kept = self.checkpoint is not None and self.checkpoint.is_file()
+        before = f"; {self.checkpoint} is from before" if kept else ""
         return UserError(
             f"{what} at epoch {epoch}, step {step}: training diverged; lower recipe lr ({self.recipe.lr:g}), set"
-            f" clip_grad, or use another precision than {self.recipe.precision}{kept}"
+            f" clip_grad, or use another precision than {self.recipe.precision}{before}"
         )
 
     def _validate(self, epoch: int) -> float:
@@ -274,7 +285,7 @@ class _Training:
 
     def _save(self) -> None:
         """Write a checkpoint of what all agreed on; a kill at any moment leaves the old one or the new one."""
-        if not self.fabric.is_global_zero:
+        if not self.fabric.is_global_zero or self.checkpoint is None:
             return
         started = time.monotonic()
         content = {
@@ -290,14 +301,14 @@ class _Training:
         self._saved = time.monotonic()
         self._save_seconds = self._saved - started
 
-    def _restore(self) -> None:
+    def _restore(self, checkpoint: Path) -> None:
         try:
-            self._continue_from(torch.load(self.checkpoint, map_location="cpu", weights_only=True))
+            self._continue_from(torch.load(checkpoint, map_location="cpu", weights_only=True))
         except OSError:
             raise
         except Exception as error:  # torch raises whatever the unpickler meets
             raise UserError(
-                f"{self.checkpoint}: is no checkpoint of this training ({shown(error)}); delete it and run again"
+                f"{checkpoint}: is no checkpoint of this training ({shown(error)}); delete it and run again"
             ) from error
 
     def _continue_from(self, content: dict[str, Any]) -> None:
@@ -325,7 +336,7 @@ def _ahead(items: Iterator[ItemT], device: torch.device) -> Generator[ItemT]:
 
 
 def _figures(row: dict[str, float]) -> dict[str, float]:
-    return {"loss": row["loss"], "val": next(value for name, value in row.items() if name.startswith("val_"))}
+    return {name.partition("_")[0]: value for name, value in row.items() if name == "loss" or name.startswith("val_")}
 
 
 def _snapshot(module: nn.Module) -> State:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,39 @@ from kd.training.samples import Samples
 WITHOUT_GRADIENTS = 4  # times as many samples fit into memory where nothing is kept for a backward pass
 
 
-@torch.no_grad()
 def predict(module: nn.Module, samples: Samples, batch_size: int) -> tuple[Tensor, Tensor]:
     """Logits (N, classes) in float32, and labels, of all samples, un-augmented, on the CPU.
 
     Leaves `module` in eval mode. `batch_size` is that of training.
     """
+    batches = ordered_batches(samples.groups, WITHOUT_GRADIENTS * batch_size)
+    seen = ((samples.inputs(each, None), torch.from_numpy(samples.labels[each.rows])) for each in batches)
+    return predict_batches(module, seen, samples.info.name)
+
+
+@torch.no_grad()
+def predict_batches(
+    module: nn.Module, batches: Iterable[tuple[Any, Tensor]], dataset: str = ""
+) -> tuple[Tensor, Tensor]:
+    """Logits (N, classes) in float32, and labels, of batches of inputs and labels, on the CPU.
+
+    Leaves `module` in eval mode.
+
+    Args:
+        module: gives logits, `Outputs` with those of `dataset`, or arrays by name.
+        batches: inputs are on the device.
+        dataset: whose head is read, where there are several.
+    """
     module.eval()
     logits, labels = [], []
-    for sub_batch in ordered_batches(samples.groups, WITHOUT_GRADIENTS * batch_size):
-        output = module(samples.inputs(sub_batch, None))
-        logits.append((output.logits[samples.info.name] if isinstance(output, Outputs) else output).float().cpu())
-        labels.append(torch.from_numpy(samples.labels[sub_batch.rows]))
+    for inputs, given in batches:
+        output = module(inputs)
+        if isinstance(output, Outputs):
+            output = output.logits[dataset]
+        elif isinstance(output, Mapping):
+            output = output["logits"]
+        logits.append(output.float().cpu())
+        labels.append(given.cpu())
     return torch.cat(logits), torch.cat(labels)
 
 

@@ -88,7 +88,13 @@ class RecipeOptions(BaseOptions):
 
 
 class Recipe(RecipeOptions):
-    """A recipe with all that it names."""
+    """A recipe with all that it names.
+
+    Example:
+        >>> import kd
+        >>> kd.Recipe(lr=1e-3, epochs=10, batch_size=64).schedule
+        'cosine'
+    """
 
     augmentation: Augmentation | None = None
     """What a view may do to an image; None: nothing."""

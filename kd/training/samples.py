@@ -12,7 +12,7 @@ from torch import Tensor
 from kd.data.loader import ColumnGroup, MemoryBudget, RawColumn, SubBatch
 from kd.data.modalities.base import View, plain
 from kd.data.order import view_of_epoch
-from kd.data.packed import Split
+from kd.data.packed import Labelled, Split
 from kd.jobs.environment import memory_budget
 from kd.models.devices import send
 
@@ -32,7 +32,7 @@ class Samples:
         labels: (N,) int64 class ids; or, multi-label, (N, classes) uint8 of 0 and 1.
     """
 
-    def __init__(self, split: Split, groups: Sequence[ColumnGroup], fabric: Fabric) -> None:
+    def __init__(self, split: Labelled, groups: Sequence[ColumnGroup], fabric: Fabric) -> None:
         self.split, self.groups, self.fabric = split, groups, fabric
         self.info, self.labels = split.info, split.labels
 

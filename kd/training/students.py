@@ -16,17 +16,19 @@ from kd.common.streams import torch_seed
 from kd.data.loader import ColumnGroup, MemoryBudget, SubBatch
 from kd.data.modalities.base import views_of
 from kd.data.packed import Split, open_split
-from kd.distillers.base import Batch, Distiller
+from kd.distillers.base import Batch
+from kd.distillers.criterion import DistillationLoss
 from kd.distillers.losses import widened
 from kd.distillers.registry import parse_distiller
 from kd.models.devices import gathering, make_fabric, send
 from kd.models.network import Network, tap_shapes
-from kd.models.outputs import Arrays, Outputs
-from kd.models.spec import ARRAYS, LEVELS
+from kd.models.outputs import Arrays
+from kd.models.spec import ARRAYS
+from kd.models.taps import Tapped
 from kd.models.weights import Exported, export_student, new_network, save_network
 from kd.training.loop import finish, train_and_measure
 from kd.training.mixing import Mix
-from kd.training.objective import Objective
+from kd.training.objective import SamplesObjective
 from kd.training.recipe import LIVE, STORED, Recipe, StudentSpec
 from kd.training.samples import ViewedSamples, data_memory
 
@@ -65,25 +67,16 @@ class NoTargets:
 
 
 class Student(nn.Module):
-    """Student network and the auxiliary modules of a method: trained beside it, and thrown away afterwards.
+    """A student, and the loss that has the modules which train beside it and are thrown away afterwards."""
 
-    Args:
-        network: the student.
-        dataset: whose head is trained.
-        names: what the method compares, as in `kd.models.outputs.Arrays`.
-        auxiliary: modules of the method, or None.
-    """
-
-    def __init__(self, network: Network, dataset: str, names: tuple[str, ...], auxiliary: nn.Module | None) -> None:
+    def __init__(self, network: Tapped, criterion: DistillationLoss) -> None:
         super().__init__()
-        self.network, self.dataset, self.auxiliary = network, dataset, auxiliary
-        self.names = ("logits", *(name for name in names if name != "logits"))
-        self.levels = [level for level in LEVELS if level in names]
+        self.network, self.criterion = network, criterion
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
-        """(B, ...) of the network's modality, in 0..1, to what is compared, and logits."""
-        outputs: Outputs = self.network(inputs, self.levels)
-        return outputs.arrays(self.dataset, self.names)
+        """(B, ...) as the network takes it, to what is compared, and logits."""
+        arrays: dict[str, Tensor] = self.network(inputs)
+        return arrays
 
 
 @dataclass(frozen=True)
@@ -104,20 +97,20 @@ class DistillationBatch:
 
     def flip(self) -> DistillationBatch:
         """The same batch with targets, labels and rows of each sample's partner."""
-        partners = replace(self.samples, labels=self.samples.labels.flip(0), rows=self.samples.rows.flip(0))
+        rows = None if self.samples.rows is None else self.samples.rows.flip(0)
+        partners = replace(self.samples, labels=self.samples.labels.flip(0), rows=rows)
         targets = {name: value.flip(0) for name, value in self.targets.items()}
         return replace(self, targets=targets, samples=partners)
 
 
-class Distillation(Objective):
+class Distillation(SamplesObjective):
     """A student on one dataset.
 
     Args:
-        student: with the auxiliary modules of the method.
+        student: with the loss.
         samples: to train on.
         source: of the targets of the same samples and views.
         val: validation samples.
-        method: the loss, with its options.
         recipe, seed, fabric: see `Objective`.
     """
 
@@ -127,14 +120,13 @@ class Distillation(Objective):
         samples: ViewedSamples,
         source: TargetSource,
         val: ViewedSamples,
-        method: Distiller,
         recipe: Recipe,
         seed: int,
         fabric: Fabric,
     ) -> None:
         super().__init__(student, [samples], [val], recipe, seed, fabric)
         self.groups = [[*samples.groups, *source.groups]]
-        self.student, self.source, self.method = student, source, method
+        self.student, self.source = student, source
 
     def make_batch(self, sub_batches: list[SubBatch], epoch: int, step: int, count: int) -> DistillationBatch:
         """Samples in the view that belongs to the epoch, with their targets."""
@@ -149,28 +141,36 @@ class Distillation(Objective):
         return DistillationBatch(shown, targets, Batch(labels, rows, epoch, count, drawn), mix)
 
     def compare(self, output: Arrays, batch: DistillationBatch) -> Tensor:
-        """The loss of this process's samples, or of all processes' samples for a method that compares samples."""
-        auxiliary = self.student.auxiliary
-        if self.fabric.world_size == 1 or not self.method.NEEDS_GLOBAL_BATCH:
-            return self.method.loss(output, batch.targets, batch.samples, auxiliary)
-        local = batch.samples
-        gather = gathering(self.fabric, len(local.labels))
-        outputs, targets = (
-            {name: gather(widened(each[name])) for name in ARRAYS if name in each} for each in (output, batch.targets)
-        )
-        whole = replace(local, labels=gather(local.labels), rows=gather(local.rows))
-        loss = self.method.loss(outputs, targets, whole, auxiliary)
-        # All processes have the same loss. The training weights it by the samples that each of them holds.
-        return loss * (len(whole.labels) / (len(local.labels) * self.fabric.world_size))
+        """The loss of the method."""
+        return compare(self.student.criterion, output, batch, self.fabric)
 
     def network(self, module: nn.Module) -> nn.Module:
-        """The student without the auxiliary modules."""
+        """The student alone."""
         assert isinstance(module, Student)
-        return module.network
+        return module.network.module
 
     def exported(self) -> nn.Module:
         """The very network that is exported, so that the table is what people get."""
-        return Exported(self.student.network, self.student.dataset)
+        network = self.student.network
+        assert isinstance(network.module, Network)
+        return Exported(network.module, network.dataset)
+
+
+def compare(criterion: DistillationLoss, output: Arrays, batch: DistillationBatch, fabric: Fabric) -> Tensor:
+    """The loss of this process's samples, or of all processes' samples for a method that compares samples."""
+    if fabric.world_size == 1 or not criterion.method.NEEDS_GLOBAL_BATCH:
+        loss: Tensor = criterion(output, batch.targets, batch.samples)
+        return loss
+    local = batch.samples
+    gather = gathering(fabric, len(local.labels))
+    outputs, targets = (
+        {name: gather(widened(each[name])) for name in ARRAYS if name in each} for each in (output, batch.targets)
+    )
+    rows = None if local.rows is None else gather(local.rows)
+    whole = replace(local, labels=gather(local.labels), rows=rows)
+    # All processes have the same loss. The training weights it by the samples that each of them holds.
+    share = len(whole.labels) / (len(local.labels) * fabric.world_size)
+    return criterion(outputs, targets, whole) * share  # type: ignore[no-any-return]
 
 
 def target_source(
@@ -218,9 +218,10 @@ def distill_student(directory: Path, spec: StudentSpec, upstream: Mapping[str, P
     network = new_network(spec.model, [info], pretrained=upstream.get("weights"))
     Exported(network, info.name)  # refuses now, not after training, what cannot be exported
     source = target_source(spec, upstream, names, splits["train"], fabric, memory)
-    auxiliary = method.auxiliary(tap_shapes(network, names, info.name), source.shapes(), info.sizes["train"])
-    student = Student(network, info.name, names, auxiliary)
-    objective = Distillation(student, images["train"], source, images["val"], method, recipe, spec.seed, fabric)
+    shapes = tap_shapes(network, names, info.name)
+    criterion = DistillationLoss(method, shapes, source.shapes(), info.sizes["train"])
+    student = Student(Tapped(network, ("logits", *names), dataset=info.name), criterion)
+    objective = Distillation(student, images["train"], source, images["val"], recipe, spec.seed, fabric)
     result = train_and_measure(objective, [images["test"]], directory)
     save_network(network, directory)
     export_student(network, info, directory)

@@ -27,7 +27,7 @@ from kd.models.weights import new_network, save_network
 from kd.training.loop import finish, train_and_measure
 from kd.training.measuring import result_rows, store_predictions
 from kd.training.mixing import Mix
-from kd.training.objective import Objective
+from kd.training.objective import SamplesObjective
 from kd.training.recipe import Recipe
 from kd.training.samples import ViewedSamples, data_memory
 
@@ -48,7 +48,7 @@ class LabelledBatch:
         return replace(self, labels={dataset: labels.flip(0) for dataset, labels in self.labels.items()})
 
 
-class Classification(Objective):
+class Classification(SamplesObjective):
     """Cross-entropy with the labels; each sample by the head of its own dataset, each with equal weight.
 
     Of multi-label datasets it is the binary one, summed over labels.

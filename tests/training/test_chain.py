@@ -12,11 +12,13 @@ import torch
 from kd.common.errors import UserError
 from kd.data.packed import open_split
 from kd.data.views import Views
+from kd.distillers.criterion import DistillationLoss
 from kd.jobs.run import Context
 from kd.models.devices import make_fabric
 from kd.models.joint import load_joint_teacher
 from kd.models.network import tap_shapes
 from kd.models.spec import Level
+from kd.models.taps import Tapped
 from kd.models.weights import load_network, new_network
 from kd.stages import cache_embeddings
 from kd.training import live_teachers
@@ -89,13 +91,12 @@ def make_distillation(dataset: Path, source: Source) -> Distillation:
     views = Views("shared", train.info.name, 0, SHAKE)
     network = new_network(MODEL, [train.info])
     targets = target_source(spec, upstream, names, train, fabric, memory)
-    parts = MLFD.auxiliary(tap_shapes(network, names, "digits"), targets.shapes(), len(train.ids))
+    loss = DistillationLoss(MLFD, tap_shapes(network, names, "digits"), targets.shapes(), len(train.ids))
     return Distillation(
-        Student(network, "digits", names, parts),
+        Student(Tapped(network, ("logits", *names)), loss),
         ViewedSamples(train, views, fabric, memory, VIEWS),
         targets,
         ViewedSamples(val, views, fabric, memory),
-        MLFD,
         RECIPE,
         0,
         fabric,

@@ -16,8 +16,11 @@ from kd.common.errors import UserError
 from kd.config.load import load_config
 from kd.data.modalities.image import Samples
 from kd.data.packed import DatasetInfo
+from kd.distillers.criterion import DistillationLoss
+from kd.distillers.registry import create_method
 from kd.models.joint import JointConfig, JointTeacher
 from kd.models.spec import ModelSpec
+from kd.models.taps import Tapped
 from kd.models.weights import load_network, new_network
 from kd.training.optimisation import freeze_norms, make_optimizer, make_schedule
 from kd.training.recipe import Recipe
@@ -38,7 +41,9 @@ def recipe(**options: Any) -> Recipe:
 def student(**options: Any) -> Student:
     """With an auxiliary module that has a norm and is called as heads are not."""
     network = new_network(ModelSpec.model_validate({"architecture": "test_resnet"} | options), [INFO])
-    return Student(network, "digits", ("L1",), nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)))
+    loss = DistillationLoss(create_method("kd"), {}, {}, samples=10)
+    loss.auxiliary = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    return Student(Tapped(network, ("logits", "L1")), loss)
 
 
 @pytest.mark.parametrize("freeze", ["none", "all_but_first", "all"])
@@ -78,8 +83,8 @@ def test_freeze_norms__leaves_what_is_trained_beside_the_network() -> None:
     kept = {id(each) for norm in frozen for each in norm.parameters()}
     trained = {id(p) for group in make_optimizer(module, recipe(), CPU).param_groups for p in group["params"]}
     assert trained == {id(p) for p in module.parameters()} - kept
-    assert module.auxiliary is not None
-    assert {id(p) for p in module.auxiliary.parameters()} <= trained
+    assert module.criterion.auxiliary is not None
+    assert {id(p) for p in module.criterion.auxiliary.parameters()} <= trained
 
 
 @pytest.mark.parametrize("options", [{}, {"latent_dim": 5}, {"label_encoder": ENCODER}])
@@ -95,7 +100,7 @@ def test_make_optimizer__heads_have_a_rate_of_their_own(options: dict[str, Any],
     assert sum(len(group["params"]) for group in optimizer.param_groups) == len(found) == len(decays)
     heads = 0
     for name, parameter in module.named_parameters():
-        is_head = re.search(r"^network\.(heads|labels)\.by_dataset\.", name) is not None
+        is_head = re.search(r"^network\.module\.(heads|labels)\.by_dataset\.", name) is not None
         assert found[id(parameter)] == (pytest.approx(0.1 if is_head else 0.02), decays[id(parameter)]), name
         heads += is_head
     assert heads == 2

@@ -11,8 +11,11 @@ import torch
 from kd.data.modalities.image import Samples
 from kd.data.options import SplitOptions
 from kd.data.packed import DatasetInfo
+from kd.distillers import mlfd
+from kd.distillers.criterion import DistillationLoss
 from kd.models.outputs import Outputs
 from kd.models.spec import ModelSpec
+from kd.models.taps import Tapped
 from kd.models.weights import load_network, new_network
 from kd.training.optimisation import make_optimizer, make_schedule
 from kd.training.recipe import Recipe
@@ -90,8 +93,8 @@ def backbones(architecture: str, **kwargs: Any) -> dict[str, torch.nn.Module]:
     model = ModelSpec(architecture=architecture, kwargs=kwargs, latent_dim=4)
     made = {"teacher": infos[:1], "baseline": infos, "student": infos[:1]}
     networks = {name: new_network(model, each) for name, each in made.items()}
-    parts = torch.nn.ModuleDict({"L2": torch.nn.Conv2d(4, 4, 1)})
-    return networks | {"student": Student(networks["student"], "one", ("logits",), parts)}
+    loss = DistillationLoss(mlfd.Method(), {"L2": (4, 1, 1)}, {"L2": (5, 1, 1)}, samples=10)
+    return networks | {"student": Student(Tapped(networks["student"]), loss)}
 
 
 @pytest.mark.parametrize("whose", ["teacher", "baseline", "student"])

@@ -67,13 +67,18 @@ class Kind(Backbone):
         """Pooled vector and maps, by timm's `forward_intermediates` if maps are asked for."""
         if not levels:
             return module(inputs), {}
+        final, maps = self.intermediates(module, inputs, levels)
+        return module.forward_head(final, pre_logits=True), maps
+
+    def intermediates(self, module: Any, inputs: Tensor, levels: Sequence[Level]) -> tuple[Any, dict[str, Tensor]]:
+        """The final features, as timm's `forward_head` takes them, and maps (B, C, h, w) of some levels."""
         indices = {tap_index(module, level): level for level in levels}
         # Not to stop early: the last of the taps may not be the end, which the vector comes from.
         final, taps = module.forward_intermediates(inputs, indices=sorted(indices), stop_early=False, output_fmt="NCHW")
         maps: dict[str, Tensor] = {indices[index]: each for index, each in zip(sorted(indices), taps, strict=True)}
         if "L2" in maps:
             maps["L2"] = as_map(module, final, maps["L2"])
-        return module.forward_head(final, pre_logits=True), maps
+        return final, maps
 
     def resize(self, inputs: Tensor, config: NetworkConfig) -> Tensor:
         """(B, 3, H, W), bicubic."""

@@ -1,0 +1,327 @@
+"""Caches of one's own: what a teacher makes of samples in memory or of any `Dataset`, in the stores of the workflow."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import zarr
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from kd.artefacts.files import PARTIAL
+from kd.common.errors import UserError
+from kd.data.modalities.base import Modality
+from kd.data.order import view_of_epoch
+from kd.data.packed import DatasetInfo, Labelled
+from kd.data.storage import open_group, open_rows
+from kd.embeddings.computing import BATCH, read_rows
+from kd.embeddings.encoding import EncodedArray
+from kd.embeddings.options import CacheOptions, Dtype
+from kd.embeddings.store import STORE, ComputedSplit, Rows, write_store
+from kd.models.devices import one_device
+from kd.models.joint import JointTeacher
+from kd.models.network import at_rest
+from kd.models.outputs import shapes_of
+from kd.models.taps import Tapped
+
+Samples = Tensor | Dataset[Any]
+"""Samples that a network takes: (N, ...) in one tensor; or a dataset whose items are samples, or tuples that begin with
+one."""
+
+KEPT_BYTES = 4 << 30
+OWN = "data"
+"""Name of the one dataset that samples of one's own are of."""
+
+
+class Cache(Dataset[dict[str, Tensor]]):
+    """What a teacher made of every view of some samples, read from disk.
+
+    An item is what the first view of a sample gave, by name. What is read once stays in memory, as long as that is not
+    more than `keep_bytes`.
+
+    Args:
+        directory: of the cache: one that `cache_embeddings` or `cache_targets` wrote, or one of the workflow's.
+        split: `train`; caches of embeddings that the workflow wrote have `val` and `test`, too.
+        keep_bytes: of values that may stay in memory.
+
+    Attributes:
+        names: of the arrays.
+        shapes: of one sample's part of each.
+        views: that are stored.
+        ids: (N,) int64 of the samples, in the order of the rows.
+
+    Raises:
+        UserError: there is no such cache, or it is damaged.
+
+    Example:
+        >>> import kd, tempfile, timm, torch
+        >>> teacher = kd.Tapped(timm.create_model("test_resnet", num_classes=5), ("logits", "L1"))
+        >>> directory = tempfile.mkdtemp() + "/cache"
+        >>> cache = kd.cache_embeddings(directory, teacher, torch.rand(20, 3, 32, 32), device="cpu")
+        >>> len(cache), cache.names, cache.shapes["L1"]
+        (20, ['L1', 'logits'], (96,))
+        >>> kd.Cache(directory).read(torch.tensor([7, 3]))["logits"].shape
+        torch.Size([2, 5])
+    """
+
+    def __init__(self, directory: Path | str, split: str = "train", *, keep_bytes: int = KEPT_BYTES) -> None:
+        self.directory, self.split, self.keep_bytes = Path(directory), split, keep_bytes
+        root = open_group(self.directory / STORE)
+        group = root.get(split)
+        if not isinstance(group, zarr.Group):
+            raise UserError(f"{self.directory}: holds no split {split!r}, but {', '.join(sorted(root.group_keys()))}")
+        names = sorted(name for name in group.array_keys() if name != "ids" and not name.endswith("_scale"))
+        self.arrays = {name: EncodedArray.open(group, name) for name in names}
+        self.ids = open_rows(group, "ids").read()
+        self.names, self.shapes = names, {name: each.row_shape for name, each in self.arrays.items()}
+        self.views = next(iter(self.arrays.values())).views
+        self._kept: dict[tuple[str, int], Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, row: int) -> dict[str, Tensor]:
+        if not -len(self) <= row < len(self):
+            raise IndexError(row)
+        return {name: value[0] for name, value in self.read([row % len(self)]).items()}
+
+    def read(
+        self, rows: Tensor | np.ndarray | Sequence[int] | None = None, view: int = 0, names: Sequence[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Some rows of a view by name, each (rows, ...) float32 on the CPU.
+
+        Args:
+            rows: numbers of samples, in any order, each at most once or several times; None: all.
+            view: number of the view.
+            names: of the arrays that are wanted; None: all.
+
+        Raises:
+            UserError: there is no such row, view or array; or the file is damaged.
+        """
+        wanted = np.arange(len(self)) if rows is None else np.asarray(torch.as_tensor(rows).cpu(), dtype=np.int64)
+        if len(wanted) and not 0 <= wanted.min() <= wanted.max() < len(self):
+            raise UserError(
+                f"{self.directory}: rows {wanted.min()} to {wanted.max()}, expected some of 0 to {len(self) - 1}"
+            )
+        if not 0 <= view < self.views:
+            raise UserError(f"{self.directory}: view {view}, expected one of 0 to {self.views - 1}")
+        missing = [name for name in names or () if name not in self.arrays]
+        if missing:
+            raise UserError(f"{self.directory}: holds no {missing[0]}, but {', '.join(self.names)}")
+        return {name: self._rows(name, wanted, view).float() for name in names or self.names}
+
+    def _rows(self, name: str, rows: np.ndarray, view: int) -> Tensor:
+        array = self.arrays[name]
+        size = array.rows * array.row_bytes
+        if (name, view) not in self._kept and size <= self.keep_bytes:
+            self.keep_bytes -= size
+            self._kept[name, view] = torch.as_tensor(array.read(slice(0, array.rows), view))
+        if (name, view) in self._kept:
+            return self._kept[name, view][torch.from_numpy(rows)]
+        unique, places = np.unique(rows, return_inverse=True)
+        return read_rows(array, unique, view)[torch.from_numpy(places)]
+
+
+class Views(Dataset[tuple[Tensor, Tensor, int]]):
+    """The views that a cache was made of, as training data: an item is (sample in the view of the epoch, label, row).
+
+    Args:
+        views: as `cache_embeddings` takes them.
+        labels: (N,) class ids, or (N, classes) of 0 and 1.
+
+    Raises:
+        UserError: views and labels differ in their number.
+
+    Example:
+        >>> import kd, torch
+        >>> first, second = torch.zeros(10, 3, 8, 8), torch.ones(10, 3, 8, 8)
+        >>> data = kd.Views([first, second], torch.arange(10) % 2)
+        >>> data.set_epoch(3)
+        >>> image, label, row = data[5]
+        >>> image.mean().item(), label.item(), row
+        (1.0, 1, 5)
+    """
+
+    def __init__(self, views: Samples | Sequence[Samples], labels: Tensor) -> None:
+        self.views, self.labels, self.view = _views(views), labels, 0
+        if len(labels) != _count(self.views):
+            raise UserError(f"labels: {len(labels)}, expected those of {_count(self.views)} samples")
+
+    def set_epoch(self, epoch: int) -> None:
+        """Show the view that belongs to an epoch, counted from 0; the loop of `distill_student` calls this."""
+        self.view = view_of_epoch(epoch, len(self.views))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor, int]:
+        return _samples(self.views[self.view], slice(row, row + 1))[0], self.labels[row], row
+
+
+def cache_embeddings(
+    directory: Path | str,
+    teacher: Tapped,
+    views: Samples | Sequence[Samples],
+    *,
+    dtype: Dtype = "float16",
+    batch_size: int = BATCH,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> Cache:
+    """Store what a teacher makes of samples, so that it has to look at them once.
+
+    Args:
+        directory: of the cache; it is there when the cache is complete, not before.
+        teacher: what it gives is stored, in eval mode.
+        views: the samples; or a sequence of them, one for each view: the same samples in the same order, each with
+            other augmentation.
+        dtype: precision of the stored values: float32, float16, bfloat16, or int8 with scales. Logits have float16 at
+            least.
+        batch_size: samples that the teacher looks at together.
+        device: that it computes on: auto, cpu, cuda, or one such as cuda:1.
+        overwrite: whether a cache that is there already is replaced.
+
+    Raises:
+        UserError: the directory is there, views differ in their number of samples, or a value is not finite.
+
+    Example:
+        >>> import kd, tempfile, timm, torch
+        >>> teacher = kd.Tapped(timm.create_model("test_resnet", num_classes=5), ("L1",))
+        >>> images = torch.rand(20, 3, 32, 32)
+        >>> kd.cache_embeddings(tempfile.mkdtemp() + "/L1", teacher, [images, images.flip(-1)], device="cpu").views
+        2
+    """
+    seen = _views(views)
+    count = _count(seen)
+    at = one_device(device).device
+    network = teacher.to(at)
+
+    def compute(rows: Rows, view: int) -> dict[str, Tensor]:
+        arrays: dict[str, Tensor] = network(_samples(seen[view], rows).to(at))
+        return arrays
+
+    with at_rest(network):
+        return _write(Path(directory), compute, count, len(seen), dtype, batch_size, overwrite=overwrite)
+
+
+def cache_targets(
+    directory: Path | str,
+    joint: JointTeacher,
+    embeddings: Sequence[Cache],
+    names: Sequence[str] = ("logits",),
+    *,
+    dtype: Dtype = "float16",
+    dataset: str | None = None,
+    batch_size: int = BATCH,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> Cache:
+    """Store what a joint teacher makes of the embeddings by its individual teachers: the targets of students.
+
+    Args:
+        directory: of the cache.
+        joint: whose outputs are stored.
+        embeddings: by each of its teachers, in the order that it was trained with.
+        names: of its outputs: `logits`, `L1`, its distilled maps, `label_embeddings`.
+        dtype: as of `cache_embeddings`, as are `batch_size`, `device` and `overwrite`.
+        dataset: of its heads, where it has several.
+        batch_size: samples that it looks at together.
+        device: that it computes on.
+        overwrite: whether a cache that is there already is replaced.
+
+    Raises:
+        UserError: as of `cache_embeddings`; or the caches are of different samples.
+
+    Example:
+        >>> import kd, tempfile, timm, torch
+        >>> folder = tempfile.mkdtemp()
+        >>> teacher = kd.Tapped(timm.create_model("test_resnet", num_classes=5), ("L1",))
+        >>> cache = kd.cache_embeddings(folder + "/L1", teacher, torch.rand(20, 3, 32, 32), device="cpu")
+        >>> options = {"grid": None, "map_channels": [], "width": 512, "dropout": 0.5}
+        >>> joint = kd.JointTeacher(kd.JointConfig(level="L1", channels=[96], heads={"data": 5}, **options))
+        >>> kd.cache_targets(folder + "/targets", joint, [cache], device="cpu").shapes
+        {'logits': (5,)}
+    """
+    at = one_device(device).device
+    tapped, level = Tapped(joint, names, dataset=dataset).to(at), joint.config.level
+    check_alike(embeddings, level)
+
+    def compute(rows: Rows, view: int) -> dict[str, Tensor]:
+        seen = [{level: read_rows(each.arrays[level], rows, view).float().to(at)} for each in embeddings]
+        outputs: dict[str, Tensor] = tapped(seen)
+        return {name: outputs[name] for name in names}
+
+    count, views = len(embeddings[0]), embeddings[0].views
+    with at_rest(tapped):
+        return _write(Path(directory), compute, count, views, dtype, batch_size, overwrite=overwrite)
+
+
+def check_alike(caches: Sequence[Cache], level: str) -> None:
+    """Raise UserError unless all caches have a level of the same samples in as many views."""
+    if not caches:
+        raise UserError("embeddings: none are given, expected a cache by each teacher")
+    for each in caches:
+        if level not in each.names:
+            raise UserError(f"{each.directory}: holds no {level}, but {', '.join(each.names)}")
+        first = caches[0]
+        if (each.split, each.views) != (first.split, first.views) or not np.array_equal(each.ids, first.ids):
+            raise UserError(
+                f"{each.directory}: has {each.views} views of {len(each)} samples of {each.split}, but"
+                f" {first.directory} has {first.views} of {len(first)} of {first.split}; expected the same samples"
+            )
+
+
+def _views(views: Samples | Sequence[Samples]) -> list[Samples]:
+    return list(views) if isinstance(views, Sequence) else [views]
+
+
+def _count(views: Sequence[Samples]) -> int:
+    """The number of samples in each view."""
+    try:
+        counts = {len(each) for each in views}  # type: ignore[arg-type]
+    except TypeError as error:
+        raise UserError("views: a dataset has no length, expected one with `__len__` and `__getitem__`") from error
+    if len(counts) != 1 or 0 in counts:
+        raise UserError(f"views: have {', '.join(map(str, sorted(counts)))} samples, expected equally many, and some")
+    return counts.pop()
+
+
+def _samples(samples: Samples, rows: Rows) -> Tensor:
+    """Some samples of a tensor or a dataset as a batch."""
+    if isinstance(samples, Tensor):
+        return samples[rows] if isinstance(rows, slice) else samples[torch.from_numpy(rows)]
+    numbers = range(len(samples))[rows] if isinstance(rows, slice) else rows.tolist()  # type: ignore[arg-type]
+    items = [samples[number] for number in numbers]
+    batch: Tensor = default_collate([each[0] if isinstance(each, tuple | list) else each for each in items])
+    return batch
+
+
+def _write(
+    directory: Path,
+    compute: Callable[[Rows, int], dict[str, Tensor]],
+    count: int,
+    views: int,
+    dtype: Dtype,
+    batch_size: int,
+    *,
+    overwrite: bool,
+) -> Cache:
+    """A cache of the training split, written beside its place and then moved there."""
+    if directory.exists() and not overwrite:
+        raise UserError(f"{directory}: is there already; read it with Cache, or give overwrite=True to replace it")
+    info = DatasetInfo(OWN, (), Modality(), (), (), {"train": count})
+    split = Labelled(info, "train", np.zeros(count, np.int64), np.arange(count))
+    layouts = CacheOptions(dtype=dtype).stored(shapes_of(compute(slice(0, 1), 0)), 0)
+    partial = directory.with_name(f"{directory.name}{PARTIAL}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    write_store(partial, [ComputedSplit(split, layouts, views, batch_size, compute)])
+    if directory.exists():
+        shutil.rmtree(directory)
+    partial.rename(directory)
+    return Cache(directory)
