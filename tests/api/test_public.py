@@ -52,7 +52,7 @@ def test_mypy__scripts_of_users_are_typed(tmp_path: Path) -> None:
     (tmp_path / "wrong.py").write_text(wrong)
     files = [tmp_path / "wrong.py", *ROOT.glob("examples/*.py")]
     options = ["--config-file", tmp_path / "mypy.ini", "--cache-dir", ROOT / ".mypy_cache/users"]
-    command = [sys.executable, "-m", "mypy", *options, *files]
+    command: list[str | Path] = [sys.executable, "-m", "mypy", *options, *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert not done.stderr, done.stderr
     lines = [line.partition(": error: ") for line in done.stdout.splitlines() if ": error: " in line]
