@@ -26,7 +26,7 @@ from kd.config.resources import ResourcesConfig
 from kd.data.modalities.base import Modality, load_modality
 from kd.data.options import Augmentation, SplitOptions, Task
 from kd.data.sources.base import SOURCES, load_source
-from kd.distillers.registry import METHODS, load_distiller
+from kd.distillers.registry import METHODS, load_distiller, usable_methods
 from kd.embeddings.options import CacheOptions
 from kd.jobs.environment import DEFAULT_DEVICE_GIB, DEFAULT_RAM_GIB
 from kd.models.spec import JointOptions, LabelEncoderOptions, Level, ModelSpec, untrained
@@ -57,9 +57,9 @@ def _complete(options: type[BaseOptions], given: dict[str, Any]) -> dict[str, An
 
 
 def sections_of_sources() -> list[type[BaseOptions]]:
-    """Options of each of our sources, with its `type`."""
+    """Options of each source that can be used, with its `type`."""
     make: Any = create_model
-    options = {name: load_source(name).Options for name in SOURCES.names()}
+    options = {name: load_source(name).Options for name in SOURCES.usable()}
     return [
         make(f"source_{name}", __base__=each, __doc__=each.__doc__, type=(Literal[name], ...))
         for name, each in options.items()
@@ -67,8 +67,8 @@ def sections_of_sources() -> list[type[BaseOptions]]:
 
 
 def sections_of_methods() -> list[type[BaseOptions]]:
-    """Options of each of our methods."""
-    return [load_distiller(name) for name in METHODS.names()]
+    """Options of each method that can be used."""
+    return list(usable_methods().values())
 
 
 def _with_options_of_images(schema: dict[str, Any]) -> None:
@@ -123,7 +123,7 @@ class DatasetConfig(BaseOptions):
         given = {key: each for key, each in value.items() if key != "type"}
         if task is not None:
             if task not in source.TASKS:
-                able = [each for each in SOURCES.names() if task in load_source(each).TASKS]
+                able = [each for each in SOURCES.usable() if task in load_source(each).TASKS]
                 raise ValueError(f"type {name!r} is {' or '.join(source.TASKS)}, {task} are {able}")
             if "task" in source.Options.model_fields:
                 if given.get("task", task) != task:

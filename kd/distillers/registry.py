@@ -1,18 +1,37 @@
-"""Distillation methods by name. A new method is one new file in this folder, or a module of your own."""
+"""Distillation methods by name: files of this folder, entry points of installed packages, modules of your own."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, cast
 
+from kd.common.errors import UserError
 from kd.common.registry import Registry
 from kd.distillers.base import Distiller
 
-METHODS = Registry("kd.distillers", others=("base", "losses", "registry"))
+METHODS = Registry("kd.distillers", "kd.methods", {"Method": Distiller}, others=("base", "losses", "registry"))
 
 
 def load_distiller(name: str) -> type[Distiller]:
-    """The method of that name."""
-    return cast("type[Distiller]", METHODS.load(name).Method)
+    """The method of that name.
+
+    Raises:
+        UserError: it is that of another package, and cannot be used; or its option `name` is another.
+    """
+    method = cast("type[Distiller]", METHODS.load(name).Method)
+    called = method.model_fields["name"].default
+    if called != name:
+        raise UserError(f"{METHODS.whose(name)}: Method has name {called!r}, expected {name!r}, as the config calls it")
+    return method
+
+
+def usable_methods() -> dict[str, type[Distiller]]:
+    """All methods by name, without those of packages that are broken; `kd methods` shows these, too."""
+    found = {}
+    for name in METHODS.names():
+        with suppress(UserError):
+            found[name] = load_distiller(name)
+    return found
 
 
 def parse_distiller(section: dict[str, Any]) -> Distiller:
