@@ -136,11 +136,12 @@ def _imported(node: ast.AST, module: str, packages: Packages) -> Iterator[tuple[
                 yield alias.asname or alias.name.split(".")[0], (alias.name, WHOLE)
     elif isinstance(node, ast.ImportFrom):
         source = _source(node, module, packages)
-        if _path(source, packages) is not None:
-            for alias in node.names:
-                inner = f"{source}.{alias.name}"
-                place = (inner, WHOLE) if _path(inner, packages) is not None else (source, alias.name)
-                yield alias.asname or alias.name, place
+        for alias in node.names:
+            inner = f"{source}.{alias.name}"
+            if _path(inner, packages) is not None:  # a module, also of a package that is no file itself
+                yield alias.asname or alias.name, (inner, WHOLE)
+            elif _path(source, packages) is not None:
+                yield alias.asname or alias.name, (source, alias.name)
 
 
 def _source(node: ast.ImportFrom, module: str, packages: Packages) -> str:
@@ -210,7 +211,8 @@ def _path(module: str, packages: Packages) -> Path | None:
             spec = importlib.util.find_spec(module)
         except (ImportError, ValueError):
             return None
-        return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
+        path = Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
+        return path if path is not None and path.is_file() else None
     base = PACKAGE.parent.joinpath(*module.split("."))
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 

@@ -23,6 +23,7 @@ def list_methods() -> Iterator[str]:
     for name in METHODS.names():
         package = METHODS.package_of(name)
         try:
+            METHODS.knows(name)
             method = load_distiller(name)
             what = _page(name).partition("\n")[0]
             rows.append((name, ", ".join(method.TASKS), _needs(method), f"{what} [{package}]" if package else what))

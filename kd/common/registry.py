@@ -7,6 +7,7 @@ import importlib.metadata
 import pkgutil
 import sys
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import EntryPoint
 from types import ModuleType
@@ -51,32 +52,40 @@ class Registry:
 
     def usable(self) -> list[str]:
         """The names whose modules can be used: a package that is broken must not break what does without it."""
-        return [name for name in self.names() if name not in self._installed() or not self.broken(name)]
-
-    def broken(self, name: str) -> str:
-        """Why the module of a name cannot be used; empty: it can."""
-        try:
-            self.load(name)
-        except UserError as error:
-            return str(error)
-        return ""
+        found = self.own()
+        for name in self._installed():
+            with suppress(UserError):
+                self.load(name)
+                found.append(name)
+        return sorted(set(found))
 
     def knows(self, name: object) -> bool:
-        """Whether it is a name of ours or of an installed package, or may be that of a module."""
-        if not isinstance(name, str):
-            return False
-        return name in self.names() or ("." in name and all(part.isidentifier() for part in name.split(".")))
-
-    def module(self, name: str) -> str:
-        """Full name of the module that a name means.
+        """Whether it is a name of ours or of an installed package, or may be that of a module.
 
         Raises:
-            UserError: the name is that of several modules.
+            UserError: it is that of several. This is asked of configs; jobs, which are many, take ours without looking.
         """
-        entry = self._entry(name)
-        if entry is not None:
-            return entry.value
-        return name if "." in name else f"{self.package}.{name}"
+        if not isinstance(name, str):
+            return False
+        entries = self._installed().get(name, ())
+        if entries and name in self.own():
+            other = f"the name {name!r} is that of {self.package}.{name}, too; rename the entry point or uninstall it"
+            raise UserError(f"{_named(*entries)}: {other}")
+        if len(entries) > 1:
+            several = (
+                f"the name {name!r} is that of {len(entries)} entry points; uninstall all packages but one of them"
+            )
+            raise UserError(f"{_named(*entries)}: {several}")
+        if entries or name in self.own():
+            return True
+        return "." in name and all(part.isidentifier() for part in name.split("."))
+
+    def module(self, name: str) -> str:
+        """Full name of the module that a name means."""
+        if name in self.own():
+            return f"{self.package}.{name}"
+        (entry, *_) = self._installed().get(name, (None,))
+        return name if entry is None else entry.value
 
     def name_of(self, module: str) -> str:
         """The name that a module has here; the reverse of `module`."""
@@ -97,7 +106,7 @@ class Registry:
         Raises:
             UserError: it is none of these, and nobody here has asked for it.
         """
-        known = name in self.names()
+        known = name in self.own() or name in self._installed()
         if "." not in name and not known:
             raise UserError(f"{name!r}, expected one of {', '.join(self.names())}")
         if not known and name not in sys.modules:
@@ -108,17 +117,16 @@ class Registry:
         """The module of a name that stands in a config.
 
         Raises:
-            UserError: a module of somebody else's cannot be imported, or is not of the form that ours have; or the
-                name is that of several. The text names the entry point and its package, where there is one.
+            UserError: a module of somebody else's cannot be imported, or is not of the form that ours have. The text
+                names the entry point and its package, where there is one.
         """
-        full, whose = self.module(name), self.whose(name)
-        if name in self._installed():
-            if not name.isidentifier():
-                raise UserError(f"{whose}: its name is {name!r}, expected letters, digits and underscores")
-        elif "." not in name:
-            return importlib.import_module(full)
+        if name in self.own():
+            return importlib.import_module(f"{self.package}.{name}")
+        whose = self.whose(name)
+        if whose != name and not name.isidentifier():
+            raise UserError(f"{whose}: its name is {name!r}, expected letters, digits and underscores")
         try:
-            module = importlib.import_module(full)
+            module = importlib.import_module(self.module(name))
         except (Exception, SystemExit) as error:
             raise UserError(f"{whose}: cannot be imported: {type(error).__name__}: {error}") from error
         for defined, kind in self.defines.items():
@@ -137,17 +145,6 @@ class Registry:
 
     def _installed(self) -> dict[str, tuple[EntryPoint, ...]]:
         return installed(self.group) if self.group else {}
-
-    def _entry(self, name: str) -> EntryPoint | None:
-        entries = self._installed().get(name, ())
-        if not entries:
-            return None
-        clash = f"{_named(*entries)}: the name {name!r} is"
-        if name in self.own():
-            raise UserError(f"{clash} that of {self.package}.{name}, too; rename the entry point or uninstall it")
-        if len(entries) > 1:
-            raise UserError(f"{clash} that of {len(entries)} entry points; uninstall all packages but one of them")
-        return entries[0]
 
 
 @cache

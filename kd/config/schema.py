@@ -23,7 +23,7 @@ from pydantic import (
 from kd.common.options import BaseOptions, OneOf
 from kd.config.include import INCLUDE, SCHEMA
 from kd.config.resources import ResourcesConfig
-from kd.data.modalities.base import Modality, load_modality
+from kd.data.modalities.base import MODALITIES, Modality, load_modality
 from kd.data.options import Augmentation, SplitOptions, Task
 from kd.data.sources.base import SOURCES, load_source
 from kd.distillers.registry import METHODS, load_distiller, usable_methods
@@ -102,7 +102,10 @@ class DatasetConfig(BaseOptions):
         name = source.get("type") if isinstance(source, dict) else None
         if not SOURCES.knows(name) or not isinstance(given.get("samples", {}), dict):
             return given
-        modality = load_modality(getattr(load_source(str(name)), "MODALITY", "image"))
+        takes = getattr(load_source(str(name)), "MODALITY", "image")
+        if not MODALITIES.knows(takes):
+            raise ValueError(f"source.type: {name!r} has MODALITY {takes!r}, expected one of {MODALITIES.names()}")
+        modality = load_modality(takes)
         own = {key: value for key, value in given.items() if key not in cls.model_fields}
         common = {key: value for key, value in given.items() if key in cls.model_fields}
         unknown = [key for key in own if key not in modality.model_fields]

@@ -28,8 +28,8 @@ def load_distiller(name: str) -> type[Distiller]:
 def usable_methods() -> dict[str, type[Distiller]]:
     """All methods by name, without those of packages that are broken; `kd methods` shows these, too."""
     found = {}
-    for name in METHODS.names():
-        with suppress(UserError):
+    for name in METHODS.usable():
+        with suppress(UserError):  # its option `name` may still be another
             found[name] = load_distiller(name)
     return found
 
