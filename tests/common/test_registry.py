@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from kd.cli.methods import list_methods
 from kd.common import registry
 from kd.common.errors import UserError
 from kd.common.registry import versions_of
+from kd.config.schema import DatasetConfig
 from kd.data.modalities.base import MODALITIES
 from kd.data.sources.base import SOURCES
 from kd.distillers.registry import METHODS, usable_methods
@@ -91,3 +93,16 @@ def test_stored__imports_what_packages_declare_and_no_other_module(install: Inst
     for name in ("other_method", "kd.distillers.nothing"):
         with pytest.raises(UserError, match=f"'{name}'"):
             METHODS.stored(name)
+
+
+def test_source__with_a_modality_that_nobody_has_says_which_there_are(install: Install) -> None:
+    text = (
+        "from kd.common.options import BaseOptions as Options\n"
+        "TASKS, CHANNELS, MODALITY = ('single_label',), 1, 'smells'\n"
+        "def fingerprint(options): return {}\n"
+        "def read(options): return []\n"
+    )
+    install("first", "[kd.sources]\nodd = first_odd\n", first_odd=text)
+    message = r"source\.type: 'odd' has MODALITY 'smells', expected one of \['clip', 'image'\]"
+    with pytest.raises(ValidationError, match=message):
+        DatasetConfig.model_validate({"source": {"type": "odd"}})
