@@ -3,7 +3,8 @@
     python -m benchmarks.start_up [--small]
 
 One job finds its artefact built, and computes nothing but its checksums; one trains a network on 60 images, twice over.
-The references are the same jobs in processes of their own, which import everything themselves, started in turn.
+The references are the same jobs in processes of their own, which import everything themselves, started in turn. Two
+commands that compute nothing are measured, too.
 """
 
 from __future__ import annotations
@@ -59,6 +60,12 @@ def measure(*, small: bool = False) -> list[Row]:
                 Row(f"{what}, from its start to its end", "", quick, "s"),
                 Row(f"{what}, the same in a process of its own", "", alone, "s"),
             ]
+    for argument in ("--help", "methods"):
+        command = partial(
+            subprocess.run, [sys.executable, "-m", "kd", argument], check=True, capture_output=True, cwd=ROOT
+        )
+        times = [seconds(command) for _ in range(1 if small else ROUNDS)]
+        rows.append(Row(f"`python -m kd {argument}`, from its start to its end", "", times, "s"))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Commands for people: `python -m kd <command> --help`."""
+"""Commands for people: `python -m kd <command> --help`, or `kd <command> --help` where kd is installed."""
 
 from __future__ import annotations
 
@@ -40,6 +40,13 @@ def schema(options: Options) -> Iterator[str]:  # noqa: ARG001
     from kd.config.schema import Config
 
     yield json.dumps(Config.model_json_schema(), indent=1)
+
+
+def methods(options: Options) -> Iterator[str]:
+    """List the distillation methods, those of installed packages too, or print the whole page of one."""
+    from kd.cli.methods import describe_method, list_methods
+
+    yield from list_methods() if options.method is None else describe_method(options.method)
 
 
 def why(options: Options) -> Iterator[str]:
@@ -128,7 +135,8 @@ def verify(options: Options) -> Iterator[str]:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(prog="python -m kd", description=__doc__)
+    script = Path(sys.argv[0]).stem == "kd"  # that pip has made
+    top = argparse.ArgumentParser(prog="kd" if script else "python -m kd", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="command")
 
     def add(run: Callable[[Options], Iterator[str]], help_: str) -> argparse.ArgumentParser:
@@ -141,6 +149,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("files", type=Path, help="an image or video, or a folder of such")
     command.add_argument("--top", type=int, default=5, choices=range(1, 101), metavar="K", help="(default: 5)")
     add(schema, "print the JSON schema of the config")
+    command = add(methods, "list the distillation methods")
+    command.add_argument("method", nargs="?", metavar="NAME", help="print its page: what it computes, and its options")
     name = "NAME as in results/experiments/*/index.csv, or STAGE/NAME"
     command = add(why, "is it there, and why not")
     command.add_argument("name", help=name)

@@ -7,7 +7,8 @@ for no artefact until a method calls it. Digests are of syntax trees: comments, 
 
 Left out are `kd.jobs`, `kd.artefacts` and errors, the frame around the stages, which cannot change what they compute;
 and libraries, whose versions are recorded instead. Modules that are loaded by a name in the spec are found by no
-import: the plan adds them, and where they are somebody else's, what their own package has counts, too.
+import: the plan adds them, and where they are somebody else's, what their own package has counts, too; of a compiled
+module its bytes.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -43,7 +45,7 @@ def code_digests(*modules: str) -> dict[str, str]:
 
 
 def _packages(modules: Iterable[str]) -> Packages:
-    return frozenset({PACKAGE.name, *(module.split(".")[0] for module in modules)})
+    return frozenset({PACKAGE.name, *(re.split("[.:]", module)[0] for module in modules)})
 
 
 @cache
@@ -95,8 +97,10 @@ class _Module:
 def _parse(module: str, packages: Packages) -> _Module:
     path = _path(module, packages)
     if path is None:
-        raise UserError(f"{module}: no such module, or not one that is a file of Python")
+        raise UserError(f"{module}: no such module, or not one that is a file")
     parsed = _Module()
+    if path.suffix != ".py":  # compiled: its bytes count, and what it imports is not known
+        return parsed
     for node in ast.parse(path.read_text(), filename=str(path)).body:
         if _only_for_types(node):
             continue
@@ -132,11 +136,12 @@ def _imported(node: ast.AST, module: str, packages: Packages) -> Iterator[tuple[
                 yield alias.asname or alias.name.split(".")[0], (alias.name, WHOLE)
     elif isinstance(node, ast.ImportFrom):
         source = _source(node, module, packages)
-        if _path(source, packages) is not None:
-            for alias in node.names:
-                inner = f"{source}.{alias.name}"
-                place = (inner, WHOLE) if _path(inner, packages) is not None else (source, alias.name)
-                yield alias.asname or alias.name, place
+        for alias in node.names:
+            inner = f"{source}.{alias.name}"
+            if _path(inner, packages) is not None:  # a module, also of a package that is no file itself
+                yield alias.asname or alias.name, (inner, WHOLE)
+            elif _path(source, packages) is not None:
+                yield alias.asname or alias.name, (source, alias.name)
 
 
 def _source(node: ast.ImportFrom, module: str, packages: Packages) -> str:
@@ -206,8 +211,8 @@ def _path(module: str, packages: Packages) -> Path | None:
             spec = importlib.util.find_spec(module)
         except (ImportError, ValueError):
             return None
-        origin = spec.origin if spec else None
-        return Path(origin) if origin and origin.endswith(".py") else None
+        path = Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
+        return path if path is not None and path.is_file() else None
     base = PACKAGE.parent.joinpath(*module.split("."))
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
@@ -221,6 +226,8 @@ def _digest(module: str, names: frozenset[str], packages: Packages) -> str:
     digest.update(_text(module, None, packages).encode())
     path = _path(module, packages)
     assert path is not None, module
+    if path.suffix != ".py":
+        digest.update(path.read_bytes())
     for data in sorted(path.with_suffix("").glob("*.csv")):  # in the folder `name` beside `name.py`
         digest.update(data.name.encode() + data.read_bytes())
     return digest.hexdigest()[:16]

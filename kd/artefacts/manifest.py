@@ -8,6 +8,7 @@ import logging
 import platform
 import socket
 import subprocess
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
@@ -29,6 +30,7 @@ from kd.artefacts.files import damage, file_records, remove, write_text
 from kd.artefacts.job import MANIFEST, Job, Key, ModuleName, PathName, SpecFields, Upstream, digest, job_differences
 from kd.artefacts.reading import check_place, check_plain, is_plain_file, read_json
 from kd.common.errors import UserError, first_mistake, shown
+from kd.common.registry import versions_of
 
 FORMAT = 2
 MADE_FROM = "made_from"
@@ -141,10 +143,14 @@ def git_commit() -> str | None:
     return done.stdout.strip()
 
 
-def library_versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that results depend on."""
+def library_versions(modules: Collection[str] = ()) -> dict[str, str]:
+    """Versions of Python, of the libraries that results depend on, and of installed packages that modules are from."""
     versions = {"python": platform.python_version()}
-    return versions | {name: importlib.metadata.version(name) for name in LIBRARIES}
+    for name in LIBRARIES:
+        with suppress(importlib.metadata.PackageNotFoundError):  # pandas comes with kd[report]
+            versions[name] = importlib.metadata.version(name)
+    theirs = [module for module in modules if not module.startswith("kd.")]
+    return versions | (versions_of(theirs) if theirs else {})
 
 
 def job_record(job: Job) -> dict[str, Any]:
@@ -164,7 +170,7 @@ def write_manifest(job: Job, *, result: dict[str, Any], seconds: float, device: 
     manifest = job_record(job) | {
         "format": FORMAT,
         "git_commit": git_commit(),
-        "versions": library_versions(),
+        "versions": library_versions(job.code),
         "host": socket.gethostname(),
         "device": device,
         "seconds": round(seconds, 3),

@@ -145,7 +145,8 @@ def _run_page(plan: Plan) -> str:
     """For the report: versions, what stages left out or changed, and the config."""
     from kd.reporting.layout import STYLE  # with pandas, which the Snakefile does without
 
-    versions = {"git commit": git_commit() or "not a git checkout"} | library_versions()
+    modules = {module for job in plan.jobs.values() for module in job.code}
+    versions = {"git commit": git_commit() or "not a git checkout"} | library_versions(modules)
     notes = list(notes_of(plan.jobs.values()))
     page = f"{STYLE}<h3>Versions</h3>{_html_table(versions.items())}"
     if notes:

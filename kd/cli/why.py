@@ -42,7 +42,7 @@ def why(plan: Plan, job: Job) -> Iterator[str]:
     yield f"compared with {nearest.directory} ({state}):"
     yield from _compared(plan, nearest.record, job, told=set())
     if nearest.manifest is not None:
-        yield from _versions(nearest.manifest)
+        yield from _versions(nearest.manifest, job)
         if nearest.manifest["config_key"] == job.config_key:
             yield f"only code differs: `python -m kd adopt {job.stage}/{job.name}` would take it as it is"
 
@@ -58,11 +58,11 @@ def _finished(job: Job, there: Stored) -> Iterator[str]:
     yield f"finished {readable_time(there.finished)} on {shown(manifest['host'])}, in {manifest['seconds']} s"
     if manifest["adopted"]:
         yield f"adopted from {manifest['adopted']['from']} by {shown(manifest['adopted']['by'])}"
-    yield from _versions(manifest)
+    yield from _versions(manifest, job)
 
 
-def _versions(manifest: dict[str, Any]) -> Iterator[str]:
-    found, now = manifest["versions"], library_versions()
+def _versions(manifest: dict[str, Any], job: Job) -> Iterator[str]:
+    found, now = manifest["versions"], library_versions(job.code)
     differing = [f"{name} {shown(found.get(name))} -> {now[name]}" for name in now if found.get(name) != now[name]]
     if differing:
         yield f"note: made with other versions, which are in no key: {', '.join(differing)}"

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Iterator
 
 from kd.common.errors import did_you_mean
 from kd.config.schema import Config, JointTeacherConfig, StudentConfig
-from kd.distillers.registry import METHODS, load_distiller, parse_distiller
+from kd.data.modalities.base import MODALITIES
+from kd.distillers.registry import parse_distiller, usable_methods
 from kd.models.backbones.base import BACKBONES, load_backbone
 from kd.models.spec import Checkpoint, ModelSpec, map_levels
 from kd.stages.registry import stages_of
@@ -109,7 +110,7 @@ def _models(config: Config) -> Iterator[str]:
         backbone = load_backbone(config.models[name].backbone)
         samples = {each: config.datasets[each].samples for each in datasets if each in config.datasets}
         for each, has in samples.items():
-            if has.name() != backbone.MODALITY:
+            if MODALITIES.module(has.name()) != MODALITIES.module(backbone.MODALITY):
                 takes = f"takes samples of modality {backbone.MODALITY}"
                 yield f"{key}: {name!r} {takes}, dataset {each!r} has {has.name()}"
             elif why := backbone.misfit(next(iter(samples.values())), has):
@@ -259,7 +260,7 @@ def _method(config: Config, key: str, student: StudentConfig) -> Iterator[str]:
     for target in targets:
         task = config.datasets[target].task
         if task not in method.TASKS:
-            able = [name for name in METHODS.names() if task in load_distiller(name).TASKS]
+            able = [name for name, each in usable_methods().items() if task in each.TASKS]
             yield f"{key}.distiller.name: {method.name}, but {target!r} is {task}; expected one of {able}"
             return
     if method.NEEDS_LEVEL and joint is None and student.level is None:

@@ -23,10 +23,10 @@ from pydantic import (
 from kd.common.options import BaseOptions, OneOf
 from kd.config.include import INCLUDE, SCHEMA
 from kd.config.resources import ResourcesConfig
-from kd.data.modalities.base import Modality, load_modality
+from kd.data.modalities.base import MODALITIES, Modality, load_modality
 from kd.data.options import Augmentation, SplitOptions, Task
 from kd.data.sources.base import SOURCES, load_source
-from kd.distillers.registry import METHODS, load_distiller
+from kd.distillers.registry import METHODS, load_distiller, usable_methods
 from kd.embeddings.options import CacheOptions
 from kd.jobs.environment import DEFAULT_DEVICE_GIB, DEFAULT_RAM_GIB
 from kd.models.spec import JointOptions, LabelEncoderOptions, Level, ModelSpec, untrained
@@ -57,9 +57,9 @@ def _complete(options: type[BaseOptions], given: dict[str, Any]) -> dict[str, An
 
 
 def sections_of_sources() -> list[type[BaseOptions]]:
-    """Options of each of our sources, with its `type`."""
+    """Options of each source that can be used, with its `type`."""
     make: Any = create_model
-    options = {name: load_source(name).Options for name in SOURCES.names()}
+    options = {name: load_source(name).Options for name in SOURCES.usable()}
     return [
         make(f"source_{name}", __base__=each, __doc__=each.__doc__, type=(Literal[name], ...))
         for name, each in options.items()
@@ -67,8 +67,8 @@ def sections_of_sources() -> list[type[BaseOptions]]:
 
 
 def sections_of_methods() -> list[type[BaseOptions]]:
-    """Options of each of our methods."""
-    return [load_distiller(name) for name in METHODS.names()]
+    """Options of each method that can be used."""
+    return list(usable_methods().values())
 
 
 def _with_options_of_images(schema: dict[str, Any]) -> None:
@@ -102,7 +102,10 @@ class DatasetConfig(BaseOptions):
         name = source.get("type") if isinstance(source, dict) else None
         if not SOURCES.knows(name) or not isinstance(given.get("samples", {}), dict):
             return given
-        modality = load_modality(getattr(load_source(str(name)), "MODALITY", "image"))
+        takes = getattr(load_source(str(name)), "MODALITY", "image")
+        if not MODALITIES.knows(takes):
+            raise ValueError(f"source.type: {name!r} has MODALITY {takes!r}, expected one of {MODALITIES.names()}")
+        modality = load_modality(takes)
         own = {key: value for key, value in given.items() if key not in cls.model_fields}
         common = {key: value for key, value in given.items() if key in cls.model_fields}
         unknown = [key for key in own if key not in modality.model_fields]
@@ -123,7 +126,7 @@ class DatasetConfig(BaseOptions):
         given = {key: each for key, each in value.items() if key != "type"}
         if task is not None:
             if task not in source.TASKS:
-                able = [each for each in SOURCES.names() if task in load_source(each).TASKS]
+                able = [each for each in SOURCES.usable() if task in load_source(each).TASKS]
                 raise ValueError(f"type {name!r} is {' or '.join(source.TASKS)}, {task} are {able}")
             if "task" in source.Options.model_fields:
                 if given.get("task", task) != task:

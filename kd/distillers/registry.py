@@ -1,7 +1,8 @@
-"""Distillation methods by name. A new method is one new file in this folder, or a module of your own."""
+"""Distillation methods by name: files of this folder, entry points of installed packages, modules of your own."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -10,12 +11,31 @@ from kd.common.errors import UserError, first_mistake
 from kd.common.registry import Registry
 from kd.distillers.base import Distiller
 
-METHODS = Registry("kd.distillers", others=("base", "criterion", "losses", "registry"))
+METHODS = Registry(
+    "kd.distillers", "kd.methods", {"Method": Distiller}, others=("base", "criterion", "losses", "registry")
+)
 
 
 def load_distiller(name: str) -> type[Distiller]:
-    """The method of that name."""
-    return cast("type[Distiller]", METHODS.load(name).Method)
+    """The method of that name.
+
+    Raises:
+        UserError: it is that of another package, and cannot be used; or its option `name` is another.
+    """
+    method = cast("type[Distiller]", METHODS.load(name).Method)
+    called = method.model_fields["name"].default
+    if called != name:
+        raise UserError(f"{METHODS.whose(name)}: Method has name {called!r}, expected {name!r}, as the config calls it")
+    return method
+
+
+def usable_methods() -> dict[str, type[Distiller]]:
+    """All methods by name, without those of packages that are broken; `kd methods` shows these, too."""
+    found = {}
+    for name in METHODS.usable():
+        with suppress(UserError):  # its option `name` may still be another
+            found[name] = load_distiller(name)
+    return found
 
 
 def create_method(name: str, **options: Any) -> Distiller:
@@ -42,14 +62,14 @@ def create_method(name: str, **options: Any) -> Distiller:
 
 
 def methods() -> list[str]:
-    """Names of all distillation methods.
+    """Names of all distillation methods: ours, and those of installed packages that can be used.
 
     Example:
         >>> import kd
         >>> "mlfd" in kd.methods()
         True
     """
-    return METHODS.names()
+    return sorted(usable_methods())
 
 
 def parse_distiller(section: dict[str, Any]) -> Distiller:

@@ -36,6 +36,7 @@ from kd.artefacts.manifest import (
 )
 from kd.artefacts.reading import open_plain, read_json
 from kd.common.errors import UserError, first_mistake, shown
+from kd.common.extras import missing_extras
 from kd.jobs.environment import give_devices, is_follower, slurm_step, started_by_srun
 from kd.jobs.handover import handed_over
 from kd.jobs.stopping import listen
@@ -135,7 +136,7 @@ def run_job(
     where = job.directory
     share(where.parents[2])
     # A failing disk is told in words before the log keeps it; the log and the lock may meet one, too.
-    with disk_errors(where), writing(where), _logged_in(where), disk_errors(where), _memory_errors():
+    with disk_errors(where), writing(where), _logged_in(where), disk_errors(where), _memory_errors(), missing_extras():
         made_from = made_from_now(job) if follows else None
         whole = restore_manifest(job) and (not follows or made_from_then(job) == made_from)
         for partial in where.glob(f".*{PARTIAL}"):  # of an attempt that was killed
@@ -276,7 +277,7 @@ def user_errors() -> Iterator[None]:
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)  # of other packages, warnings are enough
     try:
-        with disk_errors(Path.cwd()), _memory_errors():
+        with disk_errors(Path.cwd()), _memory_errors(), missing_extras():
             yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

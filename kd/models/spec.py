@@ -96,7 +96,8 @@ class ModelSpec(BaseOptions):
     """A backbone with a latent layer and a classifier (MLFD: individual teachers and students)."""
 
     backbone: str = "timm"
-    """Kind of backbone: timm, tsn or tsm (files in kd/models/backbones), or a module of yours, by its full name."""
+    """Kind of backbone: timm, tsn or tsm (files in kd/models/backbones), one of an installed package, or a module of
+    yours, by its full name."""
     architecture: Architecture
     """Name of the architecture, as the backbone knows it: that of the timm model."""
     kwargs: Kwargs = {}

@@ -50,8 +50,8 @@ def test_mypy__scripts_of_users_are_typed(tmp_path: Path) -> None:
     (tmp_path / "mypy.ini").write_text(MYPY)
     wrong = "import kd\n\nmethod: int = kd.create_method('kd')\nkd.Cache(3)\nkd.distil\n"
     (tmp_path / "wrong.py").write_text(wrong)
-    files = [tmp_path / "wrong.py", *ROOT.glob("examples/*.py")]
-    options = ["--config-file", tmp_path / "mypy.ini", "--cache-dir", ROOT / ".mypy_cache/users"]
+    files: list[str | Path] = [tmp_path / "wrong.py", *ROOT.glob("examples/*.py")]
+    options: list[str | Path] = ["--config-file", tmp_path / "mypy.ini", "--cache-dir", ROOT / ".mypy_cache/users"]
     command: list[str | Path] = [sys.executable, "-m", "mypy", *options, *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert not done.stderr, done.stderr

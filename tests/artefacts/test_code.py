@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -137,3 +138,17 @@ def test_digest__of_somebody_elses_package_by_any_form_of_import(
         after = fresh("somebodys.method")
         assert {each for each in after if after[each] != before[each]} == {f"somebodys.{name}"}
         before = after
+
+
+def test_digest__of_a_compiled_module_is_that_of_its_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "somebodys_method.py").write_text("def read():\n    return 1\n")
+    (tmp_path / "somebodys_package").mkdir()
+    (tmp_path / "somebodys_package/method.py").write_text("from somebodys_package import fast\n\nloss = fast.loss\n")
+    compiled = tmp_path / f"somebodys_package/fast{EXTENSION_SUFFIXES[0]}"
+    compiled.write_bytes(b"1")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = fresh("somebodys_package.method", "somebodys_method:read")
+    assert {"somebodys_package.fast", "somebodys_method"} <= before.keys()
+    compiled.write_bytes(b"2")
+    after = fresh("somebodys_package.method", "somebodys_method:read")
+    assert {each for each in after if after[each] != before[each]} == {"somebodys_package.fast"}

@@ -51,6 +51,14 @@ def test_doctor__other_versions_and_missing_packages(
     assert "not installed: no-such-package; pip install" in texts(found, "error")
 
 
+def test_doctor__of_an_installed_package_has_no_pins_to_compare_with(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(commands, "ROOT", tmp_path)
+    monkeypatch.setattr("importlib.metadata.version", lambda _name: "0.9")
+    assert "kd 0.9, installed as a package" in texts(list(doctor(plan)), "ok")
+
+
 def test_doctor__little_space_and_no_permission(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "LITTLE_SPACE", 1 << 62)
 

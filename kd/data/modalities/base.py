@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from kd.common.options import BaseOptions
@@ -35,9 +36,8 @@ class Modality(BaseOptions):
 
     @classmethod
     def name(cls) -> str:
-        """The name of its file; for a module of somebody else's, its full name."""
-        package, _, own = cls.__module__.rpartition(".")
-        return own if package == MODALITIES.package else cls.__module__
+        """The name of its file or of its entry point; for any other module, its full name."""
+        return MODALITIES.name_of(cls.__module__)
 
     def shape(self, channels: int) -> Shape:
         """Shape of one stored sample, uint8; `channels` is 1 where all samples are grey, else 3."""
@@ -56,7 +56,12 @@ class Modality(BaseOptions):
         raise NotImplementedError
 
 
-MODALITIES = Registry("kd.data.modalities", others=("base",))
+MODALITIES = Registry(
+    "kd.data.modalities",
+    "kd.modalities",
+    {"Samples": Modality, "plain": Callable, "views": Callable},
+    others=("base",),
+)
 
 
 def load_modality(name: str) -> type[Modality]:

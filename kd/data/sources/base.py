@@ -132,7 +132,12 @@ class Source(Protocol):
         """All samples, what was left out or changed, and the class list."""
 
 
-SOURCES = Registry("kd.data.sources", others=("base", "files", "clean", "members", "official", "videos"))
+SOURCES = Registry(
+    "kd.data.sources",
+    "kd.sources",
+    {"Options": BaseOptions, "TASKS": tuple, "CHANNELS": int, "fingerprint": Callable, "read": Callable},
+    others=("base", "files", "clean", "members", "official", "videos"),
+)
 
 
 def load_source(name: str) -> Source:

@@ -100,7 +100,9 @@ class Backbone:
         return {"architecture": network.config.architecture, "backbone": network.config.backbone}
 
 
-BACKBONES = Registry("kd.models.backbones", others=("base", "timm_weights", "action_weights"))
+BACKBONES = Registry(
+    "kd.models.backbones", "kd.backbones", {"Kind": Backbone}, others=("base", "timm_weights", "action_weights")
+)
 
 
 def load_backbone(name: str) -> Backbone:
