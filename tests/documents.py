@@ -21,10 +21,8 @@ PAGES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md"))
 DOCUMENTS = ("README.md", *PAGES, "config/README.md", "config/mlfd/README.md")
 CONFIGS = [path for path in sorted(ROOT.glob("config/**/*.yaml")) if path.parent.name != "sets"]  # which are parts
 TEXTS = {name: (ROOT / name).read_text() for name in DOCUMENTS}
-WITHOUT_FENCES = {
-    name: re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL) for name, text in TEXTS.items()
-}
-PROSE = {name: re.sub(r"``.*?``", "", text) for name, text in WITHOUT_FENCES.items()}  # nor messages of the program
+FENCE, MESSAGE = r"^```.*?^```$", r"``[^\n]*?``"  # messages of the program are quoted
+PROSE = {name: re.sub(f"{FENCE}|{MESSAGE}", "", text, flags=re.MULTILINE | re.DOTALL) for name, text in TEXTS.items()}
 BLOCKS = [block for text in PROSE.values() for block in re.findall(r"(?<=\n\n)((?:    .+\n)+)", text)]
 BASE = "docs/own_data.md"
 """Of the configs on the pages, those that show a part take the rest from the first one here."""
