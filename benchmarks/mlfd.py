@@ -24,24 +24,19 @@ CONFIG = "demo_experiments"
 NAMES = ("findings", "demo_experiments", "demo_costs")
 COMMAND = "python -m benchmarks.mlfd"
 PAGE = ROOT / "config/mlfd/README.md"
-FIGURES = {
-    "number_of_datasets": "Accuracy by number of datasets",
-    "tsne": "t-SNE of the individual teacher's vectors and of the student's",
-    "cost": "What it cost",
-}
+FIGURES = ("number_of_datasets", "tsne", "cost")
 
 
 def blocks_of(plan: Plan, run: Run) -> Iterator[Block]:
-    """The findings; all accuracies, with the figures that lie beside their page; and what it cost."""
+    """The findings, all accuracies, and what it cost."""
     tables = plan.folder / "tables"
     seeds = f"over {len(run.seeds)} seeds"
     what = f"mean difference in points ± its standard error, paired by dataset and seed, {seeds}."
     findings = (tables / "findings.md").read_text().strip()
     yield Block(NAMES[0], COMMAND, f"{findings}\n", note_of(run, what))
     _, header, accuracies = (tables / "summary.md").read_text().partition("| experiment")
-    figures = "\n\n".join(f"![{words}]({name}.svg)" for name, words in FIGURES.items())
     what = f"accuracies on test in percent, mean ± standard deviation {seeds}, and the gain over `individual`."
-    yield Block(NAMES[1], COMMAND, f"{header}{accuracies.strip()}\n\n{figures}\n", note_of(run, what))
+    yield Block(NAMES[1], COMMAND, f"{header}{accuracies.strip()}\n", note_of(run, what))
     costs = markdown(pd.read_csv(tables / "cost.csv").convert_dtypes().astype(object).fillna(""))
     yield Block(NAMES[2], COMMAND, costs, note_of(run, "time and stored bytes of the whole run."))
 
