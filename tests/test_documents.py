@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 import shutil
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -57,8 +58,14 @@ def check_source(words: list[str], _example: Path) -> None:
 
 
 def check_pip(words: list[str], _example: Path) -> None:
-    assert words[:2] == ["install", "-r"]
-    assert (ROOT / words[2]).is_file()
+    """A file of requirements, or this package with some of its extras."""
+    assert words[0] == "install"
+    if words[1] == "-r":
+        assert (ROOT / words[2]).is_file()
+        return
+    (extras,) = re.fullmatch(r"\.(?:\[([\w,]+)\])?", words[1]).groups(default="")  # type: ignore[union-attr]
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("optional-dependencies", {})
+    assert set(filter(None, extras.split(","))) <= set(known)
 
 
 def check_chmod(words: list[str], _example: Path) -> None:
@@ -118,6 +125,7 @@ PROGRAMS: dict[str, Callable[[list[str], Path], None]] = {
     "tensorboard": check_tensorboard,
     "snakemake": check_snakemake,
     "python": check_python,
+    "kd": lambda words, example: check_python(["-m", "kd", *words], example),
 }
 # What else is shown indented, by its first word: listings, what commands print, and a piece of a config.
 SHOWN = ("kd/cli/", "cache_embeddings/", "still to be made", "ok ", "Snakefile,", "resources:", "results/<stage>")
@@ -137,7 +145,7 @@ def test_fences__are_in_languages_that_are_tried(name: str) -> None:
 
 @pytest.mark.parametrize("line", listed_commands())
 def test_command__is_one_that_there_is(line: str, example: Path) -> None:
-    words = shlex.split(re.sub(r"\[[^\]]*\]", "", line), comments=True)
+    words = shlex.split(re.sub(r" \[[^\]]*\]", "", line), comments=True)
     PROGRAMS[words[0]](words[1:], example)
 
 
