@@ -13,11 +13,12 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2
 
-# Measures, and writes the tables of README.md that show it.
+# Measures, and writes the tables of README.md, docs and config/mlfd that show it.
 benchmarks: $(INSTALLED)
 	$(BIN)/python -m benchmarks
 	$(BIN)/python -m benchmarks.experiments
 	$(BIN)/python -m benchmarks.mlfd
+	$(BIN)/python -m benchmarks.papers
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

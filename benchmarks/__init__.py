@@ -1,1 +1,1 @@
-"""Measures what the README says about time and memory: `python -m benchmarks.NAME`, all: `python -m benchmarks`."""
+"""Measures what README.md and docs say of time, memory and accuracy: `python -m benchmarks`, one: `benchmarks.NAME`."""

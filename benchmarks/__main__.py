@@ -1,20 +1,21 @@
-"""Run all benchmarks, or some, and write their rows into the README.
+"""Run all benchmarks, or some, and write their rows into the page that shows them.
 
-    python -m benchmarks [NAME ...] [--small] [--readme FILE]
+    python -m benchmarks [NAME ...] [--small] [--page FILE]
 
 Where only some are run, the rows of the others stay, with what was said of them. Each is a process of its own. One that
-needs what is not here, such as a Slurm, is left out, and the README says so.
+needs what is not here, such as a Slurm, is left out, and the page says so.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from benchmarks.readme import MEANINGLESS, Block, find_block, machine, make_parser, readme_of, write_block
+from benchmarks.pages import MEANINGLESS, Block, find_block, machine, make_parser, places_of, write_block
 from benchmarks.rows import SKIPPED
 
 NAMES = (
@@ -40,7 +41,7 @@ def rows_of(name: str, *, small: bool) -> tuple[list[str], str]:
     if done.returncode == SKIPPED:
         return [], done.stdout.strip()
     if done.returncode:
-        raise SystemExit(f"benchmarks.{name} failed; the README stays as it is")
+        raise SystemExit(f"benchmarks.{name} failed; no page is changed")
     return [line for line in done.stdout.splitlines(keepends=True) if line.startswith("| ")], ""
 
 
@@ -67,26 +68,41 @@ def make_block(chosen: Sequence[str] = (), before: str = "", *, small: bool) -> 
     note += f" All of it took {(time.monotonic() - started) / 60:.0f} minutes."
     note += MEANINGLESS if small else ""
     others = [name for name in NAMES if name not in names]
-    if others:
-        told = next(line for line in before.splitlines() if line.startswith("Written by"))
-        note += f" The rows of {', '.join(f'`benchmarks.{name}`' for name in others)} are older: w{told[1:]}"
+    note += "".join(told_of(others, before))
     command = " ".join(["python -m benchmarks", *(names if others else ()), *(["--small"] if small else [])])
     return Block(BLOCK, command, "".join(table), note)
+
+
+def told_of(names: Sequence[str], before: str) -> Iterator[str]:
+    """What the block said of the runs that rows of these benchmarks are of, the newest run first.
+
+    Args:
+        names: benchmarks whose rows stay.
+        before: content of the block. Each of its sentences on older rows names those that the sentences ahead of it
+            do not speak of.
+    """
+    written = next((line for line in before.splitlines() if line.startswith("Written by")), "")
+    told = re.split(r" The rows of (.+?) are older: w", written.removeprefix("W"))
+    older = [re.findall(r"`benchmarks\.(\w+)`", each) for each in told[1::2]]
+    for number, text in enumerate(told[::2]):
+        listed = older[number - 1] if number else list(NAMES)
+        later = {name for each in older[number:] for name in each}
+        of = [name for name in names if name in listed and name not in later]
+        if of:
+            yield f" The rows of {', '.join(f'`benchmarks.{name}`' for name in of)} are older: w{text}"
 
 
 def main() -> None:
     """Command line."""
     options = make_parser(__doc__, NAMES).parse_args()
-    readme = readme_of(options, [BLOCK])
-    before = "" if readme is None else find_block(readme.read_text(), BLOCK)["content"]
+    page = places_of(options, [BLOCK]).get(BLOCK)
+    before = "" if page is None else find_block(page.read_text(), BLOCK)["content"]
     if options.names and not before:
-        raise SystemExit(
-            "some benchmarks alone are written into a README that has the rows of the others: --readme FILE"
-        )
+        raise SystemExit("some benchmarks alone are written into a page that has the rows of the others: --page FILE")
     block = make_block(options.names, before, small=options.small)
     print(block.note)
-    if readme is not None:
-        write_block(readme, block)
+    if page is not None:
+        write_block(page, block)
 
 
 if __name__ == "__main__":

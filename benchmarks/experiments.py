@@ -1,6 +1,6 @@
-"""Tables of accuracies in the README: run the configs that they are of, and write what came out.
+"""Tables of accuracies on the pages: run the configs that they are of, and write what came out.
 
-    python -m benchmarks.experiments [NAME ...] [--small] [--readme FILE]
+    python -m benchmarks.experiments [NAME ...] [--small] [--page FILE]
 
 NAME is one of `SUMMARIES`, whose table is that of summary.md or of metrics.md, with the verdict of the run; of
 `SEARCHES`, whose table has scores on val, by which settings are chosen; or of `EXPERIMENTS`, whose table has test acc@1
@@ -24,7 +24,7 @@ import pandas as pd
 import yaml
 
 from benchmarks.jobs import make_plan
-from benchmarks.readme import MEANINGLESS, Block, make_parser, readme_of, write_block
+from benchmarks.pages import MEANINGLESS, Block, make_parser, places_of, write_block
 from benchmarks.rows import ROOT, table
 from kd.artefacts.manifest import read_manifest
 from kd.config.load import load_config
@@ -68,7 +68,7 @@ EXPERIMENTS = {
     ),
 }
 SUMMARIES = {"demo": "config", "scenes": "multilabel", "action": "action"}
-"""Blocks of the README that hold the summary of a run, and their configs."""
+"""Blocks that hold the summary of a run, and their configs."""
 METRICS = {"action": ("acc@1", "mAP")}
 """Of these blocks, those whose table has several metrics side by side."""
 SEARCHES = ("demo_search",)
@@ -99,7 +99,7 @@ def comparison_of(run: Run, experiment: Experiment) -> tuple[str, str]:
 
 
 def summary_of(run: Run, metrics: Sequence[str] = ()) -> tuple[str, str]:
-    """The table of summary.md, or one of several metrics, and what its numbers are, with the verdict of the run."""
+    """The table of summary.md, or one of several metrics, with the verdict of the run, and what its numbers are."""
     measured = measurements(run)
     found = summary(measured, run.datasets)
     what = f"on test in percent, mean ± standard deviation over {len(run.seeds)} seeds"
@@ -110,8 +110,8 @@ def summary_of(run: Run, metrics: Sequence[str] = ()) -> tuple[str, str]:
         shown = readable(found, run.selection)
         what += ", and the gain in points over `vanilla`, where the experiment has it for the dataset,"
         what += " else over `individual`"
-    told = " ".join(verdict(run, measured).split("\n\n"))
-    return markdown(shown), f"{note_of(run, f'{what}.')} Its verdict: {told}"
+    told = "".join(f"- {paragraph}\n" for paragraph in verdict(run, measured).strip().split("\n\n"))
+    return f"{markdown(shown).strip()}\n\n{told}", note_of(run, f"{what}.")
 
 
 def scores_of(run: Run) -> tuple[str, str]:
@@ -210,12 +210,12 @@ def main() -> None:
     """Command line."""
     options = make_parser(__doc__, NAMES).parse_args()
     names = options.names or NAMES
-    readme = readme_of(options, names)
+    pages = places_of(options, names)
     for name in names:
         block = make_block(name, small=options.small)
         print(block, flush=True)
-        if readme is not None:
-            write_block(readme, block)
+        if name in pages:
+            write_block(pages[name], block)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every number of the README has a command that measures it: all run here at a small size. None is compared."""
+"""Every number of the pages has a command that measures it: all run here at a small size. None is compared."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as everything
-from benchmarks import experiments, mlfd
+from benchmarks import experiments, mlfd, papers
 from benchmarks.experiments import EXPERIMENTS
-from benchmarks.readme import BLOCK, README, Block, make_parser, write_block
-from benchmarks.rows import HEADER, Row, UnavailableError, lines_of, parser, table
+from benchmarks.pages import BLOCK, PAGES, Block, make_parser, pages_of, write_block
+from benchmarks.rows import HEADER, ROOT, Row, UnavailableError, lines_of, parser, table
 from kd.config.load import load_config
 from kd.planning.plan import Plan
 
 NUMBER = re.compile(r"[\d.e-]+( MiB| s)?( \([\d.e-]+ to [\d.e-]+\))?")
 CONTENT = re.compile(
-    r"\n(?P<table>(\| .* \|\n){3,})\nWritten by `(?P<command>[^`]+)` (?P<note>on \d{4}-\d\d-\d\d: .*)\n\n"
+    r"\n(?P<shown>(?P<table>(\| .* \|\n){3,})(\n(- .*\n)+)?)"
+    r"\nWritten by `(?P<command>[^`]+)` (?P<note>on \d{4}-\d\d-\d\d: .*)\n\n"
 )
 NAMES = [pytest.param(name, marks=[pytest.mark.slurm] * (name == "slurm")) for name in everything.NAMES]
-BLOCKS = {match["name"]: match["content"] for match in BLOCK.finditer(README.read_text())}
+FOUND = [(path, match) for path in PAGES for match in BLOCK.finditer(path.read_text())]
+BLOCKS = {match["name"]: match["content"] for _, match in FOUND if match["name"] not in papers.TABLES}
 
 
 @pytest.fixture(autouse=True)
@@ -104,21 +106,34 @@ def test_experiment__compares_rows_of_its_config(name: str) -> None:
     assert EXPERIMENTS[name].lines.keys() <= {(row.experiment, row.method) for row in plan.rows}
 
 
-def test_readme__has_the_blocks_that_are_written() -> None:
-    assert BLOCKS.keys() == {everything.BLOCK, *experiments.NAMES}
+def test_pages__have_the_blocks_that_are_written_once() -> None:
+    written = [everything.BLOCK, *experiments.NAMES, *mlfd.NAMES, *papers.TABLES]
+    assert sorted(match["name"] for _, match in FOUND) == sorted(written)
+    assert pages_of(written) == {match["name"]: path for path, match in FOUND}
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-def test_readme__has_blocks_as_they_are_written(name: str) -> None:
+def test_pages__have_blocks_as_they_are_written(name: str) -> None:
     found = CONTENT.fullmatch(BLOCKS[name])
     assert found
     check_command(found["command"])
-    assert str(Block(name, found["command"], found["table"], found["note"])) == BLOCKS[name]
+    assert str(Block(name, found["command"], found["shown"], found["note"])) == BLOCKS[name]
     header, _, *lines = (cells(line) for line in found["table"].splitlines())
     assert table([header, *lines]) == found["table"]
 
 
-def test_readme__costs_have_a_command_each() -> None:
+@pytest.mark.parametrize("name", papers.TABLES)
+def test_papers__are_on_the_pages_as_their_files_have_them(name: str) -> None:
+    block = papers.make_block(name)
+    check_command(block.command)
+    assert [match["content"] for _, match in FOUND if match["name"] == name] == [str(block)]
+    printed = (ROOT / papers.FOLDER / f"{papers.TABLES[name].paper}.csv").read_text()
+    numbers = re.findall(r"\d+\.\d\d", block.table)
+    assert numbers
+    assert set(numbers) <= set(re.findall(r"\d+\.\d\d", printed))
+
+
+def test_costs__have_a_command_each() -> None:
     header, _, *lines = (cells(line) for line in BLOCKS[everything.BLOCK].splitlines() if line.startswith("|"))
     assert tuple(header) == HEADER
     for *_, number, command in lines:
@@ -128,15 +143,15 @@ def test_readme__costs_have_a_command_each() -> None:
         assert f"benchmarks.{name}" in BLOCKS[everything.BLOCK]  # as a command, or as left out
 
 
-def test_readme__names_commands_that_there_are() -> None:
-    commands = re.findall(r"`(python -m benchmarks[^`]*)`", README.read_text())
+def test_pages__name_commands_that_there_are() -> None:
+    commands = [each for path in PAGES for each in re.findall(r"`(python -m benchmarks[^`]*)`", path.read_text())]
     assert commands
     for command in commands:
         check_command(command)
 
 
 def test_write_block__changes_what_is_between_its_markers(tmp_path: Path) -> None:
-    path = tmp_path / "README.md"
+    path = tmp_path / "page.md"
     path.write_text("a\n<!-- begin x -->\nold\n<!-- end x -->\nb\n<!-- begin y -->\nkept\n<!-- end y -->\n")
     block = Block("x", "python -m benchmarks", table([["c"], ["1"]]), "on 2026-01-31: nothing.")
     for _ in range(2):
@@ -148,7 +163,7 @@ def test_write_block__changes_what_is_between_its_markers(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("text", ["", "<!-- begin x -->\n", "<!-- begin x -->\n<!-- end x -->\n" * 2])
 def test_write_block__wants_its_markers_once(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "README.md"
+    path = tmp_path / "page.md"
     path.write_text(text)
     with pytest.raises(ValueError, match="expected 1"):
         write_block(path, Block("x", "", "", ""))
@@ -174,43 +189,37 @@ def test_some__keep_the_rows_of_the_others(monkeypatch: pytest.MonkeyPatch) -> N
     assert second.table == "".join([*header, *rows["one"], *rows["two"]])
     assert second.command == "python -m benchmarks two --small"
     assert "The rows of `benchmarks.one` are older: written by `python -m benchmarks --small` on" in second.note
+    third = everything.make_block(["two"], str(second), small=True)
+    assert third.note.count("The rows of") == 1  # what is said of a run goes with its last row
 
 
 def test_all__writes_nothing_if_one_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    readme = tmp_path / "README.md"
+    page = tmp_path / "page.md"
     text = "<!-- begin costs -->\n<!-- end costs -->\n"
-    readme.write_text(text)
+    page.write_text(text)
     monkeypatch.setattr(everything, "NAMES", ("no_such",))
-    monkeypatch.setattr("sys.argv", ["benchmarks", "--readme", str(readme)])
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--page", str(page)])
     with pytest.raises(SystemExit, match="no_such failed"):
         everything.main()
-    assert readme.read_text() == text
+    assert page.read_text() == text
 
 
 @pytest.mark.parametrize("text", [None, "no markers\n", "<!-- begin costs -->\n"])
-def test_all__wants_a_readme_with_markers_before_it_measures(
+def test_all__wants_a_page_with_markers_before_it_measures(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str | None
 ) -> None:
-    readme = tmp_path / "README.md"
+    page = tmp_path / "page.md"
     if text is not None:
-        readme.write_text(text)
+        page.write_text(text)
     monkeypatch.setattr(everything, "NAMES", ("no_such",))
-    monkeypatch.setattr("sys.argv", ["benchmarks", "--small", "--readme", str(readme)])
-    with pytest.raises(SystemExit, match="--readme"):
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--small", "--page", str(page)])
+    with pytest.raises(SystemExit, match="--page"):
         everything.main()
 
 
-def test_page_of_mlfd__has_its_block_and_figures() -> None:
-    (match,) = BLOCK.finditer(mlfd.PAGE.read_text())
-    found = re.fullmatch(
-        r"\n(?P<table>.*\n)\nWritten by `(?P<command>[^`]+)` (?P<note>on .*)\n\n", match["content"], re.DOTALL
-    )
-    assert found
-    assert match["name"] == mlfd.NAME
-    check_command(found["command"])
-    assert str(Block(mlfd.NAME, found["command"], found["table"], found["note"])) == match["content"]
-    claims = experiments.load(mlfd.NAME)["reports"]["findings"]["claims"]
-    assert all(f"| {each['claim']} |" in found["table"] for each in claims)
+def test_pages_of_mlfd__have_all_claims_and_figures() -> None:
+    claims = experiments.load(mlfd.CONFIG)["reports"]["findings"]["claims"]
+    assert all(f"| {each['claim']} |" in BLOCKS["findings"] for each in claims)
     for name in mlfd.FIGURES:
         assert "<svg" in (mlfd.PAGE.parent / f"{name}.svg").read_text()
-        assert f"({name}.svg)" in found["table"]
+        assert f"({name}.svg)" in mlfd.PAGE.read_text()

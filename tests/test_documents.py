@@ -1,14 +1,15 @@
-"""Every command, config and piece of Python that the documents show is tried, as far as its data allow."""
+"""Every command and piece of Python that the documents show is tried, as far as its data allow; messages are ours."""
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import shutil
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,128 +21,17 @@ from PIL import Image
 from snakemake.cli import get_argument_parser
 
 from kd.__main__ import parser
-from kd.cli.forecast import check_fit
-from kd.config.load import load_config, read_config
 from kd.data.modalities.image import Samples
 from kd.data.packed import DatasetInfo
 from kd.models.spec import ModelSpec
 from kd.models.weights import export_student, new_network, save_network
-from kd.planning.plan import Plan, find_job, plan_of
+from kd.planning.plan import find_job, plan_of
 from tests.cli.conftest import build
 from tests.conftest import ROOT
-from tests.data.layouts import CONTENT, Content, make_coco, make_csv, make_nus_wide, make_voc
-from tests.data.official_layouts import MAKERS
-from tests.data.video_layouts import VIDEO_MAKERS, touch
-from tests.models.test_mmaction_checkpoints import write
+from tests.documents import BASE, BLOCKS, CONFIGS, DOCUMENTS, FENCE, PROSE, TEXTS, execute, fenced, with_stand_ins
 
-DOCUMENTS = ("README.md", "config/README.md", "config/mlfd/README.md")
-CONFIGS = [path for path in sorted(ROOT.glob("config/**/*.yaml")) if path.parent.name != "sets"]  # which are parts
-TEXTS = {name: (ROOT / name).read_text() for name in DOCUMENTS}
-PROSE = {name: re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL) for name, text in TEXTS.items()}
-BLOCKS = [block for text in PROSE.values() for block in re.findall(r"(?<=\n\n)((?:    .+\n)+)", text)]
 SOURCES = [ROOT / "Snakefile", *ROOT.glob("workflow/rules/*.smk")]
 RULES = {rule for path in SOURCES for rule in re.findall(r"^rule (\w+):", path.read_text(), re.MULTILINE)}
-
-
-def fenced(language: str) -> list[str]:
-    """Blocks of a language, in the order of the documents."""
-    fence = re.compile(rf"^```{language}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-    return [block for text in TEXTS.values() for block in fence.findall(text)]
-
-
-# Configs
-
-
-def larger(content: Content, times: int) -> Content:
-    """More images of the same labels, under numbers of their own."""
-    return {
-        split: [(f"{first + number:06d}", labels) for number, (_, labels) in enumerate(rows * times)]
-        for first, (split, rows) in zip((100, 500), content.items(), strict=True)
-    }
-
-
-def folder_of_classes(root: Path) -> Path:
-    """Twenty images of each of two classes."""
-    rng = np.random.default_rng(0)
-    for name in ("cat", "dog"):
-        (root / name).mkdir(parents=True)
-        for number in range(20):
-            Image.fromarray(rng.integers(0, 255, (9, 11, 3), dtype=np.uint8)).save(root / name / f"{number}.png")
-    return root
-
-
-def folder_of_videos(root: Path) -> Path:
-    """Twenty files of each of two classes, which nothing opens ahead of a run."""
-    touch(root, (f"{name}/{number}.mp4" for name in ("cat", "dog") for number in range(20)))
-    return root
-
-
-def single_labels(root: Path) -> Path:
-    """A list of such images."""
-    folder_of_classes(root)
-    rows = [f"{name}/{number}.png,{name}" for name in ("cat", "dog") for number in range(20)]
-    (root / "list.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
-    return root / "list.csv"
-
-
-LAYOUTS: dict[str, tuple[str, Callable[[Path], Path]]] = {
-    "image_folder": ("root", folder_of_classes),
-    "csv_manifest": ("csv", single_labels),
-    "csv_manifest multi_label": ("csv", lambda root: make_csv(root, larger(CONTENT, 12))),
-    "video_folder": ("root", folder_of_videos),
-    "voc": ("root", lambda root: make_voc(root, larger(CONTENT, 12))),
-    "coco": ("root", lambda root: make_coco(root, larger(CONTENT, 12))),
-    "nus_wide": ("root", lambda root: make_nus_wide(root, larger(CONTENT, 12))),
-    **{name: ("root", make) for name, make in (MAKERS | VIDEO_MAKERS).items()},
-}
-
-
-def with_stand_ins(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """A config whose datasets are small ones in the layout of those that it names; of checkpoints, with stand-ins."""
-    for name, model in raw.get("models", {}).items():
-        if isinstance(model.get("weights"), dict):
-            model["weights"]["path"] = str(folder / f"{name}.pth")
-            write(folder / f"{name}.pth", "mmaction", shifted=model["backbone"] == "tsm")
-    for name, dataset in raw["datasets"].items():
-        kind = dataset["source"]["type"]
-        labels = f"{kind} {dataset.get('task')}"
-        if kind in LAYOUTS:
-            option, make = LAYOUTS.get(labels) or LAYOUTS[kind]
-            dataset["source"][option] = str(make(folder / name))
-    return raw
-
-
-def examples() -> list[dict[str, Any]]:
-    """The configs in the documents; later ones, which show a part, take the rest from the first."""
-    first, *parts = (yaml.safe_load(block) for block in fenced("yaml"))
-    parts += [yaml.safe_load(block) for block in BLOCKS if re.fullmatch(r"\w+:", block.split()[0])]
-    shared = ("recipes", "augmentations")
-    whole = [{key: first[key] for key in shared} | part if "datasets" in part else first | part for part in parts]
-    return [first, *whole]
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One folder for all."""
-    return tmp_path_factory.mktemp("documents") / "results"
-
-
-def check(raw: dict[str, Any], results: Path, folder: Path) -> None:
-    one_seed = {"seeds": raw.get("seeds", [0])[:1]}  # others are checked alike
-    plan = Plan(load_config(with_stand_ins(raw, folder) | one_seed | {"results": str(results)}))
-    first = next(check_fit(plan, [*plan.jobs]))
-    count = len(plan.run().jobs)
-    assert first.startswith(f"still to be made: {count} of {count}, ")
-
-
-@pytest.mark.parametrize("number", range(len(examples())))
-def test_example__passes_preflight(number: int, results: Path, tmp_path: Path) -> None:
-    check(examples()[number], results, tmp_path)
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_config__passes_preflight(path: Path, results: Path, tmp_path: Path) -> None:
-    check(read_config(path), results, tmp_path)
 
 
 # Commands
@@ -168,8 +58,18 @@ def check_source(words: list[str], _example: Path) -> None:
 
 
 def check_pip(words: list[str], _example: Path) -> None:
-    assert words[:2] == ["install", "-r"]
-    assert (ROOT / words[2]).is_file()
+    """A file of requirements, or this package with some of its extras."""
+    assert words[0] == "install"
+    if words[1] == "-r":
+        assert (ROOT / words[2]).is_file()
+        return
+    (extras,) = re.fullmatch(r"\.(?:\[([\w,]+)\])?", words[1]).groups(default="")  # type: ignore[union-attr]
+    known = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("optional-dependencies", {})
+    assert set(filter(None, extras.split(","))) <= set(known)
+
+
+def check_chmod(words: list[str], _example: Path) -> None:
+    assert words == ["g+ws", "results"]
 
 
 def check_squeue(words: list[str], _example: Path) -> None:
@@ -220,13 +120,16 @@ PROGRAMS: dict[str, Callable[[list[str], Path], None]] = {
     "make": check_make,
     "source": check_source,
     "pip": check_pip,
+    "chmod": check_chmod,
     "squeue": check_squeue,
     "tensorboard": check_tensorboard,
     "snakemake": check_snakemake,
     "python": check_python,
+    "kd": lambda words, example: check_python(["-m", "kd", *words], example),
 }
 # What else is shown indented, by its first word: listings, what commands print, and a piece of a config.
 SHOWN = ("kd/cli/", "cache_embeddings/", "still to be made", "ok ", "Snakefile,", "resources:", "results/<stage>")
+LANGUAGES = {"yaml", "python"}  # of fences: what these hold is tried
 
 
 def test_blocks__are_commands_that_are_tried_or_known_to_be_none() -> None:
@@ -235,9 +138,14 @@ def test_blocks__are_commands_that_are_tried_or_known_to_be_none() -> None:
     assert len(listed_commands()) > 15
 
 
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_fences__are_in_languages_that_are_tried(name: str) -> None:
+    assert set(re.findall(r"^```(\w*)\n.*?^```$", TEXTS[name], re.MULTILINE | re.DOTALL)) <= LANGUAGES
+
+
 @pytest.mark.parametrize("line", listed_commands())
 def test_command__is_one_that_there_is(line: str, example: Path) -> None:
-    words = shlex.split(re.sub(r"\[[^\]]*\]", "", line), comments=True)
+    words = shlex.split(re.sub(r" \[[^\]]*\]", "", line), comments=True)
     PROGRAMS[words[0]](words[1:], example)
 
 
@@ -249,9 +157,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a reader would be: with my.yaml and its results, an image, and a store."""
     here = tmp_path_factory.mktemp("reader")
     (here / "results").mkdir()
-    (here / "my.yaml").write_text(yaml.safe_dump(with_stand_ins(examples()[0], here / "data")))
+    config = yaml.safe_load(fenced("yaml", BASE)[0])
+    (here / "my.yaml").write_text(yaml.safe_dump(with_stand_ins(config, here / "data")))
     torch.manual_seed(0)
-    for student, encoder in (("mlfd-for-pets", None), ("l2d-for-park", {"width": 16, "heads": 2, "hidden": 8})):
+    encoders = {
+        "mlfd-for-pets": None,
+        "mlfd_l2-for-digits": None,
+        "l2d-for-park": {"width": 16, "heads": 2, "hidden": 8},
+    }
+    for student, encoder in encoders.items():
         info = DatasetInfo(
             student.rsplit("-", 1)[1],
             ("cat", "dog"),
@@ -266,7 +180,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         network = new_network(spec, [info])
         save_network(network, directory)
         export_student(network, info, directory)
-    Image.new("RGB", (30, 20), "teal").save(here / "holiday.jpg")
+    for name in ("holiday.jpg", "digit.png"):
+        Image.new("RGB", (30, 20), "teal").save(here / name)
     return here
 
 
@@ -277,23 +192,36 @@ def example(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder / "my.yaml"
 
 
+# A line of each piece of Python; that of clips is tried in tests/models/test_clip_backbones.py.
+PIECES = {
+    "plain": 'timm.create_model("local-dir:',
+    "encoded": "network = load_network(",
+    "clips": "def shift(conv, inputs):",
+    "stored": 'zarr.open_group("embeddings.zarr"',
+}
+
+
+def test_python__is_all_tried() -> None:
+    names = [name for name in DOCUMENTS if name != "docs/library.md"]  # which has tests of its own
+    pieces = [[name for name, text in PIECES.items() if text in block] for block in fenced("python", *names)]
+    assert sorted(pieces) == [[name] for name in sorted(PIECES)]
+
+
+def piece(name: str) -> str:
+    (found,) = (block for block in fenced("python") if PIECES[name] in block)
+    return found
+
+
 def test_python__runs(example: Path) -> None:
-    plain, encoded, _, stored = fenced("python")  # that of clips is tried in tests/models/test_clip_backbones.py
     images = torch.rand(2, 3, 40, 48)
-    model = execute(plain, timm=timm)["model"].eval()
+    model = execute(piece("plain"), timm=timm)["model"].eval()
     assert model(torch.rand(2, 3, *model.pretrained_cfg["input_size"][1:])).shape == (2, 2)
-    assert execute(encoded, images=images)["probabilities"].shape == (2, 2)
+    assert execute(piece("encoded"), images=images)["probabilities"].shape == (2, 2)
     truth = np.random.default_rng(0).normal(size=(1, 6, 3, 2, 2)).astype(np.float32)
     for precision in ("float32", "bfloat16", "int8"):
         write_store(example.with_name("embeddings.zarr"), truth, precision)
-        values = execute(stored, zarr=zarr, np=np)["values"]
+        values = execute(piece("stored"), zarr=zarr, np=np)["values"]
         np.testing.assert_allclose(values, truth[0], atol=0 if precision == "float32" else 0.03)
-
-
-def execute(code: str, **given: Any) -> dict[str, Any]:
-    names = dict(given)
-    exec(code, names)
-    return names
 
 
 def write_store(path: Path, values: np.ndarray, precision: str) -> None:
@@ -309,3 +237,63 @@ def write_store(path: Path, values: np.ndarray, precision: str) -> None:
         group.create_array("L2_scale", data=scale)
     array = group.create_array("L2", data=stored, chunks=(1, 4, *values.shape[2:]))
     array.attrs["precision"] = precision
+
+
+# Links
+
+ON_THE_SITE_ALONE = ("docs/reference/", "docs/examples/")  # these are generated
+
+
+def headings(text: str) -> set[str]:
+    """The anchors that headings have."""
+    found = re.findall(r"^#+ (.*)$", re.sub(FENCE, "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links__lead_to_what_is_in_the_repository(name: str) -> None:
+    for target in re.findall(r"\]\(([^)\s:]+)\)", PROSE[name]):
+        path, _, anchor = target.partition("#")
+        there = ((ROOT / name).parent / path).resolve() if path else ROOT / name
+        if not str(there.relative_to(ROOT)).startswith(ON_THE_SITE_ALONE):
+            assert there.is_file(), target
+            assert not anchor or anchor in headings(there.read_text()), target
+
+
+# Messages
+
+
+def texts_of_the_program() -> Iterator[str]:
+    """All texts in its code, with a line break for what differs; names of constants are replaced by their values."""
+    trees = [ast.parse(path.read_text()) for path in ROOT.glob("kd/**/*.py")]
+    constants = {
+        target.id: node.value.value
+        for tree in trees
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+
+    def text_of(part: ast.expr) -> str:
+        inner = part.value if isinstance(part, ast.FormattedValue) else part
+        if isinstance(inner, ast.Name):
+            return constants.get(inner.id, "\n")
+        return str(inner.value) if isinstance(inner, ast.Constant) else "\n"
+
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(map(text_of, node.values))
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+    for path in SOURCES:  # rules are no plain Python
+        for literals in re.findall(r'((?:f?"[^"\n]*"\s*)+)', path.read_text()):
+            yield re.sub(r"\{[^}]*\}", "\n", "".join(re.findall(r'"([^"]*)"', literals)))
+
+
+def test_troubleshooting__has_messages_of_the_program_word_by_word() -> None:
+    known = "\n\n".join(texts_of_the_program())
+    messages = re.findall(r"^\*\*``(.+?)``\*\*$", TEXTS["docs/troubleshooting.md"], re.MULTILINE)
+    assert len(messages) > 60
+    pieces = {part: message for message in messages for part in re.split(r"…|; ", message.strip())}
+    assert {part: message for part, message in pieces.items() if part.strip(" :") not in known} == {}

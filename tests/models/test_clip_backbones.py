@@ -21,7 +21,7 @@ from kd.models.network import Network
 from kd.models.spec import ModelSpec
 from kd.models.weights import Exported, export_student, load_network, new_network, save_network
 from kd.planning.forecast import measure_network
-from tests.test_documents import execute, fenced
+from tests.documents import execute, fenced
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 LEVELS = ("L2", "L3", "L4")

@@ -1,4 +1,4 @@
-"""The parts of a README that benchmarks write: what is between a pair of markers, and nothing else."""
+"""The parts of pages that benchmarks write: what is between a pair of markers, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.rows import ROOT, parser
 
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", ROOT / "config/mlfd/README.md", *sorted((ROOT / "docs").glob("*.md")))
 BLOCK = re.compile(r"<!-- begin (?P<name>\w+) -->\n(?P<content>.*?)<!-- end (?P=name) -->", re.DOTALL)
 MEANINGLESS = " It was run with `--small`, on so little data that its numbers mean nothing."
 
@@ -74,21 +74,33 @@ def make_parser(doc: str | None, names: Sequence[str]) -> argparse.ArgumentParse
 
     made = parser(doc)
     made.add_argument("names", nargs="*", type=known, metavar="NAME", help="(default: all)")
-    made.add_argument("--readme", type=Path, help=f"file to write into (default: {README.name}; with --small none)")
+    made.add_argument(
+        "--page", type=Path, help="file to write into (default: the page that has the markers; with --small none)"
+    )
     return made
 
 
-def readme_of(options: argparse.Namespace, names: Iterable[str]) -> Path | None:
-    """The file that blocks of these names go to; None: to none. Ask before hours of measuring.
+def pages_of(names: Iterable[str], page: Path | None = None) -> dict[str, Path]:
+    """The file that each block is written into: the one that has its markers. Ask before hours of measuring.
+
+    Args:
+        names: of blocks.
+        page: the only file that is looked at; None: `PAGES`.
 
     Raises:
-        SystemExit: it cannot be read, or lacks their markers.
+        SystemExit: a file cannot be read, or the markers of a block are not there exactly once.
     """
-    readme: Path | None = options.readme or (None if options.small else README)
+    found = {}
     try:
-        text = "" if readme is None else readme.read_text()
-        for name in names if readme is not None else ():
-            find_block(text, name)
+        texts = {each: each.read_text() for each in (PAGES if page is None else (page,))}
+        for name in names:
+            find_block("".join(texts.values()), name)
+            found[name] = next(each for each, text in texts.items() if f"<!-- begin {name} -->" in text)
     except (OSError, ValueError) as error:
-        raise SystemExit(f"--readme {readme}: {error}") from None
-    return readme
+        raise SystemExit(f"{'' if page is None else f'--page {page}: '}{error}") from None
+    return found
+
+
+def places_of(options: argparse.Namespace, names: Iterable[str]) -> dict[str, Path]:
+    """As the options say: of a small run, whose numbers mean nothing, blocks go to a file that is named, or nowhere."""
+    return {} if options.small and options.page is None else pages_of(names, options.page)
