@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 import zarr
-from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from kd.artefacts.files import PARTIAL
 from kd.common.errors import UserError
@@ -165,7 +165,7 @@ class Views(Dataset[tuple[Tensor, Tensor, int]]):
 
 def cache_embeddings(
     directory: Path | str,
-    teacher: Tapped,
+    teacher: nn.Module,
     views: Samples | Sequence[Samples],
     *,
     dtype: Dtype = "float16",
@@ -177,7 +177,7 @@ def cache_embeddings(
 
     Args:
         directory: of the cache; it is there when the cache is complete, not before.
-        teacher: what it gives is stored, in eval mode.
+        teacher: what it gives in eval mode is stored: the arrays of a `Tapped` network, the logits of any other.
         views: the samples; or a sequence of them, one for each view: the same samples in the same order, each with
             other augmentation.
         dtype: precision of the stored values: float32, float16, bfloat16, or int8 with scales. Logits have float16 at
@@ -187,7 +187,7 @@ def cache_embeddings(
         overwrite: whether a cache that is there already is replaced.
 
     Raises:
-        UserError: the directory is there, views differ in their number of samples, or a value is not finite.
+        UserError: something is there already, views differ in their number of samples, or a value is not finite.
 
     Example:
         >>> import kd, tempfile, timm, torch
@@ -199,7 +199,7 @@ def cache_embeddings(
     seen = _views(views)
     count = _count(seen)
     at = one_device(device).device
-    network = teacher.to(at)
+    network = (teacher if isinstance(teacher, Tapped) else Tapped(teacher)).to(at)
 
     def compute(rows: Rows, view: int) -> dict[str, Tensor]:
         arrays: dict[str, Tensor] = network(_samples(seen[view], rows).to(at))
@@ -297,8 +297,12 @@ def _samples(samples: Samples, rows: Rows) -> Tensor:
         return samples[rows] if isinstance(rows, slice) else samples[torch.from_numpy(rows)]
     numbers = range(len(samples))[rows] if isinstance(rows, slice) else rows.tolist()  # type: ignore[arg-type]
     items = [samples[number] for number in numbers]
-    batch: Tensor = default_collate([each[0] if isinstance(each, tuple | list) else each for each in items])
-    return batch
+    found = [each[0] if isinstance(each, tuple | list) else each for each in items]
+    for number, each in zip(numbers, found, strict=True):
+        if not isinstance(each, Tensor) or each.shape != found[0].shape:
+            what = tuple(each.shape) if isinstance(each, Tensor) else type(each).__name__
+            raise UserError(f"views: sample {number} is {what}, expected tensors of one shape")
+    return torch.stack(found)
 
 
 def _write(
@@ -312,8 +316,11 @@ def _write(
     overwrite: bool,
 ) -> Cache:
     """A cache of the training split, written beside its place and then moved there."""
-    if directory.exists() and not overwrite:
-        raise UserError(f"{directory}: is there already; read it with Cache, or give overwrite=True to replace it")
+    there = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+    if there == {STORE} and not overwrite:
+        raise UserError(f"{directory}: holds a cache; read it with Cache, or give overwrite=True to replace it")
+    if there - {STORE} or (directory.exists() and not directory.is_dir()):
+        raise UserError(f"{directory}: is no cache of yours; expected a directory that is new, or empty")
     info = DatasetInfo(OWN, (), Modality(), (), (), {"train": count})
     split = Labelled(info, "train", np.zeros(count, np.int64), np.arange(count))
     layouts = CacheOptions(dtype=dtype).stored(shapes_of(compute(slice(0, 1), 0)), 0)

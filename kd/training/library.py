@@ -55,8 +55,9 @@ def distill_student(
     of `train`: before each epoch its dataset, sampler and batch sampler get `set_epoch(epoch)`, if they have it. A
     cache of V views gives in epoch e those of view e modulo V, so the dataset has to show that view.
 
-    Steps draw from torch's global generator, which is seeded before each of them: with the same seed, student, teacher
-    and data, the weights are the same. Order is that of `train`, whose shuffling is seeded, too.
+    Steps draw from torch's global generator, which is seeded before each of them, as is the shuffling of `train`. What
+    is trained beside the student is initialised from that generator as the caller left it. So with the same seed,
+    student, teacher, data and state of the generator, the weights are the same.
 
     Args:
         student: any module that maps inputs to logits (B, classes); or a `Tapped` one, where the method compares more.

@@ -6,8 +6,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import pytest
+from nbclient import NotebookClient
 
 from tests.conftest import ROOT
 
@@ -24,3 +27,14 @@ def test_examples__scripts_run(tmp_path: Path, script: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "loss" in done.stdout or "mlfd: " in done.stdout
+
+
+def test_examples__the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is stored, without outputs, in a kernel of its own."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for path in ROOT.glob("examples/*.ipynb"):
+        notebook: Any = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+        assert not any(cell.get("outputs") for cell in notebook.cells)
+        NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
+        last = [cell for cell in notebook.cells if cell.cell_type == "code"][-1]
+        assert "student of the joint teacher" in str(last.outputs)
