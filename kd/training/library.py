@@ -8,9 +8,10 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
-from kd.common.errors import UserError
+from kd.common.errors import UserError, first_mistake
 from kd.common.streams import torch_seed
 from kd.data.loader import MemoryBudget
 from kd.data.modalities.base import Modality
@@ -24,7 +25,15 @@ from kd.models.devices import one_device
 from kd.models.joint import JointConfig, JointTeacher
 from kd.models.spec import LabelEncoderOptions, Level, map_levels
 from kd.training.cached_embeddings import CachedSamples
-from kd.training.loaders import CachedTeacher, LiveTeacher, Loader, LoaderDistillation, first_batch, tapped
+from kd.training.loaders import (
+    CachedTeacher,
+    LiveTeacher,
+    Loader,
+    LoaderDistillation,
+    check_labels,
+    first_batch,
+    tapped,
+)
 from kd.training.loop import finish, fit
 from kd.training.objective import Objective
 from kd.training.recipe import Recipe
@@ -32,6 +41,7 @@ from kd.training.students import Student
 from kd.training.supervised import Classification
 
 ValueT = TypeVar("ValueT")
+IMAGES = 4  # dimensions of a batch of images, at least
 History = list[dict[str, float]]
 """One row for each epoch: `epoch`, `loss`, `seconds`, and `val_acc@1` or `val_mAP` in percent where val is given."""
 
@@ -88,6 +98,8 @@ def distill_student(
     samples = _length(train)
     chosen = create_method(method) if isinstance(method, str) else method
     names = chosen.required(level).names()
+    if level is not None and not chosen.NEEDS_LEVEL:
+        raise UserError(f"level: given {level}, but method {chosen.name} says itself what it compares; leave it out")
     inputs, labels, rows = first_batch(train)
     task = _task(labels)
     _check(chosen, recipe, task, measured=val is not None)
@@ -96,6 +108,8 @@ def distill_student(
         raise UserError(
             "train: its batches are (inputs, labels), expected (inputs, labels, rows): which samples these are"
         )
+    if recipe.cutmix and inputs.ndim < IMAGES:
+        raise UserError(f"recipe cutmix: {recipe.cutmix}, but inputs are {tuple(inputs.shape)}, expected images")
     fabric = one_device(device, recipe.precision, training=True)
     network = tapped(student, ("logits", *names)).to(fabric.device)
     source = (
@@ -103,8 +117,11 @@ def distill_student(
     )
     example = inputs[:2].to(fabric.device)
     shapes = network.shapes(example), source.shapes(example)
+    wanted, found = (each.get("logits", shapes[0]["logits"])[0] for each in shapes)
+    if wanted != found:
+        raise UserError(f"teacher: gives logits of {found} classes, but the student has {wanted}")
     trained = Student(network, DistillationLoss(chosen, *shapes, samples))
-    objective = LoaderDistillation(trained, source, train, val, task, recipe, seed, fabric)
+    objective = LoaderDistillation(trained, source, train, val, task, wanted, recipe, seed, fabric)
     return _run(objective, None if directory is None else Path(directory))
 
 
@@ -167,7 +184,9 @@ def train_joint_teacher(
     given = np.asarray(torch.as_tensor(labels).cpu())
     task = _task(torch.from_numpy(given))
     _check_recipe(recipe, measured=val is not None)
-    count = classes or (given.shape[1] if given.ndim == 2 else int(given.max()) + 1)
+    if recipe.mixup or recipe.cutmix:
+        raise UserError("recipe mixup and cutmix: mix images, but embeddings are no images; leave them out")
+    count = classes or (given.shape[1] if task == "multi_label" else int(given.max()) + 1)
     most = int(given.sum(axis=1).max()) if given.ndim == 2 else 1
     sizes = {name: len(each) for name, (_, each) in parts.items()}
     info = DatasetInfo(OWN, tuple(map(str, range(count))), Modality(), (), (), sizes, task, most)
@@ -176,16 +195,18 @@ def train_joint_teacher(
     def samples(name: str) -> CachedSamples:
         caches, own = parts[name]
         check_alike(caches, level)
-        split = Labelled(info, caches[0].split, np.asarray(torch.as_tensor(own).cpu()), caches[0].ids)
-        if len(split.labels) != len(split.ids):
-            raise UserError(f"{name}: {len(split.labels)} labels, expected those of {len(split.ids)} samples")
+        found = torch.as_tensor(own).cpu()
+        if len(found) != len(caches[0]):
+            raise UserError(f"{name}: {len(found)} labels, expected those of {len(caches[0])} samples")
+        check_labels(found, count)
+        split = Labelled(info, caches[0].split, found.numpy(), caches[0].ids)
         return CachedSamples(split, [each.directory for each in caches], (level,), None, fabric, memory)
 
     shapes = [each.shapes[level] for each in embeddings]
     levels = map_levels(level)
     torch.manual_seed(torch_seed("weights", seed))
-    joint = JointTeacher(
-        JointConfig(
+    try:
+        config = JointConfig(
             level=level,
             channels=[shape[0] for shape in shapes],
             grid=(max(shape[1] for shape in shapes), max(shape[2] for shape in shapes)) if levels else None,
@@ -195,7 +216,9 @@ def train_joint_teacher(
             heads={OWN: count},
             label_encoder=label_encoder,
         )
-    )
+    except ValidationError as error:
+        raise UserError(f"joint teacher: {' '.join(first_mistake(error)).strip()}") from error
+    joint = JointTeacher(config)
     parts_of = {name: [samples(name)] for name in parts}
     objective = Classification(joint, parts_of["train"], parts_of.get("val", []), recipe, seed, fabric)
     _run(objective, None if directory is None else Path(directory))
@@ -205,7 +228,10 @@ def train_joint_teacher(
 def _run(objective: Objective, directory: Path | None) -> History:
     """Train, and leave the module with the weights that the recipe selects."""
     if directory is not None:
-        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"directory: {directory} cannot be made ({error.strerror})") from error
     trained = fit(objective, directory)
     objective.module.load_state_dict(trained.weights[objective.recipe.selection])
     if directory is not None:

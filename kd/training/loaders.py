@@ -84,6 +84,7 @@ class LoaderDistillation(Objective):
         train: batches to train on.
         val: batches to measure on, or None.
         task: what labels are.
+        classes: their number.
         recipe, seed, fabric: see `Objective`.
     """
 
@@ -96,12 +97,14 @@ class LoaderDistillation(Objective):
         train: Loader,
         val: Loader | None,
         task: Task,
+        classes: int,
         recipe: Recipe,
         seed: int,
         fabric: Fabric,
     ) -> None:
         super().__init__(student, recipe, seed, fabric)
         self.student, self.teacher, self.train, self.val, self.task = student, teacher, train, val, task
+        self.classes = classes
         self.steps, self.metric = len(train), None if val is None else PRIMARY[task]
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[tuple[float, DistillationBatch]]:
@@ -120,6 +123,7 @@ class LoaderDistillation(Objective):
             if step > 0:
                 drawn = next(batches)
             inputs, labels, rows = unpack(drawn)
+            check_labels(labels, self.classes)
             values = {"inputs": inputs, "labels": labels} | ({} if rows is None else {"rows": rows})
             count = len(labels)
             for part, (own,) in self.partition.of([SubBatch(np.arange(count), [values])]):
@@ -168,6 +172,15 @@ def unpack(batch: Any) -> tuple[Tensor, Tensor, Tensor | None]:
             return inputs, labels, rows[0] if rows else None
     found = [tuple(each.shape) if isinstance(each, Tensor) else type(each).__name__ for each in batch]
     raise UserError(f"loader: a batch is {found}, expected tensors (inputs, labels) or (inputs, labels, rows)")
+
+
+def check_labels(labels: Tensor, classes: int) -> None:
+    """Raise UserError unless labels are (B,) class ids, or (B, classes)."""
+    if labels.ndim == 1 and len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        found = f"{int(labels.min())} to {int(labels.max())}"
+        raise UserError(f"labels: found {found}, expected 0 to {classes - 1}, as there are {classes} classes")
+    if labels.ndim > 1 and labels.shape[1:] != (classes,):
+        raise UserError(f"labels: found shape {tuple(labels.shape)}, expected (B, {classes})")
 
 
 def first_batch(loader: Loader) -> tuple[Tensor, Tensor, Tensor | None]:

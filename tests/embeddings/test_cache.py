@@ -79,7 +79,7 @@ def test_cache_embeddings__of_datasets_and_plain_modules(tmp_path: Path) -> None
 
 
 def test_cache_embeddings__keeps_what_is_there(tmp_path: Path) -> None:
-    """A cache is replaced only where that is asked for, and nothing else ever is; a failed attempt leaves the old one."""
+    """A cache is replaced only if that is asked for, and nothing else ever is; a failed attempt leaves the old one."""
     target = tmp_path / "a"
     target.mkdir()
     first = kd.cache_embeddings(target, teacher(), images(20), device="cpu").read()["logits"]

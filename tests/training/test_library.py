@@ -258,6 +258,26 @@ def test_distill_student__multi_label_from_a_cache_of_two_views(tmp_path: Path) 
     assert steps == [False] * 10 + [True] * 10 + [False] * 10  # 5 steps and 5 batches of val in each epoch
 
 
+def test_train_joint_teacher__says_what_does_not_fit(tmp_path: Path) -> None:
+    cache = kd.cache_embeddings(tmp_path / "a", kd.Tapped(small(), ["L1"]), torch.rand(9, 3, 8, 8), device="cpu")
+    short = kd.cache_embeddings(tmp_path / "b", kd.Tapped(small(), ["L1"]), torch.rand(8, 3, 8, 8), device="cpu")
+    labels = torch.arange(9) % 4
+    for caches, given, options, message in (
+        ([], labels, {}, "embeddings: none are given"),
+        ([cache, short], labels, {}, "b: has 1 views of 8 samples of train, but"),
+        ([cache], labels[:8], {}, "train: 8 labels, expected those of 9 samples"),
+        ([cache], labels, {"classes": 3}, "labels: found 0 to 3, expected 0 to 2"),
+        ([cache], labels, {"level": "L2"}, "holds no L2, but L1"),
+        ([cache], labels, {"map_channels": [3]}, "joint teacher: map_channels are [3], expected 0"),
+        ([cache], labels, {"val": ([short], labels)}, "val: 9 labels, expected those of 8"),
+        ([cache], labels, {"recipe": SMALL_RECIPE.model_copy(update={"mixup": 0.1})}, "recipe mixup and cutmix"),
+    ):
+        keywords: dict[str, Any] = {"recipe": SMALL_RECIPE, "device": "cpu"} | options
+        with pytest.raises(kd.UserError) as caught:
+            kd.train_joint_teacher(caches, given, **keywords)
+        assert message in str(caught.value)
+
+
 def test_distill_student__workers_and_drop_last() -> None:
     network = small()
     loader = DataLoader(Noisy(), batch_size=16, num_workers=2, drop_last=True, shuffle=True)
@@ -277,6 +297,10 @@ def test_distill_student__workers_and_drop_last() -> None:
         ({"recipe": RECIPE}, "recipe augmentation: given"),
         ({"recipe": kd.Recipe(lr=1, epochs=1, batch_size=8)}, "recipe selection: best_val, but no val"),
         ({"recipe": kd.Recipe(lr=1, epochs=1, batch_size=9, selection="last")}, "recipe batch_size: 9, but batches"),
+        ({"level": "L2"}, "level: given L2, but method kd says itself what it compares"),
+        ({"teacher": small(5)}, "teacher: gives logits of 5 classes, but the student has 4"),
+        ({"student": small(3), "teacher": small(3)}, "labels: found 0 to 3, expected 0 to 2, as there are 3 classes"),
+        ({"directory": "/dev/null/x"}, "directory: /dev/null/x cannot be made"),
         ({"device": "cuda:77"}, "device: 'cuda:77' is not there"),
         ({"device": "abacus"}, "device: 'abacus' is not there"),
         ({"train": DataLoader(Noisy(), batch_size=3)}, "recipe batch_size: 8"),
