@@ -30,28 +30,34 @@ class Resources(BaseOptions):
     """What each job of a stage asks for."""
 
     gpus: Annotated[int, Ge(0)] | None = None
-    """GPUs, on each node; several: a training uses them together; null: one where there are any; 0: the CPU."""
+    """GPUs of a job, on each of its nodes. `null`: one where there are any (with Slurm: one); 0: the CPU. A workstation
+    that has fewer refuses to start. Several: a training shares each batch out among them, and gives what one would
+    give, up to rounding and dropout (batch norm sees the whole batch on GPUs, and methods that compare samples with
+    each other see it everywhere)."""
     nodes: Annotated[int, Gt(0)] = 1
-    """Nodes that a training uses together; more than one takes Slurm."""
+    """Nodes that a training uses together; more than one needs Slurm."""
     threads: Annotated[int, Gt(0)] = 1
-    """CPU cores, for each GPU if there are several; unless given, prepare_dataset, which decodes with all of them, has
-    4."""
+    """CPU cores, for each GPU if there are several. If it is not given, `prepare_dataset`, which decodes with all of
+    them, has 4."""
     mem_gib: Annotated[float, Gt(0)] | None = None
-    """Main memory on each node; null: for each GPU 4 more than memory.ram_gib. Each retry asks for as much again."""
+    """GiB of main memory on each node; `null`: for each GPU 4 more than `memory.ram_gib`. With Slurm, a job that failed
+    asks for as much again at each retry. On a workstation, of the jobs that say it only as many run at a time as fit
+    into its memory."""
     runtime: Annotated[int, Gt(0), BeforeValidator(_minutes)] = 240
-    """Time limit: minutes, or 90m, 4h, 1.5d; grows with each retry, too."""
+    """Time limit: minutes, or `90m`, `4h`, `1.5d`; it grows with each retry, too. A job that is out of time goes on
+    from its last step. From here on, keys count for Slurm alone."""
     partition: str | None = None
-    """Partition of Slurm."""
+    """Partition, as `sbatch` has it."""
     account: str | None = None
-    """Account of Slurm."""
+    """Account, as `sbatch` has it."""
     qos: str | None = None
-    """Quality of service of Slurm."""
+    """Quality of service, as `sbatch` has it."""
     constraint: str | None = None
-    """Features that a node must have."""
+    """Features that a node must have, as `sbatch` has them."""
     gpu_model: str | None = None
-    """Kind of GPU, as Slurm's gres names it, such as a100."""
+    """Kind of GPU, as Slurm's gres names it, such as `a100`."""
     slurm_extra: str | None = None
-    """Further options of sbatch."""
+    """Further options of `sbatch`."""
 
     @property
     def processes_per_node(self) -> int:
@@ -74,10 +80,10 @@ class StageResources(BaseOptions):
     jobs_per_gpu: Annotated[int, Gt(0)] = 1
     """Jobs that share a GPU of a workstation; more than one suits small networks."""
     preload: bool = True
-    """The jobs of a workstation are forked from a process that has imported torch and timm, which takes seconds; false:
-    each job imports them itself."""
+    """`true`: the jobs of a workstation are forked from a process that has imported torch and timm, which takes each of
+    them seconds; `false`: each job imports them itself."""
     all: Resources = Resources()
-    """Resources of every stage that does not say otherwise."""
+    """What the jobs of every stage ask for that does not say otherwise."""
 
     @model_validator(mode="after")
     def _one_device_but_for_training(self) -> Self:
