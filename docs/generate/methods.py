@@ -10,7 +10,7 @@ import yaml
 
 from docs.generate.options import code, table, table_of
 from kd.distillers.base import Distiller, MultiLabelDistiller
-from kd.distillers.registry import METHODS, load_distiller
+from kd.distillers.registry import METHODS, load_distiller, parse_distiller
 from kd.models.spec import LEVELS
 
 DIFFERENCES = "Differences from the authors' code:"
@@ -56,7 +56,10 @@ def compared(method: type[Distiller]) -> str:
     """The arrays of the teacher that it reads by default, as stores name them."""
 
     def names(level: Any) -> str:
-        return ", ".join(map(code, method().required(level).names())) or "none"
+        return (
+            ", ".join(map(code, parse_distiller({"name": method.model_fields["name"].default}).required(level).names()))
+            or "none"
+        )
 
     if not method.NEEDS_LEVEL:
         return names(None)

@@ -1,4 +1,11 @@
-"""Networks in and out: new, stored, exported."""
+"""Networks in and out: new, stored, exported.
+
+`network.safetensors` has the weights of a network, and `network.json` all that is needed to build it again; of a joint
+teacher they are called `joint`. A student is exported, too: `model.safetensors` and `config.json` are a model of timm
+that `timm.create_model("local-dir:DIRECTORY", pretrained=True)` loads without this program; `config.json` also says
+what the classes are called and how files become samples. Where the network is no plain model of timm, as with a label
+encoder, `config.json` is there alone.
+"""
 
 from __future__ import annotations
 
