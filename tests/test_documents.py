@@ -19,6 +19,7 @@ import zarr
 from PIL import Image
 from snakemake.cli import get_argument_parser
 
+from docs.generate.disk_format import docstring_of
 from kd.__main__ import parser
 from kd.cli.forecast import check_fit
 from kd.config.load import load_config, read_config
@@ -41,6 +42,9 @@ PROSE = {name: re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
 BLOCKS = [block for text in PROSE.values() for block in re.findall(r"(?<=\n\n)((?:    .+\n)+)", text)]
 SOURCES = [ROOT / "Snakefile", *ROOT.glob("workflow/rules/*.smk")]
 RULES = {rule for path in SOURCES for rule in re.findall(r"^rule (\w+):", path.read_text(), re.MULTILINE)}
+
+
+FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def fenced(language: str) -> list[str]:
@@ -194,7 +198,7 @@ def check_python(words: list[str], example: Path) -> None:
     """Commands of this package run where they only read; benchmarks are there."""
     assert words[0] == "-m"
     module, *arguments = words[1:]
-    if module.startswith("benchmarks"):
+    if module.startswith(("benchmarks", "docs")):
         path = ROOT / module.replace(".", "/")
         assert module == "benchmarks.…" or path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
         return
@@ -278,7 +282,8 @@ def example(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_python__runs(example: Path) -> None:
-    plain, encoded, _, stored = fenced("python")  # that of clips is tried in tests/models/test_clip_backbones.py
+    plain, encoded, _ = fenced("python")  # that of clips is tried in tests/models/test_clip_backbones.py
+    (stored,) = FENCE.findall(docstring_of("kd/embeddings/store.py"))
     images = torch.rand(2, 3, 40, 48)
     model = execute(plain, timm=timm)["model"].eval()
     assert model(torch.rand(2, 3, *model.pretrained_cfg["input_size"][1:])).shape == (2, 2)
@@ -297,7 +302,7 @@ def execute(code: str, **given: Any) -> dict[str, Any]:
 
 
 def write_store(path: Path, values: np.ndarray, precision: str) -> None:
-    """As config/README.md describes stores: (V, N, C, h, w) in chunks of four rows."""
+    """As kd.embeddings.store describes stores: (V, N, C, h, w) in chunks of four rows."""
     group = zarr.open_group(path, mode="w").require_group("train")
     stored = values
     if precision == "bfloat16":

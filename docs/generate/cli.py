@@ -30,7 +30,7 @@ def targets() -> dict[str, str]:
 
 def help_of(command: argparse.ArgumentParser) -> str:
     """What `--help` prints, whatever the width of the terminal is."""
-    command.formatter_class = partial(argparse.HelpFormatter, width=WIDTH)  # type: ignore[assignment] # any callable
+    command.formatter_class = partial(argparse.HelpFormatter, width=WIDTH)
     return command.format_help()
 
 

@@ -73,13 +73,13 @@ def report_sections() -> Iterator[str]:
 def about(report: type[Report]) -> str:
     """What a table or figure is, and its caption."""
     head = docstring(inspect.getmodule(report)).split("\n\n")[0]
-    kind = "A table" if report.KIND == "table" else "A figure"
-    return f"{kind}. {head}\n\n{report.CAPTION.strip()}"
+    kind = "table" if report.KIND == "table" else "figure"
+    return f"The section `{report.name()}` asks for a {kind}. {head}\n\n{report.CAPTION.strip()}"
 
 
 def parts(report: type[Report]) -> str:
     """Options of what the options are lists of."""
-    of_each = {
+    of_each: dict[str, list[tuple[str, type[BaseOptions]]]] = {
         "papers": [("Of each comparison", papers.Comparison)],
         "findings": [("Of each claim", findings.Claim), ("Of `better` and of `worse`", findings.Side)],
     }

@@ -85,10 +85,13 @@ def page(name: str) -> str:
     """The page of a method."""
     method = load_distiller(name)
     title, _, rest = text_of(name).partition("\n")
-    body = CONFIG_LINE.sub("", rest).replace(DIFFERENCES, "## Differences from the authors' code\n\n").strip()
+    body, _, differences = CONFIG_LINE.sub("", rest).strip("\n").partition(f"{DIFFERENCES} ")
     return f"""# {title.removesuffix(".")}
 
 {body}
+## Differences from the authors' code
+
+{differences[:1].upper()}{differences[1:]}
 
 ## What it needs
 

@@ -29,7 +29,7 @@ def _whole(value: Any) -> Any:
     """Numbers that are whole are shown so: 30000 for 30000.0."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    return list(map(_whole, value)) if isinstance(value, list | tuple) else value
+    return [_whole(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def cell(text: str) -> str:
@@ -96,8 +96,8 @@ def type_of(field: Schema, root: Schema) -> str:
         case "null":
             return "`null`"
         case "array" if "prefixItems" in field:
-            kinds = [type_of(each, root) for each in field["prefixItems"]]
-            return f"list of {len(kinds)}: {', '.join(dict.fromkeys(kinds))}"
+            items = [type_of(each, root) for each in field["prefixItems"]]
+            return f"list of {len(items)}: {', '.join(dict.fromkeys(items))}"
         case "array":
             return f"list of: {type_of(field.get('items', {}), root)}"
         case "object":

@@ -84,7 +84,8 @@ class Distiller(BaseOptions):
     name: str
     """Of the method: that of its file."""
     label_weight: Annotated[float, Ge(0)] = 1.0
-    """w: of the label loss: the cross-entropy with the labels; multi-label the binary one, summed over labels."""
+    """w: weight of the label loss: the cross-entropy with the labels; multi-label the binary one, summed over
+    labels."""
 
     TASKS: ClassVar[tuple[Task, ...]] = ("single_label", "multi_label")
     """What the method makes sense for."""
@@ -133,8 +134,9 @@ class MultiLabelDistiller(Distiller):
     """A method whose terms are weighted and summed as those of L2D are."""
 
     reduction: Reduction = "paper"
-    """Multi-label only. paper: the label loss as a sum over the batch, the others as they are, as L2D's authors do;
-    batch_mean: all by sample, so scaled that it is `paper` / 64 in batches of 64."""
+    """How terms are summed, on multi-label data only. `paper`: the label loss is a sum over the batch, and the others
+    are as they are, as L2D's authors do; `batch_mean`: all are by sample, so scaled that it is `paper` / 64 in batches
+    of 64."""
 
     TASKS: ClassVar[tuple[Task, ...]] = ("multi_label",)
 
