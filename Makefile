@@ -21,7 +21,7 @@ benchmarks: $(INSTALLED)
 
 # The docs site, in site/: open site/index.html. Warnings are errors; nothing is fetched.
 docs: $(INSTALLED)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # What is made from the classes that describe a config: to be run when these, or their docstrings, have changed.
 reference: $(INSTALLED)

@@ -18,7 +18,8 @@ from docs.generate.methods import summary_of_methods
 from docs.generate.options import table_of
 from kd.common.options import BaseOptions
 from kd.config import schema
-from kd.config.resources import Resources, ResourcesConfig, StageResources
+from kd.config.reports import ReportConfig
+from kd.config.resources import MemoryConfig, Resources, ResourcesConfig, StageResources
 from kd.data.modalities.clip import Samples as Clips
 from kd.data.modalities.image import Pixels
 from kd.data.modalities.image import Samples as Images
@@ -88,7 +89,7 @@ def parts(report: type[Report]) -> str:
 
 def top_of_reports() -> str:
     """Options that are no section of one table or figure."""
-    return table_of(schema.ReportConfig, leave_out=[each.name() for each in reports()])
+    return table_of(ReportConfig, leave_out=[each.name() for each in reports()])
 
 
 def stages() -> str:
@@ -122,7 +123,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "students": lambda: table_of(schema.StudentConfig),
     "methods": summary_of_methods,
     "baselines": lambda: table_of(schema.BaselineConfig),
-    "memory": lambda: table_of(schema.MemoryConfig),
+    "memory": lambda: table_of(MemoryConfig),
     "stages": stages,
     "resources": lambda: table_of(Resources),
     "reports": top_of_reports,

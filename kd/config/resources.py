@@ -1,4 +1,4 @@
-"""What jobs ask for of a workstation or of Slurm. Nothing of it changes a result, so it is in no key."""
+"""What jobs ask for of a workstation or of Slurm, and keep in memory. Nothing of it changes a result or is in a key."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from annotated_types import Ge, Gt
 from pydantic import BeforeValidator, create_model, model_validator
 
 from kd.common.options import BaseOptions
+from kd.jobs.environment import DEFAULT_DEVICE_GIB, DEFAULT_RAM_GIB
 from kd.stages.registry import stages_of
 
 MINUTES = {"m": 1, "h": 60, "d": 24 * 60}
@@ -24,6 +25,15 @@ def _minutes(value: Any) -> Any:
     if found is None:
         raise ValueError("expected minutes, or a number with m, h or d, such as 90m, 4h, 1.5d")
     return round(float(found[1]) * MINUTES[found[2]])
+
+
+class MemoryConfig(BaseOptions):
+    """Data that a job may keep in memory between epochs; what does not fit is streamed. Changes no result."""
+
+    ram_gib: Annotated[float, Ge(0)] = DEFAULT_RAM_GIB
+    """GiB of data that each job may keep in main memory between epochs."""
+    device_gib: Annotated[float, Ge(0)] = DEFAULT_DEVICE_GIB
+    """GiB of data that each job may keep on the GPU between epochs."""
 
 
 class Resources(BaseOptions):

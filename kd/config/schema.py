@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic import (
@@ -22,16 +21,14 @@ from pydantic import (
 
 from kd.common.options import BaseOptions, OneOf
 from kd.config.include import INCLUDE, SCHEMA
-from kd.config.resources import ResourcesConfig
+from kd.config.reports import ReportConfig
+from kd.config.resources import MemoryConfig, ResourcesConfig
 from kd.data.modalities.base import Modality, load_modality
 from kd.data.options import Augmentation, SplitOptions, Task
 from kd.data.sources.base import SOURCES, load_source
 from kd.distillers.registry import METHODS, load_distiller
 from kd.embeddings.options import CacheOptions
-from kd.jobs.environment import DEFAULT_DEVICE_GIB, DEFAULT_RAM_GIB
 from kd.models.spec import JointOptions, LabelEncoderOptions, Level, ModelSpec, untrained
-from kd.reporting.base import Report
-from kd.reporting.registry import reports
 from kd.training.recipe import Recipe, RecipeOptions
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$", max_length=80)]
@@ -267,43 +264,6 @@ class BaselineConfig(BaseOptions):
     """Name of a recipe; an epoch is a pass over all datasets."""
     experiment: str | None = None
     """Experiment in the tables; `null`: that of the config."""
-
-
-class MemoryConfig(BaseOptions):
-    """Data that a job may keep in memory between epochs; what does not fit is streamed. Changes no result."""
-
-    ram_gib: Annotated[float, Ge(0)] = DEFAULT_RAM_GIB
-    """GiB of data that each job may keep in main memory between epochs."""
-    device_gib: Annotated[float, Ge(0)] = DEFAULT_DEVICE_GIB
-    """GiB of data that each job may keep on the GPU between epochs."""
-
-
-class ReportOptions(BaseOptions):
-    """Options of tables and figures. Reports with a section of their own are made when it is given."""
-
-    title: str = "Knowledge distillation from many datasets"
-    """Heading of figures."""
-    selection: Literal["best_val", "last"] = "best_val"
-    """Weights whose test accuracy is shown by figures, summary.md and the tables of predictions; summary.csv has
-    both."""
-    format: Literal["svg", "png", "pdf"] = "svg"
-    """File format of figures."""
-    tensorboard: bool = False
-    """Trainings write event files for TensorBoard, too; `tensorboard --logdir results` shows them."""
-
-    def asked(self) -> Iterator[Report]:
-        """Tables and figures for which the config has options."""
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if isinstance(value, Report):
-                yield value
-
-
-if TYPE_CHECKING:
-    ReportConfig = ReportOptions
-else:
-    with_options = {each.name(): (each | None, None) for each in reports() if each.model_fields}
-    ReportConfig = create_model("ReportConfig", __base__=ReportOptions, __doc__=ReportOptions.__doc__, **with_options)
 
 
 class Config(BaseOptions):
