@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.readme import BLOCK, find_block
-from docs.generate import ROOT
+from docs.generate import ROOT, ours
 from docs.generate.methods import summary_of_methods
 from docs.generate.options import table_of
 from kd.common.options import BaseOptions
@@ -48,7 +48,7 @@ def with_docstring(options: type[BaseOptions]) -> str:
 
 def sources() -> Iterator[str]:
     """A section for each source: what its module says of itself, and its options."""
-    for name in SOURCES.names():
+    for name in ours(SOURCES):
         module: Any = load_source(name)
         text = docstring(module).removeprefix(f"`{name}`: ")
         tasks = " and ".join(f"`{task}`" for task in module.TASKS)
@@ -60,7 +60,7 @@ def sources() -> Iterator[str]:
 
 def backbones() -> Iterator[str]:
     """A section for each backbone: what its module says of itself."""
-    for name in BACKBONES.names():
+    for name in ours(BACKBONES):
         yield f"### {name}\n\n{docstring(BACKBONES.load(name))}\n"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from docs.generate import ours
 from docs.generate.options import code, table, table_of
 from kd.distillers.base import Distiller, MultiLabelDistiller
 from kd.distillers.registry import METHODS, load_distiller, parse_distiller
@@ -126,7 +127,7 @@ def index() -> str:
             tasks_of(load_distiller(name)),
             compared(load_distiller(name)),
         )
-        for name in METHODS.names()
+        for name in ours(METHODS)
     ]
     head = ("name", "what is distilled", "for datasets that are", "arrays of the teacher, by default")
     return f"""# Methods
@@ -140,7 +141,7 @@ the option `label_weight`. Teachers are read from a cache or computed live; arra
 def summary_of_methods() -> str:
     """A line for each method, with its options and their defaults."""
     rows = []
-    for name in METHODS.names():
+    for name in ours(METHODS):
         method = load_distiller(name)
         shared = MultiLabelDistiller.model_fields
         fields = sorted(method.model_fields.keys() - {"name"}, key=[*method.model_fields].index)

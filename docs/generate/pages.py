@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from docs.generate import ROOT, cli, disk_format, messages, methods
+from docs.generate import ROOT, cli, disk_format, messages, methods, ours
 from kd.distillers.registry import METHODS
 
 DOCUMENTS = {
@@ -96,7 +96,7 @@ def generated() -> dict[str, Callable[[], str]]:
         "reference/messages.md": messages.page,
         "reference/methods/index.md": methods.index,
     }
-    made |= {f"reference/methods/{name}.md": partial(methods.page, name) for name in METHODS.names()}
+    made |= {f"reference/methods/{name}.md": partial(methods.page, name) for name in ours(METHODS)}
     return made | ({"examples/index.md": examples_index} if examples() else {})
 
 
@@ -107,5 +107,5 @@ def all_pages() -> dict[str, str]:
     """
     written = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
     pages = {f"docs/{page}": page for page in (*written, *generated())}
-    methods_of = {f"kd/distillers/{name}.py": f"reference/methods/{name}.md" for name in METHODS.names()}
+    methods_of = {f"kd/distillers/{name}.py": f"reference/methods/{name}.md" for name in ours(METHODS)}
     return DOCUMENTS | examples() | methods_of | pages
