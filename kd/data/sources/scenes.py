@@ -42,7 +42,7 @@ class Options(BaseOptions):
     """Options of the canvases: what they show and how many there are."""
 
     objects: Literal["digits", "letters"] = "digits"
-    """What is shown: MNIST's `digits`, bright on dark, or `letters`, dark on light."""
+    """What is shown."""
     letters: Annotated[str, StringConstraints(pattern="^[A-Z]{2,26}$")] = "ABEGHKMRTX"
     """Classes of letters, each in upper and lower case; not used by digits."""
     size: Annotated[int, Ge(32)] = 64

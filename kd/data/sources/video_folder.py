@@ -18,7 +18,7 @@ class Options(image_folder.Options):
     """Paths of the videos."""
 
     root: Path
-    """Folder with class/video.mp4, or train/class/video.mp4 with folders for val and test beside train."""
+    """Either ROOT/class/video.mp4, or ROOT/train/class/video.mp4 with folders for val and test beside train."""
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
