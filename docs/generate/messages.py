@@ -3,7 +3,7 @@
 What is said of a mistake is the argument of `UserError(...)`, or of an error derived from it; in a validator of options
 that of `ValueError(...)`; and what functions that look for mistakes in a config yield. A part of it may be put together
 before: by assignments of the same function, by another function of the same file, or by who calls the function. Then
-that part is listed below it.
+that part is listed below it. Rules of the workflow, which are no plain Python, say theirs by `Error(...)`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 
@@ -222,9 +223,27 @@ def messages_of(file: str) -> list[Message]:
     return sorted(found, key=lambda message: message.line)
 
 
+def messages_of_rules() -> Iterator[Message]:
+    """The error texts of the workflow's rules."""
+    for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
+        text, file = path.read_text(), path.relative_to(ROOT).as_posix()
+        for start in (match.start() for match in re.finditer(r"\bError\((?=\s*f?[\"'])", text)):
+            call = _expression(text[start:])
+            assert isinstance(call, ast.Call)
+            yield Message(text_of(call.args[0]), (), file, text.count("\n", 0, start) + 1, raised=True)
+
+
+def _expression(text: str) -> ast.expr:
+    """The call that a text begins with: up to the first bracket that closes it."""
+    for end in (match.end() for match in re.finditer(r"\)", text)):
+        with suppress(SyntaxError):
+            return ast.parse(text[:end], mode="eval").body
+    raise ValueError(f"no call: {text[:LONGEST]}")
+
+
 def messages() -> list[Message]:
     """Every error text of the program."""
-    return [message for file in trees() for message in messages_of(file)]
+    return [*(message for file in trees() for message in messages_of(file)), *messages_of_rules()]
 
 
 def page() -> str:
