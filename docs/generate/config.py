@@ -73,9 +73,9 @@ def report_sections() -> Iterator[str]:
 
 def about(report: type[Report]) -> str:
     """What a table or figure is, and its caption."""
-    head = docstring(inspect.getmodule(report)).split("\n\n")[0]
+    own = docstring(inspect.getmodule(report))
     kind = "table" if report.KIND == "table" else "figure"
-    return f"The section `{report.name()}` asks for a {kind}. {head}\n\n{report.CAPTION.strip()}"
+    return f"The section `{report.name()}` asks for a {kind}. {own}\n\n{report.CAPTION.strip()}"
 
 
 def parts(report: type[Report]) -> str:

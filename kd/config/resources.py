@@ -54,16 +54,16 @@ class Resources(BaseOptions):
     asks for as much again at each retry. On a workstation, of the jobs that say it only as many run at a time as fit
     into its memory."""
     runtime: Annotated[int, Gt(0), BeforeValidator(_minutes)] = 240
-    """Time limit: minutes, or `90m`, `4h`, `1.5d`; it grows with each retry, too. A job that is out of time goes on
-    from its last step. From here on, keys count for Slurm alone."""
+    """Time limit, with Slurm: minutes, or `90m`, `4h`, `1.5d`; it grows with each retry, too. A job that is out of time
+    goes on from its last step."""
     partition: str | None = None
-    """Partition, as `sbatch` has it."""
+    """Slurm's partition, as `sbatch` has it."""
     account: str | None = None
-    """Account, as `sbatch` has it."""
+    """Slurm's account, as `sbatch` has it."""
     qos: str | None = None
-    """Quality of service, as `sbatch` has it."""
+    """Slurm's quality of service, as `sbatch` has it."""
     constraint: str | None = None
-    """Features that a node must have, as `sbatch` has them."""
+    """Features that a node of Slurm must have, as `sbatch` has them."""
     gpu_model: str | None = None
     """Kind of GPU, as Slurm's gres names it, such as `a100`."""
     slurm_extra: str | None = None

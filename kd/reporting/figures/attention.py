@@ -1,5 +1,7 @@
 """Where students look for each class: LayerCAM maps of their last stage.
 
+The students score classes from their last map: convolutional ones do, and any with a `label_encoder`.
+
 Jiang et al., "LayerCAM: exploring hierarchical class activation maps for localization", IEEE TIP 2021; drawn as in the
 supplement of L2D, with the same library.
 """
