@@ -12,6 +12,7 @@ from kd.common.options import BaseOptions
 from kd.jobs.environment import DEFAULT_DEVICE_GIB, DEFAULT_RAM_GIB
 from kd.stages.registry import stages_of
 
+Minutes = Annotated[int, Gt(0)] | str
 MINUTES = {"m": 1, "h": 60, "d": 24 * 60}
 DECODING_THREADS = 4  # of prepare_dataset, unless the config says otherwise
 BESIDE_DATA_GIB = 4.0  # of main memory, for torch, networks and what streaming takes
@@ -53,7 +54,7 @@ class Resources(BaseOptions):
     """GiB of main memory on each node; `null`: for each GPU 4 more than `memory.ram_gib`. With Slurm, a job that failed
     asks for as much again at each retry. On a workstation, of the jobs that say it only as many run at a time as fit
     into its memory."""
-    runtime: Annotated[int, Gt(0), BeforeValidator(_minutes)] = 240
+    runtime: Annotated[int, Gt(0), BeforeValidator(_minutes, json_schema_input_type=Minutes)] = 240
     """Time limit, with Slurm: minutes, or `90m`, `4h`, `1.5d`; it grows with each retry, too. A job that is out of time
     goes on from its last step."""
     partition: str | None = None
