@@ -253,7 +253,7 @@ def page() -> str:
         own = ".".join(message.file.removesuffix(".py").split("/")[:2])
         if own != package:
             package = own
-            lines += ["", f"## {package}"]
+            lines += ["", f"## `{package}`"]
         if message.file != file:
             file = message.file
             lines += ["", f"`{file}`", ""]

@@ -8,7 +8,7 @@ or mapped into memory, as the file it is. A missing chunk reads as NaN, or as an
 since Zarr says nothing about it; `python -m kd verify` does.
 
 Zarr (its format 3) writes the files, and whatever knows Zarr reads them. Here they are read as the files they are, at
-the speed of the disk: Zarr itself spends about a millisecond and several copies on every chunk.
+the speed of the disk: Zarr itself would take longer than that, and several copies of every chunk.
 
 The attribute `format` of the root says of which format of this program a store is; others than the present one are
 refused. In format 4 each axis of a chunk's place was a folder, `c/1/0/0` for `c.1.0.0`. In format 3 datasets had the
