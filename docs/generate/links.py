@@ -15,6 +15,7 @@ from docs.generate import ROOT
 
 CODE = r"^(?P<fence> *```+)[^\n]*\n.*?^(?P=fence)\s*?$|(?P<ticks>`+)(?!`).*?(?<!`)(?P=ticks)(?!`)"
 LINK = re.compile(rf"{CODE}|\[(?P<text>[^\]\n]*)\]\((?P<target>[^()\s]+)\)", re.MULTILINE | re.DOTALL)
+DOCS = "docs/"
 ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 INCLUDE = re.compile(r"^<!-- include (?P<file>\S+) (?P<block>\w+)(?:: (?P<rows>.+?))? -->$", re.MULTILINE)
 
@@ -53,10 +54,12 @@ def rewritten(text: str, origin: str, page: str, pages: Mapping[str, str]) -> st
         if not target or ELSEWHERE.match(target) or target.startswith("#"):
             return match[0]
         path, anchor = resolved(target, origin)
-        if path in pages:
-            there = posixpath.relpath(pages[path], posixpath.dirname(page) or ".")
+        exists, image = (ROOT / path).exists(), text[match.start() - 1 : match.start()] == "!"
+        place = pages.get(path) or (path.removeprefix(DOCS) if exists and path.startswith(DOCS) else None)
+        if place is not None:
+            there = posixpath.relpath(place, posixpath.dirname(page) or ".")
             return f"[{match['text']}]({there}{'#' if anchor else ''}{anchor})"
-        return match["text"] if (ROOT / path).exists() else match[0]
+        return match["text"] if exists and not image else match[0]
 
     return LINK.sub(replace, text)
 

@@ -60,6 +60,9 @@ PAGES = {"config/README.md": "reference/config.md", "docs/a.md": "a.md", "kd/x.p
         ("[x](../kd/x.py)", "config/README.md", "reference/config.md", "[x](methods/x.md)"),
         ("the [file](../Makefile)!", "docs/a.md", "a.md", "the file!"),
         ("[h](#here), [w](https://a.b/c)", "docs/a.md", "a.md", "[h](#here), [w](https://a.b/c)"),
+        ("![s](hooks.py)", "docs/a.md", "a.md", "![s](hooks.py)"),  # a file that lies beside the pages
+        ("![s](../docs/hooks.py)", "config/README.md", "reference/config.md", "![s](../hooks.py)"),
+        ("![s](../Makefile)", "docs/a.md", "a.md", "![s](../Makefile)"),  # which the build refuses
         ("[n](none.md)", "docs/a.md", "a.md", "[n](none.md)"),  # which the build refuses
         ("`[a](../Makefile)`", "docs/a.md", "a.md", "`[a](../Makefile)`"),
         ("```\n[a](../Makefile)\n```\n", "docs/a.md", "a.md", "```\n[a](../Makefile)\n```\n"),
