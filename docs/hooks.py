@@ -10,7 +10,7 @@ from mkdocs.structure.pages import Page
 
 from docs.generate import ROOT
 from docs.generate.links import rewritten, with_blocks
-from docs.generate.pages import DOCUMENTS, all_pages, example, examples, generated
+from docs.generate.pages import DOCUMENTS, all_pages, example, examples, figures, generated
 
 ORIGINS = {page: file for file, page in {**DOCUMENTS, **examples()}.items()}
 """Files of the repository, by the pages of the site that are made from them."""
@@ -46,6 +46,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for page, file in ORIGINS.items():
         path = ROOT / file
         files.append(File.generated(config, page, content=path.read_text() if path.suffix == ".md" else example(path)))
+    for file, place in figures().items():
+        files.append(File.generated(config, place, abs_src_path=str(ROOT / file)))
     return files
 
 

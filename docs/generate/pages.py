@@ -81,6 +81,13 @@ def examples() -> dict[str, str]:
     return {path.relative_to(ROOT).as_posix(): f"examples/{path.stem}.md" for path in found}
 
 
+def figures() -> dict[str, str]:
+    """Images that lie beside the documents, by their path in the repository, and where the site has them."""
+    folders = {(ROOT / file).parent for file in DOCUMENTS} - {ROOT}
+    found = sorted(path for folder in folders for path in folder.glob("*.svg"))
+    return {path.relative_to(ROOT).as_posix(): f"figures/{path.name}" for path in found}
+
+
 def examples_index() -> str:
     """A page that lists the examples."""
     lines = [f"- [{Path(file).name}]({Path(page).name})" for file, page in examples().items()]
@@ -108,4 +115,4 @@ def all_pages() -> dict[str, str]:
     written = [path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")]
     pages = {f"docs/{page}": page for page in (*written, *generated())}
     methods_of = {f"kd/distillers/{name}.py": f"reference/methods/{name}.md" for name in ours(METHODS)}
-    return DOCUMENTS | examples() | methods_of | pages
+    return DOCUMENTS | examples() | figures() | methods_of | pages
