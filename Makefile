@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 SNAKEMAKE := $(BIN)/snakemake --workflow-profile workflow/profiles/workstation
 
-.PHONY: demo test benchmarks lint format clean
+.PHONY: demo test benchmarks docs reference lint format clean
 
 demo: $(INSTALLED)
 	$(SNAKEMAKE)
@@ -19,6 +19,15 @@ benchmarks: $(INSTALLED)
 	$(BIN)/python -m benchmarks.experiments
 	$(BIN)/python -m benchmarks.mlfd
 	$(BIN)/python -m benchmarks.papers
+
+# The docs site, in site/: open site/index.html. Warnings are errors; nothing is fetched.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# What is made from the classes that describe a config: to be run when these, or their docstrings, have changed.
+reference: $(INSTALLED)
+	$(BIN)/python -m kd schema > workflow/schemas/config.schema.json
+	$(BIN)/python -m docs.generate.config
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
@@ -39,4 +48,4 @@ $(INSTALLED): envs/requirements.txt
 	touch $@
 
 clean:
-	rm -rf .venv results .snakemake
+	rm -rf .venv results .snakemake site

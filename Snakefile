@@ -27,6 +27,7 @@ include: "workflow/rules/report.smk"
 
 
 rule everything:
+    """Everything; what is made if no target is named."""
     default_target: True
     input:
         rules.figures.input,
@@ -34,5 +35,6 @@ rule everything:
 
 
 rule all:
+    """Everything but the report."""
     input:
         rules.figures.input,

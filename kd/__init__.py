@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        """A public name; torch is imported when the first one is used, and not for `kd --help`."""
+        # A public name. torch is imported when the first one is used, and not for `kd --help`.
         if not name.startswith("_"):
             api = importlib.import_module("kd.api")
             if name in api.__all__:

@@ -20,6 +20,7 @@ import zarr
 from PIL import Image
 from snakemake.cli import get_argument_parser
 
+from docs.generate.disk_format import docstring_of
 from kd.__main__ import parser
 from kd.data.modalities.image import Samples
 from kd.data.packed import DatasetInfo
@@ -94,7 +95,7 @@ def check_python(words: list[str], example: Path) -> None:
     """Commands of this package run where they only read; benchmarks are there."""
     assert words[0] == "-m"
     module, *arguments = words[1:]
-    if module.startswith("benchmarks"):
+    if module.startswith(("benchmarks", "docs")):
         path = ROOT / module.replace(".", "/")
         assert module == "benchmarks.…" or path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
         return
@@ -197,7 +198,6 @@ PIECES = {
     "plain": 'timm.create_model("local-dir:',
     "encoded": "network = load_network(",
     "clips": "def shift(conv, inputs):",
-    "stored": 'zarr.open_group("embeddings.zarr"',
 }
 
 
@@ -213,6 +213,7 @@ def piece(name: str) -> str:
 
 
 def test_python__runs(example: Path) -> None:
+    (stored,) = re.findall(r"^```python\n(.*?)^```$", docstring_of("kd/embeddings/store.py"), re.MULTILINE | re.DOTALL)
     images = torch.rand(2, 3, 40, 48)
     model = execute(piece("plain"), timm=timm)["model"].eval()
     assert model(torch.rand(2, 3, *model.pretrained_cfg["input_size"][1:])).shape == (2, 2)
@@ -220,12 +221,12 @@ def test_python__runs(example: Path) -> None:
     truth = np.random.default_rng(0).normal(size=(1, 6, 3, 2, 2)).astype(np.float32)
     for precision in ("float32", "bfloat16", "int8"):
         write_store(example.with_name("embeddings.zarr"), truth, precision)
-        values = execute(piece("stored"), zarr=zarr, np=np)["values"]
+        values = execute(stored, zarr=zarr, np=np)["values"]
         np.testing.assert_allclose(values, truth[0], atol=0 if precision == "float32" else 0.03)
 
 
 def write_store(path: Path, values: np.ndarray, precision: str) -> None:
-    """As config/README.md describes stores: (V, N, C, h, w) in chunks of four rows."""
+    """As kd.embeddings.store describes stores: (V, N, C, h, w) in chunks of four rows."""
     group = zarr.open_group(path, mode="w").require_group("train")
     stored = values
     if precision == "bfloat16":

@@ -1,4 +1,9 @@
-"""manifest.json: the record that makes a directory a complete, checkable artefact."""
+"""manifest.json: the record that makes a directory a complete, checkable artefact.
+
+It says what made the artefact, and has a checksum of every file. It is written last and by rename, so that where it is,
+all else is there. A program refuses formats that it does not know. `.job.log` beside it has what was said while the
+artefact was made, by every attempt.
+"""
 
 from __future__ import annotations
 
@@ -109,21 +114,37 @@ class Manifest(TypedDict):
 
     __pydantic_config__ = STRICT  # type: ignore[misc]
     stage: PathName
+    """Stage that made it: the first folder of its path below the results folder."""
     name: PathName
+    """Name of the artefact: the second one."""
     key: Key
+    """Key over spec, upstream and code: the third one."""
     config_key: Key
+    """Key over the same without the code."""
     spec: SpecFields
+    """Options that it depends on."""
     upstream: dict[Text, UpstreamRecord]
+    """Artefacts that it was made from, by their role."""
     code: dict[ModuleName, Text]
+    """Digests of the code that made it, by module."""
     versions: dict[Text, Text]
+    """Versions of Python and of libraries; they are in no key."""
     files: list[Annotated[FileRecord, AfterValidator(_one_checksum)]]
+    """Every file: its path, its size, and its sha256 or, of chunks, its CRC32C."""
     git_commit: Text | None
+    """Commit of the running code; null outside a git checkout."""
     host: Text
+    """Machine that made it."""
     device: Text
+    """CPU or GPU that made it."""
     seconds: Annotated[FiniteFloat, Ge(0)]
+    """How long it took, in seconds of the attempt that finished it."""
     bytes: Size
+    """Bytes of all files."""
     result: dict[str, Any]
+    """What the stage found, such as metrics."""
     adopted: Annotated[dict[str, Any], AfterValidator(_adoption)] | None
+    """What it was adopted from, by `python -m kd adopt`; null: it was made as it is."""
 
 
 _MANIFEST = TypeAdapter(Manifest)

@@ -18,7 +18,7 @@ class UserError(Exception):
     Its text names the config key or the file, what was found and what was expected. Command-line entry
     points print it as one line without a stack of frames and exit with status 1.
 
-    Example:
+    Examples:
         >>> import kd
         >>> try:
         ...     kd.create_method("dkd", beta=-1)

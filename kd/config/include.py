@@ -13,7 +13,8 @@ INCLUDE = "include"
 SCHEMA = {
     "type": "array",
     "items": {"type": "string"},
-    "description": "Config files that this one begins with, by paths from its folder; its own keys win over theirs.",
+    "default": [],
+    "description": "List of config files that this one begins with, by paths from its folder; its own keys win.",
 }
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic import (
@@ -22,16 +21,14 @@ from pydantic import (
 
 from kd.common.options import BaseOptions, OneOf
 from kd.config.include import INCLUDE, SCHEMA
-from kd.config.resources import ResourcesConfig
+from kd.config.reports import ReportConfig
+from kd.config.resources import MemoryConfig, ResourcesConfig
 from kd.data.modalities.base import MODALITIES, Modality, load_modality
 from kd.data.options import Augmentation, SplitOptions, Task
 from kd.data.sources.base import SOURCES, load_source
 from kd.distillers.registry import METHODS, load_distiller, usable_methods
 from kd.embeddings.options import CacheOptions
-from kd.jobs.environment import DEFAULT_DEVICE_GIB, DEFAULT_RAM_GIB
 from kd.models.spec import JointOptions, LabelEncoderOptions, Level, ModelSpec, untrained
-from kd.reporting.base import Report
-from kd.reporting.registry import reports
 from kd.training.recipe import Recipe, RecipeOptions
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$", max_length=80)]
@@ -86,9 +83,9 @@ class DatasetConfig(BaseOptions):
 
     # Ahead of the source, which must have labels for it.
     task: Task = "single_label"
-    """single_label: each sample has one class; multi_label: any number of them."""
+    """`single_label`: each sample has one class; `multi_label`: any number of them."""
     source: Annotated[dict[str, Any], OneOf("type", sections_of_sources)]
-    """`type` (see kd/data/sources) and the options of that source."""
+    """Where samples come from: the `type` of a source and its options."""
     samples: SerializeAsAny[Modality]
     """Options of the modality, filled in by the program: in the config they stand beside `source`."""
     split: SplitOptions = SplitOptions()
@@ -139,74 +136,82 @@ class RecipeConfig(RecipeOptions):
     """A recipe: how a network is trained."""
 
     augmentation: str | None = None
-    """Name of an augmentation; null: views are the images themselves."""
+    """Name of an augmentation; `null`: views are the samples themselves."""
 
 
 class TeacherConfig(BaseOptions):
     """An individual teacher: one network trained on one dataset, per seed."""
 
     dataset: str
-    """What it is trained on. The method `individual` is the teacher that the experiment's students have for a dataset,
-    else the first one trained on it."""
+    """Dataset that it is trained on."""
     model: str
     """Name of a model."""
     recipe: str | None
-    """Name of a recipe; null: the model's given weights are used as they are."""
+    """Name of a recipe. `null`: the given weights of the model are used as they are; they then must hold a classifier
+    for the dataset."""
 
 
 class JointTeacherConfig(BaseOptions):
     """A joint teacher: fuses the cached embeddings of several individual teachers (MLFD)."""
 
     level: Level
-    """Where the individual teachers are tapped: L1 vector; L2, L3, L4 maps of the last three stages."""
+    """Where the individual teachers are tapped: `L1` is the vector; `L2`, `L3`, `L4` are the maps of the last three
+    stages, with strides 32, 16, 8 in the usual networks."""
     teachers: Annotated[list[str], MinLen(1)] | None = None
-    """Individual teachers that are fused; null: all."""
+    """Individual teachers that are fused; `null`: all."""
     targets: Annotated[list[str], MinLen(1)] | None = None
-    """Datasets it is trained for; null: all."""
+    """Datasets that it is trained for; `null`: all."""
     scope: Literal["per_target", "shared"] = "per_target"
-    """per_target: one joint teacher for each target; shared: one for all, with a head per target."""
+    """`per_target`: one joint teacher for each target; `shared`: one for all, with a head for each target."""
     width: Annotated[int, Gt(0)] = 512
-    """Channels of each adaptor (not used at L1)."""
+    """Channels of each adaptor (4096 in MLFD's paper); not used at L1."""
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.5
-    """Dropout before the classifier; before a label_encoder it drops single elements of the last fused map."""
+    """Dropout before the classifier (0.9 in the paper's L1). Before a `label_encoder` it drops single elements of the
+    last fused map."""
     label_encoder: LabelEncoderOptions | None = None
-    """Multi-label targets: an embedding for each label, from the last fused map; null: one linear classifier."""
+    """As in `models`, on the last fused map, if all targets are multi-label; `null`: one linear classifier."""
     student_model: str | None = None
-    """Model whose map shapes the distilled maps take; null: that of the target's individual teacher."""
+    """Model whose map shapes the distilled maps take; `null`: that of the target's individual teacher."""
     views: Views = 1
-    """Stored views of the training images: a count; none: one view without augmentation; or live: no cache, the
-    teachers look at a new view in each epoch."""
+    """Views of the training images: a count of stored views, which follow the epochs; `none`: one view without
+    augmentation, as in the paper; `live`: no cache, the teachers look at a new view in each epoch."""
     cache: str | None = None
-    """How embeddings are stored: name of an entry of caches; null: float16 at full resolution."""
+    """How embeddings are stored: name of an entry of `caches`; `null`: float16 at full resolution."""
     recipe: str
     """Name of a recipe; its augmentation makes the views."""
     experiment: str | None = None
-    """Experiment in the tables; null: the config's."""
+    """Experiment in the tables; `null`: that of the config."""
 
 
 class StudentConfig(BaseOptions):
     """Students: one distilled for each target dataset, per seed."""
 
     teacher: Annotated[str | dict[str, str], MinLen(1)]
-    """A joint teacher; or `individual`: each target's own individual teacher; or a teacher per target."""
+    """Name of a joint teacher; or `individual`: each target's own individual teacher; or a mapping of targets to
+    individual teachers of these datasets."""
     level: Level | None = None
-    """For mlfd with an individual teacher: L1 compares logits alone, L2 to L4 maps too. Joint teachers have one."""
+    """Only for `mlfd` with an individual teacher: `L1` compares logits alone, `L2` to `L4` compare maps, too. A joint
+    teacher has a level of its own, and other methods say themselves what they compare."""
     targets: Annotated[list[str], MinLen(1)] | None = None
-    """Datasets; null: all that the teacher can teach."""
+    """Datasets; `null`: all that the teacher can teach."""
     model: str | None = None
-    """Model of the students; null: that of the target's individual teacher."""
+    """Model of the students; `null`: that of the target's individual teacher."""
     distiller: Annotated[dict[str, Any], OneOf("name", sections_of_methods)] = {"name": "mlfd"}
-    """`name` of a method (see kd/distillers) and its options."""
+    """The `name` of a method and its options."""
     sweep: dict[str, Annotated[list[float], MinLen(1)]] = {}
-    """Options of the method that are numbers -> values: for each a further student with this one option changed."""
+    """Options of the method that are numbers, each with a list of values: for each value a further student with that
+    one option changed, for the figure `sensitivity`. They are in summary.csv as `variant`, not in the readable
+    tables."""
     views: Views | None = None
-    """Stored views, as for joint teachers; null: those of the joint teacher, or 1; for vanilla: live."""
+    """Views, as of joint teachers; `null`: as the joint teacher has them, or 1 (with `vanilla`: `live`, which costs
+    nothing there)."""
     cache: str | None = None
-    """How targets are stored, and the embeddings behind them; null: as the joint teacher's, or float16."""
+    """How targets are stored, and the embeddings behind them; `null`: as the joint teacher's, or float16 at full
+    resolution."""
     recipe: str
     """Name of a recipe; its augmentation makes the views."""
     experiment: str | None = None
-    """Experiment in the tables; null: the config's."""
+    """Experiment in the tables; `null`: that of the config."""
 
     @field_validator("distiller")
     @classmethod
@@ -255,49 +260,13 @@ class BaselineConfig(BaseOptions):
     """One network trained with labels on all datasets at once, with a head for each, per seed."""
 
     datasets: Annotated[list[str], MinLen(1)] | None = None
-    """What it is trained on; null: all."""
+    """Datasets that it is trained on, with a head for each; `null`: all."""
     model: str
     """Name of a model."""
     recipe: str
     """Name of a recipe; an epoch is a pass over all datasets."""
     experiment: str | None = None
-    """Experiment in the tables; null: the config's."""
-
-
-class MemoryConfig(BaseOptions):
-    """Data that a job may keep in memory between epochs; what does not fit is streamed. Changes no result."""
-
-    ram_gib: Annotated[float, Ge(0)] = DEFAULT_RAM_GIB
-    """GiB of main memory, per job."""
-    device_gib: Annotated[float, Ge(0)] = DEFAULT_DEVICE_GIB
-    """GiB of GPU memory, per job."""
-
-
-class ReportOptions(BaseOptions):
-    """Options of tables and figures. Reports with a section of their own are made when it is given."""
-
-    title: str = "Knowledge distillation from many datasets"
-    """Heading of figures."""
-    selection: Literal["best_val", "last"] = "best_val"
-    """Weights whose test accuracy the figures show; the tables show both."""
-    format: Literal["svg", "png", "pdf"] = "svg"
-    """File format of figures."""
-    tensorboard: bool = False
-    """Trainings write event files for TensorBoard, beside what they make."""
-
-    def asked(self) -> Iterator[Report]:
-        """Tables and figures for which the config has options."""
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if isinstance(value, Report):
-                yield value
-
-
-if TYPE_CHECKING:
-    ReportConfig = ReportOptions
-else:
-    with_options = {each.name(): (each | None, None) for each in reports() if each.model_fields}
-    ReportConfig = create_model("ReportConfig", __base__=ReportOptions, __doc__=ReportOptions.__doc__, **with_options)
+    """Experiment in the tables; `null`: that of the config."""
 
 
 class Config(BaseOptions):
@@ -306,23 +275,37 @@ class Config(BaseOptions):
     model_config = ConfigDict(json_schema_extra=lambda schema: schema["properties"].update({INCLUDE: SCHEMA}))
 
     experiment: Annotated[str, AfterValidator(_folder_name)] = "main"
-    """Name in the tables, and of the folder with tables, figures and report."""
+    """Name in the tables, and of the folder `results/experiments/<experiment>` that they lie in: at most 100 letters,
+    digits, `_`, `-` and `.`, with no `-` or `.` at the start."""
     results: Path = Path("results")
     """Folder for everything that is computed; may be shared between configs, checkouts and people."""
     seeds: Annotated[list[Seed], MinLen(1)] = [0]
-    """One complete run for each, whole numbers from 0 to 2^64 - 1; tables show mean and standard deviation."""
+    """One complete run for each, whole numbers from 0 to 2^64 - 1. Tables show mean and standard deviation over
+    seeds."""
     datasets: Annotated[dict[Name, DatasetConfig], MinLen(1)]
+    """Labelled datasets, by name."""
     models: Annotated[dict[Name, ModelSpec], MinLen(1)]
+    """Backbones with their latent layer, by name."""
     augmentations: dict[Name, Augmentation] = {}
+    """What a view may do to a sample, by name."""
     caches: dict[Name, CacheOptions] = {}
+    """How stored embeddings and targets are encoded, by name."""
     recipes: Annotated[dict[Name, RecipeConfig], MinLen(1)]
+    """How something is trained, by name."""
     teachers: Annotated[dict[Name, TeacherConfig], MinLen(1)]
+    """Individual teachers, by name."""
     joint_teachers: dict[Name, JointTeacherConfig] = {}
+    """Joint teachers, by name."""
     students: dict[Name, StudentConfig] = {}
+    """Distilled students, by name."""
     baselines: dict[Name, BaselineConfig] = {}
+    """Networks trained on all datasets at once, by name."""
     memory: MemoryConfig = MemoryConfig()
+    """Data that a job may keep in memory."""
     resources: ResourcesConfig = ResourcesConfig()
+    """GPUs, cores, memory, time and Slurm's partitions that jobs ask for."""
     reports: ReportConfig = ReportConfig()
+    """What tables and figures show."""
 
     def recipe(self, name: str) -> Recipe:
         """A recipe with its augmentation put in, and without what its optimiser and schedule do not use.

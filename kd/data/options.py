@@ -33,7 +33,7 @@ class Augmentation(BaseOptions):
     crop: tuple[Annotated[float, Gt(0), Le(1)], Annotated[float, Gt(0), Le(1)]] = (1.0, 1.0)
     """Area of the visible part, as a range of fractions of the image (random resized crop)."""
     ratio: tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)]] = (1.0, 1.0)
-    """Aspect ratio (width / height) of the visible part, as a range."""
+    """Width / height of the visible part, as a range."""
     flip: Fraction = 0.0
     """Probability of a horizontal flip."""
     rotation: Annotated[float, Ge(0), Le(180)] = 0.0
@@ -53,30 +53,33 @@ class Augmentation(BaseOptions):
     fill: Literal["black", "edge", "reflect"] = "black"
     """What shows where the image ends."""
     cutout: Fraction = 0.0
-    """Ahead of everything else: height and width, as a fraction of the image's, of a rectangle of one random
-    colour that covers part of every image; 0: none."""
+    """Ahead of everything else, every image is partly covered by a rectangle of one random colour: its height and
+    width, as a fraction of those of the image (0.5 in L2D); 0: none. Its centre may lie anywhere, and what reaches
+    beyond the image is cut off."""
     policy: PolicyName | None = None
-    """torchvision's AutoAugment, RandAugment or TrivialAugment, ahead of all the above but cutout; what it uncovers
-    is black."""
+    """One of torchvision's policies, ahead of all the above but `cutout`: one of the three sets that AutoAugment found,
+    RandAugment, or TrivialAugment (the wide one). It works on the stored images, takes the nearest pixel, and fills
+    with black whatever `fill` says. It runs on the CPU, image by image."""
     operations: Annotated[int, Gt(0)] = 2
-    """Of randaugment, one after another; not used by the other policies."""
+    """Operations of `randaugment` that follow each other; not used by the other policies."""
     magnitude: Annotated[int, Ge(0), Le(30)] = 9
-    """Of each operation of randaugment, 30 is the most; not used by the other policies."""
+    """Strength of each operation of `randaugment`; not used by the other policies."""
 
 
 class SplitOptions(BaseOptions):
-    """Sizes of the splits: a count of images, a fraction, or null.
+    """Sizes of the splits: a count of samples, a fraction, or `null`.
 
-    Splits that the source gives are kept, a size then only caps them. A split that the source does not
-    give is drawn from train, class by class in proportion (where images have several labels, by the rarest one);
-    fractions are of what the source gives as that split, else of what it gives as train.
+    Splits that the source gives are kept, and a size caps them. A split that the source does not give is drawn from
+    train, class by class in proportion. Fractions are of what the source gives as that split, else of what it gives
+    as train. Where samples have several labels, the rarest one counts as the class; those without any are a class of
+    their own.
     """
 
     train: Size | None = None
-    """Training images; null: all that val and test leave."""
+    """Training samples; `null`: all that val and test leave."""
     val: Size | None = None
-    """Validation images, for model selection; null: all that the source gives, or 0.15 of train."""
+    """Validation samples, for model selection; `null`: all that the source gives, or 0.15 of train."""
     test: Size | None = None
-    """Test images, read once at the end; null: all that the source gives, or 0.15 of train."""
+    """Test samples, read once at the end; `null`: all that the source gives, or 0.15 of train."""
     seed: Annotated[int, Ge(0)] = 0
     """Seed of the draw."""

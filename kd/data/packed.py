@@ -1,10 +1,17 @@
 """Packed datasets: every sample decoded and resized once, stored as uint8 in Zarr with its labels.
 
-Layout of a dataset directory: `images.zarr` with a group per split holding `images` (N, ...) uint8, for images
-(N, H, W, C); `labels` (N,) int64, or (N, classes) uint8 of 0 and 1 in a multi-label dataset; and `ids` (N,) int64. The
-group's attributes describe the dataset; `samples.csv` says which source sample each id is. The rows of a split are in
-a random order, drawn once, so that a chunk of consecutive rows holds samples of all classes; ids count the rows of
-train, val and test in this order.
+A directory has `images.zarr`, a store with a group for each split (`train`, `val`, `test`), and `samples.csv`, which
+says which sample of the source each id is. Arrays of a group:
+
+- `images`: (N, H, W, C) uint8; RGB, or one channel if all images are grey. Of clips (N, F, H, W, C): of each segment in
+  turn the candidates, and then all segments of each test clip. Of another modality (N, ...), in its shape.
+- `labels`: (N,) int64 indices into the attribute `classes`; in a multi-label dataset (N, classes) uint8 of 0 and 1.
+- `ids`: (N,) int64, unique over the splits. They count the rows of train, val and test in this order.
+
+The rows of a split are in a random order, drawn once, so that a chunk of consecutive rows holds samples of all classes.
+The attributes of the root describe the dataset: its `name`, sorted `classes`, `task` (`single_label` or `multi_label`),
+`modality` and, as `sample`, the options of that; `mean` and `std` of the training samples for each RGB channel in 0..1;
+`sizes` of the splits; and `most_labels` that a sample has.
 """
 
 from __future__ import annotations

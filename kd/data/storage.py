@@ -1,9 +1,18 @@
 """Row-wise Zarr arrays, for images and embeddings alike: one chunk per file, raw, with a checksum.
 
-An array is (rows, ...) or (views, rows, ...). A chunk is some consecutive rows of one view; its file holds
-their bytes as they are (little-endian, C order) and then their CRC32C. Zarr writes the files, and whatever
-knows Zarr reads them. Here they are read as the files they are, at the speed of the disk: Zarr itself spends
-about a millisecond and several copies on every chunk.
+An array is (rows, ...) or (views, rows, ...). A chunk is some consecutive rows of one view: 512 rows and 8 MiB at most,
+but one row at least; of `labels` and `ids` it is all rows. Its file lies in the folder of the array, and is named by
+its place along each axis: `c.1.0.0` is the first chunk of view 1 of an array of vectors. It holds the values as they
+are (little-endian, C order, chunks at an end padded to full size), and then their CRC32C. So a chunk can also be read,
+or mapped into memory, as the file it is. A missing chunk reads as NaN, or as an end of the range of an integer type,
+since Zarr says nothing about it; `python -m kd verify` does.
+
+Zarr (its format 3) writes the files, and whatever knows Zarr reads them. Here they are read as the files they are, at
+the speed of the disk: Zarr itself would take longer than that, and several copies of every chunk.
+
+The attribute `format` of the root says of which format of this program a store is; others than the present one are
+refused. In format 4 each axis of a chunk's place was a folder, `c/1/0/0` for `c.1.0.0`. In format 3 datasets had the
+attributes `image_size`, `resize` and `ground`, which stand in `sample` now, beside `modality`.
 """
 
 from __future__ import annotations
@@ -28,7 +37,7 @@ from kd.artefacts.manifest import load_manifest
 from kd.common.errors import UserError, shown
 from kd.data.provenance import MADE_FROM, begun_origin, origin_difference
 
-FORMAT = 5  # of packed datasets and stores of embeddings and targets, as config/README.md describes it
+FORMAT = 5  # of packed datasets and stores of embeddings and targets, as the docstring describes it
 CHUNK_BYTES = 8 << 20
 CHUNK_ROWS = 512
 PIECE_BYTES = 512 << 10

@@ -6,10 +6,11 @@ via attention transfer", ICLR 2017.
     L = a sum_levels mean (q_S - q_T)^2 + w label loss,   q = v / |v|,   v = sum over channels of map^2
 
 q has an entry for each place of the grid. The mean is over samples and places. The default a = 1000 is that of CRD's
-comparisons (ICLR 2020). |v| counts as 1e-6 at least, as otherwise gradients would grow without bound where a map dies.
+comparisons (ICLR 2020). Where the grids differ, a student's map is resampled to the teacher's grid.
 
-Where the grids differ, a student's map is resampled to the teacher's grid. The authors' code shrinks the larger of both
-to the smaller grid instead; so where the student's is the smaller one, a = 1000 means something else than there.
+Differences from the authors' code: where the grids differ, theirs shrinks the larger map to the smaller grid; so where
+the student's is the smaller one, a = 1000 means something else than there. |v| counts as 1e-6 at least here, as
+otherwise gradients would grow without bound where a map dies.
 
     distiller: {name: at, levels: [L4, L3, L2], weight: 1000}
 """
@@ -34,9 +35,9 @@ class Method(Distiller):
 
     name: Literal["at"] = "at"
     levels: MapLevels = ("L4", "L3", "L2")
-    """Of the maps that are compared."""
+    """Levels of the maps that are compared."""
     weight: Annotated[float, Gt(0)] = 1000.0
-    """a: of the squared difference of attention."""
+    """a: weight of the squared difference of attention."""
 
     def required(self, level: Level | None = None) -> Required:
         """The maps."""

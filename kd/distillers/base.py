@@ -40,7 +40,7 @@ REFERENCE_BATCH = 64  # the batch size that L2D's weights belong to
 class Required:
     """The arrays that a method compares; those of the teacher are cached, or computed live, for it.
 
-    Example:
+    Examples:
         >>> import kd
         >>> kd.Required(("L1", "L2"), logits=True).names()
         ('logits', 'L1', 'L2')
@@ -72,7 +72,7 @@ class Batch:
         batch_size: samples of the optimiser's step, of which B are here, where it is computed in parts; 0: B.
         seed: for a torch.Generator, if the loss draws: that of the step, in all processes and passes.
 
-    Example:
+    Examples:
         >>> import kd, torch
         >>> kd.Batch(torch.tensor([3, 1, 2]), epoch=4).batch_size
         3
@@ -94,7 +94,7 @@ class Distiller(BaseOptions):
 
     Importing such a module is cheap: torch is imported inside its methods.
 
-    Example:
+    Examples:
         >>> import kd
         >>> class Method(kd.Distiller):
         ...     name: str = "labels"
@@ -113,7 +113,8 @@ class Distiller(BaseOptions):
     name: str
     """Of the method: that of its file."""
     label_weight: Annotated[float, Ge(0)] = 1.0
-    """w: of the label loss: the cross-entropy with the labels; multi-label the binary one, summed over labels."""
+    """w: weight of the label loss: the cross-entropy with the labels; multi-label the binary one, summed over
+    labels."""
 
     TASKS: ClassVar[tuple[Task, ...]] = ("single_label", "multi_label")
     """What the method makes sense for."""
@@ -166,8 +167,9 @@ class MultiLabelDistiller(Distiller):
     """A method whose terms are weighted and summed as those of L2D are."""
 
     reduction: Reduction = "paper"
-    """Multi-label only. paper: the label loss as a sum over the batch, the others as they are, as L2D's authors do;
-    batch_mean: all by sample, so scaled that it is `paper` / 64 in batches of 64."""
+    """How terms are summed, on multi-label data only. `paper`: the label loss is a sum over the batch, and the others
+    are as they are, as L2D's authors do; `batch_mean`: all are by sample, so scaled that it is `paper` / 64 in batches
+    of 64."""
 
     TASKS: ClassVar[tuple[Task, ...]] = ("multi_label",)
 

@@ -8,6 +8,11 @@ For each class: D is the n x n matrix of Euclidean distances between the embeddi
 the batch have for this class, m the mean of its entries above 0, h smooth-L1 (beta 1). Two samples add 0.
 Embeddings of labels that a sample does not have are not read. a = 100 is its weight in L2D; `reduction` is as in `l2d`.
 
+Differences from the authors' code: theirs takes distances from scalar products, with 1e-12 below the root, and here
+they are lengths of differences, which are exact for points that are close; sets of two add 0 here even where their
+points coincide in one of the networks; m counts as 1e-6 at least. Value and gradient are the same otherwise, without a
+loop over classes.
+
     distiller: {name: cd, weight: 100}
 """
 
@@ -30,7 +35,7 @@ class Method(MultiLabelDistiller):
 
     name: Literal["cd"] = "cd"
     weight: Annotated[float, Gt(0)] = 100.0
-    """a: of the differences of distances between samples."""
+    """a: weight of the differences of distances between samples."""
 
     NEEDS_GLOBAL_BATCH = True
     REQUIRED = Required(label_embeddings=True)

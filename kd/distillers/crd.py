@@ -10,12 +10,15 @@ M_T hold such vectors of all training samples, as moving averages: M <- m M + (1
 of exp(u.v / tau) over the first batch, a constant for each side. Defaults a = 0.8, K = 16384, tau = 0.07, m = 0.5 and
 128 dimensions are those of the authors' code.
 
-Samples k are of another class than i. One draw of K samples serves the whole batch (the authors draw for each sample
-anew, which takes B K vectors instead of K); those of the class of i are left out for i, and K in P is what remains.
-Classes become known as samples are seen: those not yet seen in this training count as of another class.
+Samples k are of another class than i. One draw of K samples serves the whole batch; those of the class of i are left
+out for i, and K in P is what remains. Classes become known as samples are seen: those not yet seen in this training
+count as of another class.
 
 Memories and classes are in the state of `auxiliary`, and change in training mode only. Mixed images have no place
 there.
+
+Differences from the authors' code: they draw K samples of other classes for each sample anew, which takes B K vectors
+instead of K; and they know all classes from the beginning.
 
     distiller: {name: crd, weight: 0.8, negatives: 16384, temperature: 0.07, momentum: 0.5}
 """
@@ -41,15 +44,15 @@ class Method(Distiller):
 
     name: Literal["crd"] = "crd"
     weight: Annotated[float, Gt(0)] = 0.8
-    """a: of the contrastive loss, of both sides."""
+    """a: weight of the contrastive loss, of both sides together."""
     dimensions: Annotated[int, Gt(0)] = 128
-    """Of the space in which student and teacher meet."""
+    """Dimensions of the space in which student and teacher are compared."""
     negatives: Annotated[int, Gt(0)] = 16384
     """K: samples drawn for each batch; no more than there are."""
     temperature: Annotated[float, Gt(0)] = 0.07
-    """tau: of the similarities."""
+    """tau: temperature of the similarities."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.5
-    """m: part of its old place that a sample keeps in memory."""
+    """m: the part of its old vector that a sample keeps in memory."""
 
     TASKS = ("single_label",)
     NEEDS_GLOBAL_BATCH = True

@@ -20,7 +20,7 @@ class DistillationLoss(nn.Module):
         teacher: as `student`.
         samples: size of the training split, for methods with a memory of all samples (crd).
 
-    Example:
+    Examples:
         >>> import kd, torch
         >>> loss = kd.DistillationLoss(kd.create_method("kd"), {"logits": (5,)}, {"logits": (5,)}, samples=100)
         >>> student, teacher = {"logits": torch.zeros(4, 5)}, {"logits": torch.ones(4, 5)}

@@ -4,9 +4,11 @@ Romero, Ballas, Kahou, Chassang, Gatta, Bengio, "FitNets: hints for thin deep ne
 
     L = a MSE(r(map_S), map_T) + w label loss
 
-r is a trained 1x1 conv to the teacher's channels, resampled to the teacher's grid; MSE is the element mean. Hint and
-labels are learnt together, not one after the other as in the paper. The default a = 100 is that of CRD's comparisons
-(ICLR 2020), in whose code batch norm and a ReLU follow the conv; here it is linear.
+r is a trained 1x1 conv to the teacher's channels, resampled to the teacher's grid; MSE is the element mean. The default
+a = 100 is that of CRD's comparisons (ICLR 2020).
+
+Differences from the authors' code: hint and labels are learnt together, as in the code of CRD's comparisons, and not
+one after the other as in the paper. In that code batch norm and a ReLU follow the conv; here it is linear.
 
     distiller: {name: fitnet, level: L3, weight: 100}
 """
@@ -31,9 +33,9 @@ class Method(Distiller):
 
     name: Literal["fitnet"] = "fitnet"
     level: MapLevel = "L3"
-    """Of the map that is compared."""
+    """Level of the map that is compared."""
     weight: Annotated[float, Gt(0)] = 100.0
-    """a: of the mean squared error between maps."""
+    """a: weight of the mean squared error between maps."""
 
     def required(self, level: Level | None = None) -> Required:
         """The one map."""

@@ -8,6 +8,9 @@ For each sample: D is the n x n matrix of Euclidean distances between the embedd
 the mean of its entries above 0, h smooth-L1 (beta 1). Two labels add 0. Embeddings of labels that a sample does
 not have are not read. a = 1000 is its weight in L2D; `reduction` is as in `l2d`.
 
+Differences from the authors' code: as those of `cd`. Value and gradient are the same otherwise, without a loop over
+samples.
+
     distiller: {name: id, weight: 1000}
 """
 
@@ -30,7 +33,7 @@ class Method(MultiLabelDistiller):
 
     name: Literal["id"] = "id"
     weight: Annotated[float, Gt(0)] = 1000.0
-    """a: of the differences of distances between labels."""
+    """a: weight of the differences of distances between labels."""
 
     REQUIRED = Required(label_embeddings=True)
 

@@ -6,6 +6,9 @@ Hinton, Vinyals, Dean, "Distilling the knowledge in a neural network", NIPS deep
 
 KL is a mean over the batch. Defaults are those of CRD's comparisons (ICLR 2020): T = 4, a = 0.9, w = 0.1.
 
+Differences from the authors' code: none known. The authors published none; value and gradient were found equal to those
+of the code of CRD's comparisons.
+
     distiller: {name: kd, temperature: 4, soft_weight: 0.9, label_weight: 0.1}
 """
 
@@ -30,9 +33,9 @@ class Method(Distiller):
     temperature: Annotated[float, Gt(0)] = 4.0
     """T: softens both teacher and student."""
     soft_weight: Annotated[float, Ge(0)] = 0.9
-    """a: of the divergence from the teacher's softened classes."""
+    """a: weight of the divergence from the teacher's softened classes."""
     label_weight: Annotated[float, Ge(0)] = 0.1
-    """w: of the cross-entropy with the labels."""
+    """w: weight of the cross-entropy with the labels."""
 
     TASKS = ("single_label",)
     REQUIRED = Required(logits=True)

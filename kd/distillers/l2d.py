@@ -11,7 +11,9 @@ on the batch size. In `batch_mean` it does not, but for CD: the rarer a class, t
 
     L = w BCE / N + (a / 64) MLD + b CD / N + c ID / N,   in batches of 64 equal to `paper` / 64
 
-BCE and MLD are computed from logits, without the clamp of probabilities at 1e-8 that the authors' code has; see `mld`.
+Differences from the authors' code: BCE and MLD are computed from logits, without their clamp of probabilities at 1e-8,
+as `mld` says; CD and ID differ as `cd` says. Value and gradient of the reduction `paper` are the same otherwise;
+`batch_mean` is ours.
 
     distiller: {name: l2d, mld_weight: 10, cd_weight: 100, id_weight: 1000, reduction: paper}
 """
@@ -36,13 +38,13 @@ class Method(MultiLabelDistiller):
 
     name: Literal["l2d"] = "l2d"
     mld_weight: Annotated[float, Ge(0)] = 10.0
-    """a: of the divergences of logits."""
+    """a: weight of the divergences of logits."""
     cd_weight: Annotated[float, Ge(0)] = 100.0
-    """b: of the differences of distances between samples, class by class."""
+    """b: weight of the differences of distances between samples, class by class."""
     id_weight: Annotated[float, Ge(0)] = 1000.0
-    """c: of the differences of distances between labels, sample by sample."""
+    """c: weight of the differences of distances between labels, sample by sample."""
     temperature: Annotated[float, Gt(0)] = 1.0
-    """T of MLD: softens the logits of both teacher and student; another one than 1 is ours."""
+    """T of MLD: softens the logits of both teacher and student; the paper has 1."""
 
     NEEDS_GLOBAL_BATCH = True
 

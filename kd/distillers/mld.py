@@ -4,10 +4,11 @@ Yang, Xie, Zong, Feng, Niu, Sugiyama, Huang, "Multi-label knowledge distillation
 
     L = BCE(z_S, y) + a T^2 (1 / N) sum_i sum_k KL(Bernoulli(p_T) || Bernoulli(p_S)),   p = sigmoid(z / T)
 
-a = 10 is its weight in L2D, where T = 1; the temperature is ours. `reduction` is as in `l2d`.
+a = 10 is its weight in L2D, where T = 1. `reduction` is as in `l2d`.
 
-Logarithms of probabilities are computed from logits. The authors clamp probabilities at 1e-8 before the logarithm; for
-a logit of 17 or more, whose probability rounds to 1 in float32, their loss is infinite, where this one is exact.
+Differences from the authors' code: they clamp probabilities at 1e-8 before the logarithm; for a logit of 17 or more,
+whose probability rounds to 1 in float32, their loss is infinite. Here logarithms of probabilities are computed from
+logits, and exact. They have no temperature.
 
     distiller: {name: mld, weight: 10, temperature: 1}
 """
@@ -31,7 +32,7 @@ class Method(MultiLabelDistiller):
 
     name: Literal["mld"] = "mld"
     weight: Annotated[float, Gt(0)] = 10.0
-    """a: of the divergences."""
+    """a: weight of the divergences."""
     temperature: Annotated[float, Gt(0)] = 1.0
     """T: softens both teacher and student."""
 

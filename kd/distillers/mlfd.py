@@ -1,4 +1,7 @@
-"""MLFD: multi-level feature distillation of joint teachers trained on distinct image datasets.
+"""MLFD: multi-level feature distillation, of maps and logits of a joint teacher.
+
+Iordache, Alexe, Ionescu, "Multi-level feature distillation of joint teachers trained on distinct image datasets", WACV
+2025.
 
     L = a T^2 CE(softmax(z_T / T), log_softmax(z_S / T)) + b mean_levels MSE(map_S, map_T) + c CE(z_S, y)
 
@@ -8,6 +11,12 @@ level, which is what the paper's figure draws.
 
 Where a map of the student differs from the teacher's in channels, a trainable 1x1 conv follows it; where it differs
 in size, it is resampled. A vector of another width gets a trainable linear layer.
+
+Differences from the authors' code: maps of several levels and the vectors are compared in the paper's figure, but their
+released code compares the last map alone; it has no projectors, since its joint teachers have the shapes of the
+student's maps; and its last version leaves the labels the weight c where no maps are compared, an earlier one 1 - a, as
+here. Their targets are made from images without augmentation, whatever the student sees (`views: none` does that); here
+a target belongs to the view that the student sees. Where options match, value and gradient were found equal to theirs.
 
     distiller: {name: mlfd, soft_weight: 0.6, feature_weight: 0.2, label_weight: 0.2, temperature: 2}
 """
@@ -33,15 +42,15 @@ class Method(Distiller):
 
     name: Literal["mlfd"] = "mlfd"
     soft_weight: Annotated[float, Ge(0), Le(1)] = 0.6
-    """a: of the cross-entropy with the teacher's softened classes."""
+    """a: weight of the cross-entropy with the teacher's softened classes."""
     feature_weight: Annotated[float, Ge(0)] = 0.2
-    """b: of the mean squared error between maps."""
+    """b: weight of the mean squared error between maps."""
     label_weight: Annotated[float, Ge(0)] = 0.2
-    """c: of the cross-entropy with the labels, where maps are compared; else it is 1 - a."""
+    """c: weight of the cross-entropy with the labels, where maps are compared; else that is 1 - a."""
     temperature: Annotated[float, Gt(0)] = 2.0
     """T: softens both teacher and student."""
     feature_on_vector: bool = False
-    """Compare the vectors before the classifiers, too."""
+    """Whether the vectors before the classifiers are compared, too."""
 
     TASKS = ("single_label",)
     NEEDS_LEVEL = True

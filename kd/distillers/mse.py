@@ -1,11 +1,14 @@
 """MSE: squared error of logits.
 
-A baseline of the L2D paper (ICCV 2023), which does not define it; this definition is ours.
+A baseline of L2D's paper (Yang et al., "Multi-label knowledge distillation", ICCV 2023).
 
     L = a (1 / N) sum_i sum_k (z_S - z_T)^2 + w label loss
 
-Weights for it were not published: a = 1 is ours. Multi-label, `reduction` is as in `l2d`; with single labels the
-label loss is the mean cross-entropy and `reduction` changes nothing.
+Multi-label, `reduction` is as in `l2d`; with single labels the label loss is the mean cross-entropy and `reduction`
+changes nothing.
+
+Differences from the authors' code: the paper does not define this baseline, gives no weight for it, and its code does
+not have it. The definition and a = 1 are ours.
 
     distiller: {name: mse, weight: 1}
 """
@@ -29,7 +32,7 @@ class Method(MultiLabelDistiller):
 
     name: Literal["mse"] = "mse"
     weight: Annotated[float, Gt(0)] = 1.0
-    """a: of the squared error."""
+    """a: weight of the squared error."""
 
     TASKS = ("single_label", "multi_label")
     REQUIRED = Required(logits=True)

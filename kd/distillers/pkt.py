@@ -7,8 +7,8 @@ Passalis, Tefas, "Learning deep representations with probabilistic knowledge tra
 p_ij is (cos(x_i, x_j) + 1) / 2 over the vectors of the batch, divided by its sum over j; e = 1e-7. The default
 a = 30000 is that of CRD's comparisons (ICLR 2020).
 
-In the cosine a vector counts as 1e-6 long at least, as otherwise gradients would grow without bound where vectors die;
-the authors' code adds 1e-7 to every length instead.
+Differences from the authors' code: in the cosine a vector counts as 1e-6 long at least, as otherwise gradients would
+grow without bound where vectors die; theirs adds 1e-7 to every length instead.
 
     distiller: {name: pkt, weight: 30000}
 """
@@ -34,7 +34,7 @@ class Method(Distiller):
 
     name: Literal["pkt"] = "pkt"
     weight: Annotated[float, Gt(0)] = 30000.0
-    """a: of the divergence of similarities."""
+    """a: weight of the divergence of similarities."""
 
     NEEDS_GLOBAL_BATCH = True
     REQUIRED = Required(("L1",))

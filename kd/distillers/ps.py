@@ -6,7 +6,11 @@ Multimedia 2021; as the code of L2D (ICCV 2023) has it for its baseline.
     L = BCE(z_S, y) + a (1 / N) sum_i sum_p KL(t_T || t_S)
 
 For each positive label p of a sample, t is the softmax over p and all negative labels. Samples without positives add
-nothing. Weights for it were not published: a = 10, that of MLD in L2D, is ours. `reduction` is as in `l2d`.
+nothing. `reduction` is as in `l2d`.
+
+Differences from the authors' code: theirs takes the logarithm of a softmax, which is infinite where a student is
+confidently wrong; here it is computed from logits, and finite. Weights for it were not published: a = 10, that of MLD
+in L2D, is ours.
 
     distiller: {name: ps, weight: 10}
 """
@@ -30,7 +34,7 @@ class Method(MultiLabelDistiller):
 
     name: Literal["ps"] = "ps"
     weight: Annotated[float, Gt(0)] = 10.0
-    """a: of the divergences."""
+    """a: weight of the divergences."""
 
     REQUIRED = Required(logits=True)
 

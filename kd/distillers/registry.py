@@ -48,7 +48,7 @@ def create_method(name: str, **options: Any) -> Distiller:
     Raises:
         UserError: there is no such method or option, or a value is wrong.
 
-    Example:
+    Examples:
         >>> import kd
         >>> kd.create_method("dkd", beta=2).required().names()
         ('logits',)
@@ -64,7 +64,7 @@ def create_method(name: str, **options: Any) -> Distiller:
 def methods() -> list[str]:
     """Names of all distillation methods: ours, and those of installed packages that can be used.
 
-    Example:
+    Examples:
         >>> import kd
         >>> "mlfd" in kd.methods()
         True

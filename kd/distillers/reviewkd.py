@@ -13,9 +13,12 @@ HCL is the mean squared error of the maps themselves and of both pooled to 4x4, 
 1/4, 1/8 over their sum; poolings that would not shrink the map are left out, and give their weights to the next.
 
 u grows linearly to 1 over the first `warmup` epochs. a = 1 is the authors' for ImageNet, 20 epochs are theirs for
-CIFAR-100. Their student also has the pooled vector as its deepest level, here it has the maps alone. Where the grids
-of both differ, maps are averaged or interpolated before the 3x3 conv; theirs takes nearest places, and hands those on.
-Convs start as torch initialises them by default; theirs with kaiming_uniform, a = 1, of weights 1.7 times as large.
+CIFAR-100.
+
+Differences from the authors' code: their student also has the pooled vector as its deepest level, here it has the maps
+alone. Where the grids of both differ, maps are averaged or interpolated before the 3x3 conv; theirs takes nearest
+places, and hands those on. Convs start as torch initialises them by default; theirs with kaiming_uniform, a = 1, of
+weights 1.7 times as large.
 
     distiller: {name: reviewkd, levels: [L4, L3, L2], weight: 1, warmup: 20}
 """
@@ -43,11 +46,11 @@ class Method(Distiller):
 
     name: Literal["reviewkd"] = "reviewkd"
     levels: MapLevels = ("L4", "L3", "L2")
-    """Of the maps that are fused and compared."""
+    """Levels of the maps that are fused and compared."""
     weight: Annotated[float, Gt(0)] = 1.0
-    """a: of the errors of fused maps."""
+    """a: weight of the errors of fused maps."""
     warmup: Annotated[int, Ge(1)] = 20
-    """Epochs over which they gain their weight; 1: they have it at once."""
+    """Epochs over which these errors gain their weight linearly; 1: they have it at once."""
 
     def required(self, level: Level | None = None) -> Required:
         """The maps."""

@@ -6,8 +6,11 @@ Park, Kim, Lu, Cho, "Relational knowledge distillation", CVPR 2019.
 
 h is smooth-L1 (beta 1). D_ij is the Euclidean distance between vectors of the batch, m the mean of those above 0;
 cos_ijk is the cosine of the angle at x_i between x_j and x_k. Means are over all N^2 and all N^3 entries. The defaults
-25 and 50 are those of CRD's comparisons (ICLR 2020). m and the sides of an angle count as 1e-6 at least, as otherwise
-gradients would grow without bound where vectors meet. Angles take memory for N^2 D + N^3 numbers.
+25 and 50 are those of CRD's comparisons (ICLR 2020). Angles take memory for N^2 D + N^3 numbers.
+
+Differences from the authors' code: m and the sides of an angle count as 1e-6 at least, as otherwise gradients would
+grow without bound where vectors meet. Their weights are 1 and 2. (L2D's code for this baseline has a sum over pairs,
+divided by N, where this has a mean.)
 
     distiller: {name: rkd, distance_weight: 25, angle_weight: 50}
 """
@@ -31,9 +34,9 @@ class Method(Distiller):
 
     name: Literal["rkd"] = "rkd"
     distance_weight: Annotated[float, Ge(0)] = 25.0
-    """d: of the distances of pairs."""
+    """d: weight of the distances of pairs."""
     angle_weight: Annotated[float, Ge(0)] = 50.0
-    """a: of the angles of triples."""
+    """a: weight of the angles of triples."""
 
     NEEDS_GLOBAL_BATCH = True
     REQUIRED = Required(("L1",))

@@ -5,8 +5,10 @@ Tung, Mori, "Similarity-preserving knowledge distillation", ICCV 2019.
     L = a |G_S - G_T|^2 / N^2 + w label loss
 
 G (N, N) holds the scalar products of the N samples of the batch, each row at unit length; widths and grids of student
-and teacher may differ. The default a = 3000 is that of CRD's comparisons (ICLR 2020). A row counts as 1e-6 long at
-least, as otherwise gradients would grow without bound where maps die.
+and teacher may differ. The default a = 3000 is that of CRD's comparisons (ICLR 2020).
+
+Differences from the authors' code: a row of G counts as 1e-6 long at least, as otherwise gradients would grow without
+bound where maps die.
 
     distiller: {name: sp, level: L2, weight: 3000}
 """
@@ -31,9 +33,9 @@ class Method(Distiller):
 
     name: Literal["sp"] = "sp"
     level: Level = "L2"
-    """Of the maps, or vectors (L1), that are compared."""
+    """Level of the maps, or of the vectors (L1), that are compared."""
     weight: Annotated[float, Gt(0)] = 3000.0
-    """a: of the squared difference of similarities."""
+    """a: weight of the squared difference of similarities."""
 
     NEEDS_GLOBAL_BATCH = True
 

@@ -4,6 +4,8 @@
 
 Multi-label: binary cross-entropy, summed over labels, mean over the batch.
 
+Differences from the authors' code: none, as there is no method that it could differ from.
+
     distiller: {name: vanilla}
 """
 
@@ -26,7 +28,7 @@ class Method(Distiller):
 
     name: Literal["vanilla"] = "vanilla"
     label_weight: Annotated[float, Gt(0)] = 1.0
-    """w: of the label loss."""
+    """w: weight of the label loss."""
 
     REQUIRED = Required()
 

@@ -58,7 +58,7 @@ class Cache(Dataset[dict[str, Tensor]]):
     Raises:
         UserError: there is no such cache, or it is damaged.
 
-    Example:
+    Examples:
         >>> import kd, tempfile, timm, torch
         >>> teacher = kd.Tapped(timm.create_model("test_resnet", num_classes=5), ("logits", "L1"))
         >>> directory = tempfile.mkdtemp() + "/cache"
@@ -137,7 +137,7 @@ class Views(Dataset[tuple[Tensor, Tensor, int]]):
     Raises:
         UserError: views and labels differ in their number.
 
-    Example:
+    Examples:
         >>> import kd, torch
         >>> first, second = torch.zeros(10, 3, 8, 8), torch.ones(10, 3, 8, 8)
         >>> data = kd.Views([first, second], torch.arange(10) % 2)
@@ -189,7 +189,7 @@ def cache_embeddings(
     Raises:
         UserError: something is there already, views differ in their number of samples, or a value is not finite.
 
-    Example:
+    Examples:
         >>> import kd, tempfile, timm, torch
         >>> teacher = kd.Tapped(timm.create_model("test_resnet", num_classes=5), ("L1",))
         >>> images = torch.rand(20, 3, 32, 32)
@@ -237,7 +237,7 @@ def cache_targets(
     Raises:
         UserError: as of `cache_embeddings`; or the caches are of different samples.
 
-    Example:
+    Examples:
         >>> import kd, tempfile, timm, torch
         >>> folder = tempfile.mkdtemp()
         >>> teacher = kd.Tapped(timm.create_model("test_resnet", num_classes=5), ("L1",))

@@ -37,13 +37,14 @@ class CacheOptions(BaseOptions):
     """Precision and resolution of stored embeddings and targets."""
 
     dtype: Dtype = "float16"
-    """float32, float16, bfloat16, or int8 with a scale for each channel of each chunk."""
+    """Precision; `int8` has a scale for each channel of each chunk. Logits have float16 at least."""
     pool: dict[MapLevel, Cells] = {}
-    """Maps of a level are averaged over cells of n x n."""
+    """Levels with a number n, such as `{L3: 2}`: maps of the level are averaged over cells of n x n."""
     stride: dict[MapLevel, Cells] = {}
-    """Of the maps of a level, every n-th row and column is kept."""
+    """Levels with a number n, such as `{L4: 2}`: of the maps of the level every n-th row and column is kept."""
     label_embeddings: Literal["all", "positives"] = "all"
-    """Those of all labels, or of the labels that a sample has; no method of this project reads others."""
+    """Of methods that compare an embedding for each label: `all` labels, or `positives`: those of the labels that a
+    sample has, padded to the most that any sample of the dataset has. The losses of this project read no others."""
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())

@@ -1,9 +1,30 @@
 """Stores of what frozen teachers make of every view of a dataset: their embeddings, or a joint teacher's targets.
 
-Layout of a directory: `embeddings.zarr` with a group per split holding `ids` (N,) int64 and named arrays
-(V, N, ...): `L1` (V, N, D), `L2` to `L4` (V, N, C, h, w), `logits` (V, N, classes), `label_embeddings`
-(V, N, classes, d) or `positive_embeddings` (V, N, most, d). The train split has as many views as were asked for;
-val and test have one, the image itself. The attributes of an array say its precision.
+A directory has `embeddings.zarr`, a store with a group for each split. `train` has as many views as were asked for;
+`val` and `test` have one, the samples themselves; targets have `train` only. A group has those of these arrays that
+somebody reads (V views, N samples):
+
+- `ids`: (N,) int64, those of the dataset, in the same order.
+- `L1`: (V, N, D), vectors; of a joint teacher its fused vector.
+- `L2`, `L3`, `L4`: (V, N, C, h, w), maps; of a joint teacher the distilled ones, in the student's shapes.
+- `logits`: (V, N, classes), scores by the dataset's own teacher, or by a joint one.
+- `label_embeddings`: (V, N, classes, d), an embedding for each label, by networks with a `label_encoder`.
+- `positive_embeddings`: (V, N, most, d), instead of these: the embeddings of the labels that the sample has, in the
+  order of the classes, and then zeros; `most` is the attribute `most_labels` of the dataset.
+
+The attribute `precision` of an array says how its values are stored: `float32` and `float16` as they are; `bfloat16` as
+the uint16 of its bits; `int8` as integers that are to be multiplied by the scale of their chunk and channel (the axis
+after that of samples), which are in `NAME_scale`, (V, chunks, C) float32. To read an array without this program:
+
+```python
+train = zarr.open_group("embeddings.zarr", mode="r")["train"]
+values = train["L2"][0]  # a view
+if train["L2"].attrs["precision"] == "bfloat16":
+    values = (values.astype(np.uint32) << 16).view(np.float32)
+if train["L2"].attrs["precision"] == "int8":
+    scale = train["L2_scale"][0][np.arange(len(values)) // train["L2"].chunks[1]]  # (N, C)
+    values = values * scale[:, :, None, None]
+```
 """
 
 from __future__ import annotations

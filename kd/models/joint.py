@@ -39,7 +39,7 @@ Embeddings = Sequence[dict[str, Tensor]]  # per teacher: level -> (B, D) or (B, 
 class JointConfig(BaseOptions):
     """All that is needed to build a joint teacher again: stored beside its weights as joint.json.
 
-    Example:
+    Examples:
         >>> import kd
         >>> maps = {"grid": (4, 4), "map_channels": [128]}
         >>> kd.JointConfig(level="L2", channels=[96, 192], width=256, dropout=0.5, heads={"data": 5}, **maps).grid
@@ -102,7 +102,7 @@ def joint_config(
 class JointTeacher(nn.Module):
     """T*, with one head per target dataset: one target in scope `per_target`, several in scope `shared`.
 
-    Example:
+    Examples:
         >>> import kd, torch
         >>> options = {"grid": None, "map_channels": [], "width": 512, "dropout": 0.5}
         >>> joint = kd.JointTeacher(kd.JointConfig(level="L1", channels=[96, 192], heads={"data": 5}, **options))
@@ -162,7 +162,7 @@ class FusedTeacher(nn.Module):
         joint: fuses what they see.
         teachers: `Tapped` networks that give its level, in the order that it was trained with.
 
-    Example:
+    Examples:
         >>> import kd, timm, torch
         >>> teachers = [kd.Tapped(timm.create_model("test_resnet", num_classes=5), ("L1",)) for _ in range(2)]
         >>> options = {"grid": None, "map_channels": [], "width": 512, "dropout": 0.5}
@@ -193,7 +193,7 @@ def _stage(channels: int, width: int, *, kernel: int, stride: int) -> nn.Module:
 def save_joint_teacher(joint: JointTeacher, directory: Path) -> None:
     """Store a joint teacher so that `load_joint_teacher` builds it again.
 
-    Example:
+    Examples:
         >>> import kd, pathlib, tempfile
         >>> options = {"grid": None, "map_channels": [], "width": 512, "dropout": 0.5}
         >>> joint = kd.JointTeacher(kd.JointConfig(level="L1", channels=[96, 192], heads={"data": 5}, **options))
@@ -211,7 +211,7 @@ def load_joint_teacher(directory: Path) -> JointTeacher:
     Raises:
         UserError: one of its files is missing, damaged or not what this program stores.
 
-    Example:
+    Examples:
         >>> import kd, pathlib, tempfile
         >>> options = {"grid": None, "map_channels": [], "width": 512, "dropout": 0.5}
         >>> joint = kd.JointTeacher(kd.JointConfig(level="L1", channels=[96, 192], heads={"data": 5}, **options))

@@ -28,7 +28,7 @@ class Network(nn.Module):
     Raises:
         UserError: the backbone cannot be built.
 
-    Example:
+    Examples:
         >>> import kd
         >>> kd.create_network("test_resnet", 5, latent_dim=64).latent
         Linear(in_features=96, out_features=64, bias=True)

@@ -45,14 +45,21 @@ class LabelEncoderOptions(BaseOptions):
 
 
 class Checkpoint(BaseOptions):
-    """A checkpoint of your own."""
+    """A checkpoint of your own.
+
+    Whatever stands around the weights or in front of their names (`state_dict`, `model.`, `module.`, `_orig_mod.`, …)
+    is recognised. Of a moving average (EMA) and the raw weights the average is taken, which the log and the manifest
+    say. ResNets of MMAction2 (TSN and TSM, 0.x and 1.x) and of mit-han-lab's temporal-shift-module are read under the
+    names that they have there.
+    """
 
     path: Path
-    """A .safetensors file, or a torch file of tensors (loaded with weights_only, so it runs no code)."""
+    """A .safetensors file, or a torch file of tensors (loaded with `weights_only`, so it runs no code)."""
     match: Literal["name", "order"] = "name"
-    """Match tensors by name, or by order and shape (a torch file of another code base)."""
+    """How tensors are matched: by `name`; or by `order`, for a torch file of another code base whose tensors have the
+    same shapes in the same order."""
     digest: str | None = None
-    """Digest of path, size and modification time, filled in by the plan: another file is another network."""
+    """Digest of path, size and modification time: another file is another network. Filled in by the program."""
 
 
 # What `timm.create_model` takes but an architecture does not: it decides what is loaded, from where and onto what, or
@@ -96,24 +103,31 @@ class ModelSpec(BaseOptions):
     """A backbone with a latent layer and a classifier (MLFD: individual teachers and students)."""
 
     backbone: str = "timm"
-    """Kind of backbone: timm, tsn or tsm (files in kd/models/backbones), one of an installed package, or a module of
-    yours, by its full name."""
+    """Kind of backbone: `timm` for images; `tsn` or `tsm` for clips; one of an installed package, by its name; or a
+    module of yours, by its full name."""
     architecture: Architecture
-    """Name of the architecture, as the backbone knows it: that of the timm model."""
+    """Name of a timm model; of another backbone, what that takes."""
     kwargs: Kwargs = {}
-    """Further arguments of timm.create_model, such as drop_rate, drop_path_rate, output_stride, and of the backbone."""
+    """Further arguments of the architecture, such as `drop_rate` (dropout of the pooled features), `drop_path_rate`,
+    `output_stride`, and of the backbone. Not those by which `timm.create_model` loads weights or changes inputs and
+    outputs (`pretrained_cfg`, `checkpoint_path`, `num_classes`, `in_chans`, `features_only`, …)."""
     latent_dim: Annotated[int, Gt(0)] | None = None
-    """Width of the linear layer between backbone and classifier (level L1); null: the pooled features are L1."""
+    """Width of the linear layer between backbone and classifier, whose output is level L1; `null`: the pooled features
+    are L1. MLFD's paper has 2048 for light networks and 768 for larger ones."""
     label_encoder: LabelEncoderOptions | None = None
-    """Multi-label: an embedding for each label, from the last map; null: one linear classifier on the features."""
+    """Of multi-label networks, instead of a latent layer and a classifier on pooled features: an embedding for each
+    label, from the last map, and a classifier of its own for each (L2D); `null`: none."""
     weights: Literal["scratch", "pretrained"] | Checkpoint = "scratch"
-    """Where the backbone starts: scratch, timm's pretrained weights, or a checkpoint of your own."""
+    """Where the backbone starts: `scratch`; `pretrained`: timm's weights; or a checkpoint of yours."""
     registry: str | None = None
-    """Where pretrained weights are from, filled in by the plan: timm's weights of a name depend on its version."""
+    """Where pretrained weights are from, such as `timm==1.0.31`, since what timm has under a name belongs to its
+    version. Filled in by the program."""
     input_size: tuple[Annotated[int, Ge(8)], Annotated[int, Ge(8)]] | None = None
-    """Height and width that images are resized to; null: the size of the dataset."""
+    """Height and width that the network resizes images to; `null`: the size of the dataset."""
     mean: tuple[float, float, float] | None = None
-    """Normalisation of the input: mean of each RGB channel in 0..1; null: of given weights or the dataset."""
+    """Mean of each RGB channel in 0..1, which the input is normalised with. `null`: for a network trained from scratch
+    that of its training images; for given weights that which they were trained with, as timm records it for the
+    architecture or as it is stored beside a checkpoint of this project."""
     std: tuple[float, float, float] | None = None
     """Standard deviation of each channel, as `mean`."""
 

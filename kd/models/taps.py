@@ -35,7 +35,7 @@ class Tapped(nn.Module):
     Raises:
         UserError: the module has no such submodule, no such level, or no such dataset.
 
-    Example:
+    Examples:
         >>> import kd, timm, torch
         >>> network = kd.Tapped(timm.create_model("test_resnet", num_classes=5), ("logits", "L1", "L2"))
         >>> {name: tuple(value.shape) for name, value in network(torch.rand(4, 3, 32, 32)).items()}

@@ -1,4 +1,11 @@
-"""Networks in and out: new, stored, exported."""
+"""Networks in and out: new, stored, exported.
+
+`network.safetensors` has the weights of a network, and `network.json` all that is needed to build it again; of a joint
+teacher they are called `joint`. A student is exported, too: `model.safetensors` and `config.json` are a model of timm
+that `timm.create_model("local-dir:DIRECTORY", pretrained=True)` loads without this program; `config.json` also says
+what the classes are called and how files become samples. Where the network is no plain model of timm, as with a label
+encoder, `config.json` is there alone.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +98,7 @@ def create_network(
     Raises:
         UserError: there is no such architecture or option, or the weights do not fit.
 
-    Example:
+    Examples:
         >>> import kd, torch
         >>> network = kd.create_network("test_resnet", ["cat", "dog"], image_size=32)
         >>> network(torch.rand(4, 3, 50, 40)).logits["data"].shape
@@ -114,7 +121,7 @@ def create_network(
 def save_network(network: Network, directory: Path) -> None:
     """Store a network so that `load_network` builds it again.
 
-    Example:
+    Examples:
         >>> import kd, pathlib, tempfile
         >>> directory = pathlib.Path(tempfile.mkdtemp())
         >>> kd.save_network(kd.create_network("test_resnet", 5), directory)
@@ -130,7 +137,7 @@ def load_network(directory: Path) -> Network:
     Raises:
         UserError: one of its files is missing, damaged or not what this program stores.
 
-    Example:
+    Examples:
         >>> import kd, pathlib, tempfile
         >>> directory = pathlib.Path(tempfile.mkdtemp())
         >>> kd.save_network(kd.create_network("test_resnet", 5), directory)

@@ -8,7 +8,8 @@ from typing import Any
 
 from kd.artefacts.job import Job
 from kd.common.errors import UserError
-from kd.config.schema import Config, ReportOptions
+from kd.config.reports import ReportOptions
+from kd.config.schema import Config
 from kd.models.spec import Level
 from kd.reporting.base import Report, Row, Run
 from kd.reporting.registry import reports

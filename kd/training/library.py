@@ -85,7 +85,7 @@ def distill_student(
     Raises:
         UserError: these do not fit together, or training diverged.
 
-    Example:
+    Examples:
         >>> import kd, timm, torch
         >>> images, labels = torch.rand(64, 3, 32, 32), torch.arange(64) % 5
         >>> student, teacher = (timm.create_model(name, num_classes=5) for name in ("test_efficientnet", "test_resnet"))
@@ -166,7 +166,7 @@ def train_joint_teacher(
     Raises:
         UserError: these do not fit together, or training diverged.
 
-    Example:
+    Examples:
         >>> import kd, tempfile, timm, torch
         >>> images, labels, caches = torch.rand(64, 3, 32, 32), torch.arange(64) % 5, []
         >>> folder = tempfile.mkdtemp()

@@ -1,4 +1,9 @@
-"""The one training loop: individual teachers, joint teachers, students and baselines all go through it."""
+"""The one training loop: individual teachers, joint teachers, students and baselines all go through it.
+
+`history.csv` has a line for each epoch: `epoch` (from 0), `loss` (the mean over the epoch), `val_acc@1` or, of
+multi-label datasets, `val_mAP` (of a network for datasets of both kinds `val_score`, their mean), and `seconds`.
+`.checkpoint.pt` is what an interrupted training goes on from; it is removed at the end.
+"""
 
 from __future__ import annotations
 

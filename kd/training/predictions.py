@@ -1,6 +1,9 @@
 """What a network says of test, stored beside its weights once and for all: `predictions-DATASET.npz`.
 
-Whoever wants to know more than the metrics of the manifest computes it from these, without images or networks.
+Whoever wants to know more than the metrics of the manifest computes it from these, without images or networks. It is a
+file of NumPy with `ids` (N,) and `labels`, as in the group `test` of the dataset, and `logits_best_val` and
+`logits_last`, (N, classes) float32, by the weights of either selection. The metrics of the manifest are those of these
+numbers.
 """
 
 from __future__ import annotations

@@ -27,47 +27,57 @@ class RecipeOptions(BaseOptions):
     """Optimiser, schedule, epochs, batch size, precision."""
 
     optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
-    """SGD has Nesterov momentum; Adam couples weight decay to the gradient, AdamW does not."""
+    """`sgd` has Nesterov momentum; `adam` couples weight decay to the gradient, `adamw` does not."""
     lr: Positive
-    """Learning rate: the peak one, where there is a schedule."""
+    """Learning rate; the peak one where there is a schedule."""
     head_lr: Positive = 1.0
-    """Learning rate of classifiers, as a multiple of `lr`, which all else has."""
+    """Learning rate of classifiers, as a multiple of `lr`, for weights and biases alike. (TSM's authors have 5 for the
+    weights of the last layer, 10 for its biases.)"""
     weight_decay: Annotated[float, Ge(0)] = 0.0
-    """Weight decay of matrices and kernels; biases, norms and the timm model's `no_weight_decay` have none."""
+    """Weight decay of matrices and kernels. Biases, norms and what the timm model names in `no_weight_decay` (class
+    tokens, position embeddings, Swin's tables of biases) have none."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
-    """Momentum of SGD; the other optimisers do not use it."""
+    """Momentum of `sgd`; the other optimisers do not use it."""
     schedule: Literal["constant", "cosine", "one_cycle", "step"] = "cosine"
-    """Learning rate over the steps of the run: constant, half a cosine to 0, torch's OneCycleLR (momentum stays), or
-    steps: a tenth after each of `milestones`."""
+    """Learning rate over the steps of the run: `constant`; `cosine`: half a cosine to 0; `one_cycle`: torch's
+    OneCycleLR (momentum stays as it is); `step`: a tenth after each of `milestones`."""
     milestones: list[Annotated[int, Gt(0)]] = []
-    """Of the schedule step: epochs after which the learning rate falls to a tenth, in ascending order."""
+    """Of the schedule `step`: the numbers of epochs after which the learning rate falls, in ascending order, such as
+    `[10, 20]`."""
     warmup: Annotated[float, Ge(0), Lt(1)] = 0.05
-    """Part of the run in which the learning rate rises; not used by constant."""
+    """Part of the run in which the learning rate rises (0 in the usual recipes with `step`); not used by `constant`."""
     epochs: Annotated[int, Gt(0)]
     """Passes over the training split."""
     schedule_epochs: Annotated[int, Gt(0)] | None = None
-    """Epochs that the schedule is laid out for, where training stops before its end; null: `epochs`."""
+    """Epochs that the schedule is laid out for, where training stops before its end; `null`: `epochs`."""
     batch_size: Annotated[int, Ge(2)]
-    """Images in a step; at least two, as batch norm needs."""
+    """Samples in a step; batch norm needs two at least. An epoch is cut into batches of nearly equal size."""
     accumulate: Annotated[int, Gt(0)] = 1
-    """Passes in which a step computes its batch, part by part, where it does not fit into memory as a whole."""
+    """Passes in which a step computes its batch, part by part, where the whole does not fit into memory. The step is
+    the same up to rounding, but batch norm, and methods that compare samples with each other, see one part at a
+    time."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Label smoothing of the cross-entropy; not used in distillation."""
+    """Label smoothing of the cross-entropy with labels: labels go towards 1 / classes; on multi-label data, where each
+    label is a question of its own, towards 1/2. Not used in distillation."""
     mixup: Annotated[float, Ge(0)] = 0.0
-    """Blend every image with another of the batch: alpha of the weight's distribution Beta(alpha, alpha); 0: off."""
+    """Blends every image with another one of its batch, and their targets: alpha of the Beta distribution that the
+    batch's coefficient is drawn from; 0: off."""
     cutmix: Annotated[float, Ge(0)] = 0.0
-    """Paste a box of another image of the batch: alpha as above; 0: off. With mixup: one of both in each batch."""
+    """Pastes a box of another image of the batch, and mixes targets by area: alpha as of `mixup`; 0: off. With both on,
+    each batch takes one of them, with equal probability. Neither is for the recipe of a joint teacher, which sees no
+    images."""
     freeze_norm: Literal["none", "all_but_first", "all"] = "none"
-    """Batch norms of given weights that training leaves as they are, statistics and parameters: none, all but the first
-    of the network (partial batch norm), or all."""
+    """Batch norms that stay as they are, statistics and parameters, in a network that begins with given weights: none,
+    all but the first one (partial batch norm, as TSN and TSM are fine-tuned), or all."""
     clip_grad: Positive | None = None
-    """Largest norm of the gradient."""
+    """Largest norm of the gradient; `null`: any."""
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Decay of a moving average of the weights, which is then what is measured and kept; 0: none."""
+    """Decay of a moving average of the weights (such as 0.999, reached over the first steps), which is then what is
+    measured and kept; 0: none."""
     precision: Literal["32", "bf16-mixed", "16-mixed"] = "32"
-    """Precision of the forward and backward pass."""
+    """Precision of the forward and backward pass; `32` uses TF32 on GPUs."""
     compile: bool = False
-    """Let torch.compile make the network faster; it takes a minute at the start."""
+    """Whether torch.compile makes the network faster; it takes a minute at the start, and a C++ compiler."""
     selection: Literal["best_val", "last"] = "best_val"
     """Which weights are kept and used further on; the tables show both."""
 
@@ -90,7 +100,7 @@ class RecipeOptions(BaseOptions):
 class Recipe(RecipeOptions):
     """A recipe with all that it names.
 
-    Example:
+    Examples:
         >>> import kd
         >>> kd.Recipe(lr=1e-3, epochs=10, batch_size=64).schedule
         'cosine'

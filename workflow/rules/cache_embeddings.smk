@@ -8,5 +8,6 @@ use rule artefact as cache_embeddings with:
 
 
 rule embeddings:
+    """The cache: what every teacher sees in every dataset."""
     input:
         manifests("cache_embeddings"),

@@ -8,5 +8,6 @@ use rule artefact as cache_targets with:
 
 
 rule targets:
+    """What joint teachers make of the views of their target datasets."""
     input:
         manifests("cache_targets"),

@@ -8,5 +8,6 @@ use rule artefact as distill_student with:
 
 
 rule students:
+    """Students of every target dataset."""
     input:
         manifests("distill_student"),

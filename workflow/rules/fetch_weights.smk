@@ -9,5 +9,6 @@ use rule artefact as fetch_weights with:
 
 
 rule prefetch:
+    """What the network or the login node is needed for: datasets, and timm's pretrained weights."""
     input:
         manifests("prepare_dataset", "fetch_weights"),

@@ -8,5 +8,6 @@ use rule artefact as prepare_dataset with:
 
 
 rule datasets:
+    """Packed datasets: uint8 Zarr with train, val, test."""
     input:
         manifests("prepare_dataset"),

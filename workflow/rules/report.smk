@@ -7,7 +7,7 @@ localrules:
 
 
 rule report:
-    # Bundle tables, figures, captions, config and versions into one page.
+    """The report: tables, figures, captions, config and versions in one page."""
     input:
         rules.figures.input,
     output:

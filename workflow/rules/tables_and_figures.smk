@@ -71,11 +71,13 @@ use rule publish_tables as publish_figures with:
 
 
 rule tables:
+    """All tables, and what they are made from."""
     input:
         rules.publish_tables.output,
 
 
 rule figures:
+    """All figures, and the tables."""
     input:
         rules.tables.input,
         rules.publish_figures.output,

@@ -8,5 +8,6 @@ use rule artefact as train_baseline with:
 
 
 rule baselines:
+    """Networks trained on all datasets at once."""
     input:
         manifests("train_baseline"),

@@ -8,5 +8,6 @@ use rule artefact as train_joint_teacher with:
 
 
 rule joint_teachers:
+    """Joint teachers, trained on the cache."""
     input:
         manifests("train_joint_teacher"),

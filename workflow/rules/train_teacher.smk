@@ -8,5 +8,6 @@ use rule artefact as train_teacher with:
 
 
 rule teachers:
+    """Individual teachers, one for each dataset and seed."""
     input:
         manifests("train_teacher"),

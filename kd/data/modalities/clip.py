@@ -34,14 +34,16 @@ class Samples(Pixels):
     """Options of clips: what is stored and seen of a video."""
 
     segments: Count = 8
-    """Parts of one length that a video is cut into; a view shows one frame of each."""
+    """Parts of one length that a video is cut into, which is the number of frames in a view."""
     candidates: Count = 4
-    """Frames of each segment that are stored for training; a view draws one of them."""
+    """Frames of each segment that are stored to train on, evenly over it. Which of them a view shows is drawn for each
+    segment, as all of a view is; without augmentation it is the middle of the segment."""
     test_clips: Count = 1
-    """Times that each segment is looked at in val and test: first its middle, then evenly spread over it."""
+    """Times that val and test look at each segment: first its middle, then evenly spread over it. Predictions are means
+    over them."""
     test_crops: Literal[1, 3] = 1
-    """1: the whole frame, brought to `image_size`; 3: in val and test its left or upper end, middle, and right or lower
-    end, each of `image_size`, as they are in the store."""
+    """1: val and test see whole frames, brought to `image_size`; 3: they see each frame three times, left or upper end,
+    middle, and right or lower end, cut to `image_size` from a larger `store_size`."""
 
     @model_validator(mode="after")
     def _crops_fit(self) -> Samples:

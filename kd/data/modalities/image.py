@@ -28,11 +28,13 @@ class Pixels(Modality):
     """Options of images, and of what is made of images: the sizes that they are stored and seen with."""
 
     image_size: Size
-    """Pixels that views have: one number for squares, or [height, width]."""
+    """Pixels that samples are seen with: one number for squares, or `[height, width]`."""
     store_size: Size | None = None
-    """Pixels that images are stored with, so that random crops come from larger ones; null: as `image_size`."""
+    """Pixels that samples are stored with, where random crops are to come from larger images, such as 256 for an
+    `image_size` of 224; `null`: as `image_size`. Val, test and views without augmentation are the stored image, brought
+    to `image_size`."""
     resize: Resize = "squash"
-    """squash: ignore the aspect ratio; crop: keep it and cut the longer side."""
+    """`squash`: ignore the aspect ratio; `crop`: keep it and cut the longer side."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -60,8 +62,8 @@ class Samples(Pixels):
     """Options of images: how they are stored and seen."""
 
     ground: Annotated[Ground, AfterValidator(ground_colour)] = WHITE
-    """What shows where images are transparent, also in `python -m kd predict`: white, black, or [red, green, blue] in
-    0..255."""
+    """What shows where images are transparent, also in `python -m kd predict`: `white`, `black`, or
+    `[red, green, blue]` in 0..255."""
 
     @property
     def colour(self) -> Colour:

@@ -3,6 +3,7 @@
 Heilbron et al., "ActivityNet: A Large-Scale Video Benchmark for Human Activity Understanding", CVPR 2015. Videos are
 v_ID.mp4 or ID.mp4, with the 11 characters by which YouTube knows them. activity_net.v1-3.min.json has for each a
 subset, a duration, and annotations: a label and a segment, [start, end] in seconds. Labels of testing are not public.
+Of 10,024 videos of training and 4,926 of validation, some are no longer on YouTube.
 """
 
 from __future__ import annotations
@@ -48,9 +49,11 @@ class Options(VideoOptions):
     LISTS = ("activity_net*.json",)
 
     clips: Literal["untrimmed", "trimmed"] = "untrimmed"
-    """untrimmed: each video is a sample, with the label of its first annotation; trimmed: each segment is one."""
+    """`untrimmed`: each video is a sample, with the label of its first annotation; `trimmed`: each segment that is
+    annotated is one."""
     missing: Literal["error", "skip"] = "skip"
-    """Videos that are listed but not there, as many are gone from YouTube. That all are is an error in any case."""
+    """What is done about videos that are listed but not there, as many are gone from YouTube. That all are missing is
+    an error in any case."""
 
 
 class _Annotation(BaseModel):

@@ -1,7 +1,12 @@
 """`archive`: class folders in a zip or tar file, which is read as it is and not unpacked.
 
-It means the same as the unpacked folder does to `image_folder`. A folder that holds all others, as a zip file of a
-folder has, is looked through. Of a compressed tar file, a job makes a plain copy among the temporary files.
+It means the same as the unpacked folder does to `image_folder`. What kind of archive it is goes by its content. A
+folder that holds all others, as in a zip file of a folder, is looked through, unless it is called after a split. Left
+out are also links, members whose paths lead out of the archive, and those that a later one of the same name replaces.
+An archive that is cut short or damaged is an error, and so is an image that is encrypted, unpacks to another size than
+the archive says, or has more than 1 GiB. Size and time of the file alone tell that it has changed. Of a compressed tar
+file, a job that opens images makes a plain copy among the temporary files (`TMPDIR` says where); of a zip file or a
+plain tar file it makes none.
 """
 
 from __future__ import annotations
@@ -30,10 +35,10 @@ class Options(BaseOptions):
     """The archive, and what its folders are."""
 
     file: Path
-    """A zip file, or a tar file that may be compressed by gzip, bzip2 or xz, with class/image.jpg, or
-    train/class/image.jpg with folders for val and test beside train."""
+    """A .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz file with class/image.jpg, or train/class/image.jpg with folders for
+    val and test beside train."""
     split_folders: SplitFolders = "auto"
-    """Whether the top folders are splits (yes) or classes (no). auto: as in `image_folder`."""
+    """Whether the top folders are splits (`yes`) or classes (`no`); `auto`: as in `image_folder`."""
 
 
 def fingerprint(options: Options) -> dict[str, Any]:

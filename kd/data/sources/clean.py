@@ -27,13 +27,14 @@ class ListOptions(BaseOptions):
     """Options for faults of a list. Faults that are no error are counted and logged."""
 
     missing_images: Literal["error", "skip"] = "error"
-    """Images that are listed but not there."""
+    """What is done about images that are listed but not there."""
     unlabelled: Literal["error", "drop", "keep"] = "error"
-    """Images without a label; keep: as images that show none of the classes."""
+    """What is done about images without a label; `keep`: they are images that show none of the classes."""
     duplicates: Literal["error", "merge"] = "error"
-    """Images that are listed twice; merge: once, with the labels of both."""
+    """What is done about images that are listed twice; `merge`: they count once, with the labels of both. In two
+    splits, it is always an error."""
     unknown_labels: Literal["error", "ignore"] = "error"
-    """Labels that the class list does not have."""
+    """What is done about labels that the class list does not have."""
 
 
 @dataclass(frozen=True)

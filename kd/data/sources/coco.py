@@ -42,7 +42,7 @@ class Options(ListOptions):
     root: Path
     """The folder with train2014, val2014 and annotations."""
     unlabelled: Literal["error", "drop", "keep"] = "drop"
-    """Images without an object; drop, as in L2D: 40,137 of val2014 remain."""
+    """What is done about images without an object; `drop` is as in L2D: 40,137 of val2014 remain."""
 
 
 def fingerprint(options: Options) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """`csv_manifest`: a CSV file with one row per image: path, labels and, optionally, split.
 
-Of a single-label dataset the label column holds the class. Of a multi-label dataset it holds a list,
-`cat|dog`; or each class has a column of its own, with 0 or 1.
+Of a single-label dataset the label column holds the class. Of a multi-label dataset it holds a list, `cat|dog`; or each
+class has a column of its own, with 0 or 1. A label that looks like several, `cat|dog` or `cat;dog`, is an error unless
+`task`, `label_separator` or `classes` says what is meant.
 
-Fields are separated by commas, semicolons or tabs, whichever makes the path column one of the header's. White space
-around a field does not count.
+Fields are separated by commas, semicolons or tabs, whichever makes the path column one of the header's; the file is
+UTF-8, with or without a byte order mark. White space around a field does not count, nor do empty lines at the end. A
+row with more or fewer fields than the header, or a quote that does not end, is an error. Splits go by any common word:
+`train`, `Training`, `val`, `valid`, `dev`, `TEST`, ….
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ class FileOptions(BaseOptions):
     csv: Path
     """The CSV file, with a header line."""
     root: Path | None = None
-    """Folder that relative paths start from; default: the folder of the CSV file."""
+    """Folder that relative paths start from; `null`: the folder of the CSV file."""
     path_column: Name = "path"
     """Column with the path of the image or video."""
     label_column: Name = "label"
@@ -70,13 +73,14 @@ class Options(FileOptions, ListOptions):
     """The CSV file, which of its columns are read, and what is done about its faults."""
 
     label_separator: Annotated[str, MinLen(1)] | None = SEPARATOR
-    """What joins the names of several labels in one cell; null: nothing does, each cell is one name as it stands."""
+    """What joins the names of several labels in one cell; `null`: nothing does, each cell is one name as it stands."""
     label_columns: Names | Literal["all"] | None = None
-    """Instead: columns with 0 or 1, one per class; all: every column but those of path and split."""
+    """Instead of a label column: columns with 0 or 1, one for each class; `all`: every column but those of path and
+    split."""
     classes: Names | None = None
-    """The class list; null: the classes that occur."""
+    """The class list; `null`: the classes that occur."""
     task: Task = "single_label"
-    """Of the dataset: filled in by the program."""
+    """The task of the dataset. Filled in by the program."""
 
     @field_validator("classes", "label_columns")
     @classmethod

@@ -1,8 +1,10 @@
 """`huggingface`: a dataset of the Hugging Face `datasets` library that is on disk, read without that library.
 
-It is a folder that `save_to_disk` has written, or a copy of a repository of the hub with its Parquet or Arrow files. No
-code of it is run, and nothing is downloaded. Arrow files are mapped into memory; of the images in a Parquet file, a
-job makes a plain copy among the temporary files.
+It is a folder that `save_to_disk` has written, or a copy of a repository of the hub with its Parquet or Arrow files. In
+such a repository, the names of files, such as `train-00000-of-00005.parquet`, or of their folders say of which split
+they are. No code of a repository is run, nothing is downloaded, and images must be in the files. Arrow files are mapped
+into memory; of the images in a Parquet file, a job makes a plain copy among the temporary files (`TMPDIR` says where).
+If there are further columns of the types Image and ClassLabel than those that are read, the job says so.
 """
 
 from __future__ import annotations
@@ -50,18 +52,18 @@ class Options(BaseOptions):
     """The folder of the dataset, and which of its columns are read."""
 
     root: Path
-    """A folder that save_to_disk has written, or one with .parquet or .arrow files of one configuration."""
+    """A folder that `save_to_disk` has written, or one with the .parquet or .arrow files of one configuration."""
     image_column: Name | None = None
-    """Column with the images; null: the first of type Image, else the one called image or img."""
+    """Column with the images; `null`: the first of type Image, else the one called `image` or `img`."""
     label_column: Name | None = None
-    """Column with the classes; null: the first of type ClassLabel (or, if multi_label, list of those), else the one
-    called label or labels."""
+    """Column with the classes; `null`: the first of type ClassLabel (for `multi_label` the first list of ClassLabel, if
+    there is one), else the one called `label` or `labels`."""
     splits: dict[SplitName, Name] | None = None
-    """Which of its splits is which of ours, such as {train: train, test: validation}; null: as their names say."""
+    """Which of its splits is which of ours, such as `{train: train, test: validation}`; `null`: as their names say."""
     unlabelled: Literal["error", "drop", "keep"] = "error"
-    """Rows without a class, or with -1 for it; keep: as images that show none of the classes."""
+    """What is done about rows whose class is missing or -1; `keep`: they are images that show none of the classes."""
     task: Task = "single_label"
-    """Of the dataset: filled in by the program."""
+    """The task of the dataset. Filled in by the program."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Options:

@@ -1,4 +1,13 @@
-"""`image_folder`: a folder of class folders, optionally below folders for the splits."""
+"""`image_folder`: a folder of class folders, optionally below folders for the splits.
+
+It reads all files that are images by their names (`.jpg`, `.jfif`, `.png`, `.webp`, `.tif`, `.jp2` and so on), at any
+depth below a class folder, and follows links; a link that leads nowhere is an error. Left out are hidden files and
+folders, those that operating systems make (`Thumbs.db`, `__MACOSX`, `@eaDir`), and files with other endings.
+
+The names of split folders may be in any case: `train` or `training`; `val`, `valid`, `validation`, `dev` or
+`development`; `test`, `testing`, `eval` or `evaluation`; also with `set`, `data`, `split`, `images` or a year behind
+them, such as `test_set` and `train2017`.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +34,11 @@ class Options(BaseOptions):
     """Paths of the images."""
 
     root: Path
-    """Either ROOT/class/image.jpg, or ROOT/train/class/image.jpg with folders for val and test beside train."""
+    """Folder with class/image.jpg, or train/class/image.jpg with folders for val and test beside train."""
     split_folders: SplitFolders = "auto"
-    """Whether the folders in ROOT are splits (yes) or classes (no). auto: they are splits if their names say so, such
-    as `train`, `Training`, `valid`, `dev`, `test_set`; where only some of the names do, it is an error."""
+    """Whether the folders in `root` are splits (`yes`) or classes (`no`, also if one of them is called `train`).
+    `auto`: they are splits if their names say so; where only some of them have such names, or two mean the same split,
+    it is an error that says what to do."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ class Options(VideoOptions):
     LISTS = ("*.csv",)
 
     missing: Literal["error", "skip"] = "skip"
-    """Clips that are listed but not there, as many are gone from YouTube. That all are is an error in any case."""
+    """What is done about clips that are listed but not there, as many are gone from YouTube. That all are missing is an
+    error in any case."""
 
 
 def read(options: Options) -> Listing:

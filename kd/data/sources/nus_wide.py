@@ -31,7 +31,8 @@ class Options(ListOptions):
     root: Path
     """The folder with ImageList, TrainTestLabels, Concepts81.txt and Flickr."""
     unlabelled: Literal["error", "drop", "keep"] = "keep"
-    """Images without a label; keep, as in L2D: as images that show none of the concepts."""
+    """What is done about images without a label; `keep` is as in L2D: they are images that show none of the
+    concepts."""
 
 
 def fingerprint(options: Options) -> dict[str, Any]:

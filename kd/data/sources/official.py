@@ -25,19 +25,19 @@ class OfficialOptions(BaseOptions):
     """Where the dataset lies, and how it is split."""
 
     root: Path | None = None
-    """The dataset's own folder, or the folder that it lies in as its archives unpack; null: `snakemake prefetch`
+    """The dataset's own folder, or the folder that its archives were unpacked in; `null`: `snakemake prefetch`
     downloads it."""
     protocol: Protocol = "official"
-    """official: the split that the dataset has, if it has one; mlfd: as in the experiments of MLFD."""
+    """`official`: the split that the dataset has, if it has one; `mlfd`: as in the experiments of MLFD's paper."""
 
 
 class ListedOptions(OfficialOptions):
     """The same, of a dataset with lists of its images. Faults that are no error are counted and logged."""
 
     missing_images: Literal["error", "skip"] = "error"
-    """Images that are listed but not there."""
+    """What is done about images that are listed but not there."""
     duplicates: Literal["error", "merge"] = "error"
-    """Images that are listed twice; in two splits, it is always an error."""
+    """What is done about images that are listed twice; in two splits, it is always an error."""
 
 
 def dataset_folder(root: Path | None, holds: str, places: Sequence[str]) -> Path:

@@ -54,8 +54,8 @@ class Options(ListedOptions):
     """Where the dataset lies, how it is split, and what is done about faults of the lists."""
 
     duplicates: Literal["error", "merge"] = "merge"
-    """Images that are listed twice, which says nothing new, as their names say the breed; in both lists, it is always
-    an error."""
+    """What is done about images that are listed twice, which says nothing new, as their names say the breed; in both
+    lists, it is always an error."""
 
 
 def fingerprint(options: Options) -> dict[str, Any]:

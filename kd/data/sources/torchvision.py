@@ -1,6 +1,16 @@
 """`torchvision`: any dataset of torchvision whose samples are an image and the number of a class.
 
-Nothing is downloaded. torchvision compares the checksums of the files that it unpickles with those of the originals.
+Nothing is downloaded. A change of any file in `root` or of torchvision's version is noticed. torchvision compares the
+checksums of the files that it unpickles with those of the originals; LSUN is not read, as its files would be unpickled
+unchecked.
+
+Splits are, unless `splits` names arguments for each, those that the argument `train` of the class, or else `split` or
+`image_set`, has: `train` or `trainval`, `val` or `valid`, `test`. Where there is no such argument, or `arguments` has
+it, samples are without a split, and the `split` section draws them. Classes are called as torchvision calls them, else
+by their numbers; where several have one name, the number stands behind it. Where a dataset lists no labels, each image
+is read for them, which takes time; the log says so. Images are read as other sources read them where the dataset takes
+a `loader`, else as torchvision gives them. Where torchvision keeps no paths, samples are numbered in the order that it
+lists them in.
 """
 
 from __future__ import annotations
@@ -51,14 +61,14 @@ class Options(BaseOptions):
     """The dataset, its folder, and what makes its splits."""
 
     dataset: Annotated[str, StringConstraints(pattern="^[A-Za-z][A-Za-z0-9_]*$")]
-    """Name of a class in torchvision.datasets, such as SVHN."""
+    """Name of a class in torchvision.datasets, such as `SVHN`."""
     root: Path
-    """The folder that torchvision calls root."""
+    """The folder that torchvision calls `root`."""
     arguments: Arguments = {}
-    """Further arguments of the class, for all of its splits, such as {split: letters} of EMNIST."""
+    """Further arguments of the class, for all of its splits, such as `{split: letters}` of `EMNIST`."""
     splits: dict[SplitName, Arguments] | None = None
-    """Arguments that make each split, such as {train: {train: true}, test: {train: false}}; null: those that the class
-    has for it, else all samples are without a split."""
+    """Arguments that make each split, such as `{train: {split: extra}, test: {split: test}}`; `null`: those that the
+    class has for it, else all samples are without a split."""
 
     @field_validator("splits")
     @classmethod

@@ -1,4 +1,4 @@
-"""`ucf101`: UCF101: 13,320 clips of 101 actions.
+"""`ucf101`: UCF101: 13,320 clips of 101 actions; fold 1 has 9,537 in train and 3,783 in test.
 
 Soomro et al., "UCF101: A Dataset of 101 Human Actions Classes From Videos in The Wild", CRCV-TR-12-01, 2012. Videos are
 UCF-101/Archery/v_Archery_g01_c01.avi as their archive unpacks, or in one folder as THUMOS has them. Lists of fold 1 are

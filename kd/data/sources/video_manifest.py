@@ -29,11 +29,11 @@ class Options(csv_manifest.FileOptions):
     end_column: csv_manifest.Name = "end"
     """Column with the second that a part ends at; where there is none: the end of the video."""
     missing: Literal["error", "skip"] = "error"
-    """Videos that are listed but not there."""
+    """What is done about videos that are listed but not there."""
     unlabelled: Literal["error", "drop"] = "error"
-    """Videos without a label."""
+    """What is done about videos without a label."""
     duplicates: Literal["error", "merge"] = "error"
-    """Videos, or parts of them, that are listed twice."""
+    """What is done about videos, or parts of them, that are listed twice."""
 
 
 def fingerprint(options: Options) -> dict[str, Any]:

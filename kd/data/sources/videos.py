@@ -32,11 +32,11 @@ class VideoOptions(BaseOptions):
     root: Path
     """A folder with the videos, at any depth. They are known by their names, whatever endings they have."""
     annotations: Path | None = None
-    """The folder that the lists lie in, at any depth, or the list, where it is one; null: they are in root."""
+    """The folder that the lists lie in, at any depth, or the list, where it is one; `null`: they are in `root`."""
     missing: Literal["error", "skip"] = "error"
-    """Videos that are listed but not there. That all are missing is an error in any case."""
+    """What is done about videos that are listed but not there. That all are missing is an error in any case."""
     duplicates: Literal["error", "merge"] = "error"
-    """Videos that are listed twice; in two splits, it is always an error."""
+    """What is done about videos that are listed twice; in two splits, it is always an error."""
 
     def lists(self) -> list[Path]:
         """The files of lists.
@@ -63,7 +63,7 @@ class FoldOptions(VideoOptions):
     """The same, of a dataset with several official divisions."""
 
     fold: Literal[1, 2, 3] = 1
-    """Of the official divisions into train and test."""
+    """Number of one of the official divisions into train and test."""
 
 
 @dataclass(frozen=True)

@@ -45,9 +45,10 @@ class Options(ListOptions):
     root: Path
     """The folder VOC2007, with JPEGImages, Annotations and ImageSets."""
     difficult: Literal["positive", "ignore"] = "positive"
-    """Objects that are marked as difficult: labels like others, as in L2D, or none."""
+    """What objects are that are marked as difficult: labels like others (`positive`, as in L2D), or none (`ignore`)."""
     official_val: bool = False
-    """Train and val as the devkit divides them; false: its trainval is train, and val is drawn from it."""
+    """`true`: train and val are as the devkit divides them; `false`: its trainval is train, and val is drawn from
+    it."""
 
 
 def fingerprint(options: Options) -> dict[str, Any]:

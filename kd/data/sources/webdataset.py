@@ -1,7 +1,9 @@
 """`webdataset`: shards of plain tar files in which members of one name, up to the first dot, are one sample.
 
 The convention is that of the WebDataset library: `0001.jpg` and `0001.cls` are image and class of the sample `0001`;
-endings may be in any case. Shards are read in place.
+endings may be in any case. Shards are read in place. A class that is a number is a place in `classes`, counted from 0,
+unless names there are numbers themselves; without `classes` the number is the name. With `multi_label`, a label is
+names or numbers joined by `|`, or a list in JSON.
 """
 
 from __future__ import annotations
@@ -58,23 +60,22 @@ class Options(BaseOptions):
     """Where the shards are, and which of their members are image and label."""
 
     shards: Shards
-    """Path of the shards, with a range of numbers such as {000..012}, or with * and ?; or such a path for each of
-    train, val and test. Without splits, the `split` section decides."""
+    """Path of the shards, with a range of numbers such as `{000..012}`, or with `*` and `?`; or a mapping with such a
+    path for each of `train`, `val` and `test`. Without splits, the `split` section decides."""
     image: Annotated[list[Text], MinLen(1)] | None = None
-    """Endings of members that are images, such as [jpg, png]; null: those that images usually have."""
+    """Endings of members that are images, such as `[jpg, png]`; `null`: those that images usually have."""
     label: Text = "cls"
     """Ending of the member that holds the class: a number or a name, or with `label_field` JSON."""
     label_field: Text | None = None
-    """The field that is the class, in a member with JSON; null: the whole text is."""
+    """The field that is the class, in a member with JSON; `null`: the whole text is the class."""
     classes: ClassNames | None = None
-    """The class list, or a file with a class in each line. A number is then a place in it, counted from 0. null: the
-    classes that occur."""
+    """The class list, or a file with a class in each line; `null`: the classes that occur."""
     missing_images: Literal["error", "skip"] = "error"
-    """Samples without an image."""
+    """What is done about samples without an image."""
     unlabelled: Literal["error", "drop", "keep"] = "error"
-    """Samples without a class; keep: as images that show none of the classes."""
+    """What is done about samples without a class; `keep`: they are images that show none of the classes."""
     task: Task = "single_label"
-    """Of the dataset: filled in by the program."""
+    """The task of the dataset. Filled in by the program."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Options:

@@ -1,4 +1,7 @@
-"""Image networks of timm: maps of the last three stages are L2, L3 and L4, the pooled features the vector."""
+"""Image networks of timm: maps of the last three stages are L2, L3 and L4, the pooled features the vector.
+
+`architecture` is any that timm builds and whose maps can be had; `kwargs` are those of the architecture.
+"""
 
 from __future__ import annotations
 

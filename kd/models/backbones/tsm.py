@@ -1,6 +1,11 @@
 """TSN whose residual blocks see a part of the channels of the next frame and of the previous one.
 
 Lin et al., "TSM: temporal shift module for efficient video understanding", ICCV 2019, as residual shift.
+
+`architecture` is one of the ResNets of timm, or of what timm builds of their blocks. `kwargs` are those of the
+architecture, `segments` as of `tsn`, but at least 2, and `shift_div` (default 8): in front of the first convolution of
+each residual block, one in so many channels is taken from the next frame of the view and as many from the previous one,
+and zeros where there is none. Where a stage has 23 or more blocks (ResNet-101), this is done in every second block.
 """
 
 from __future__ import annotations

@@ -1,7 +1,12 @@
 """Clips by an image network of timm: on each frame alone, then the mean over time of its vector and of its maps.
 
 Wang et al., "Temporal segment networks: towards good practices for deep action recognition", ECCV 2016, with the mean
-for a consensus. Since classifiers are linear, that of the mean vector is the mean of the frames' logits.
+for a consensus. Since classifiers are linear, the logits of the mean vector are the mean of the frames' logits.
+
+`architecture` is any of timm. `kwargs` are those of the architecture, and `segments`: how many frames of a view the
+network looks at, a divisor of the dataset's `segments` (default: all of them). The views' frames are cut into so many
+equal parts, and the middle frame of each is taken; with 1 it is that of the middle segment alone, a network of one
+frame.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """Where students look for each class: LayerCAM maps of their last stage.
 
+The students score classes from their last map: convolutional ones do, and any with a `label_encoder`.
+
 Jiang et al., "LayerCAM: exploring hierarchical class activation maps for localization", IEEE TIP 2021; drawn as in the
 supplement of L2D, with the same library.
 """
@@ -31,13 +33,14 @@ Where students look for each class: LayerCAM of the last map, for the class of e
 it. Of each map the minimum is blue, the maximum red, so that maps of one column cannot be compared by strength.
 """
     dataset: str
-    """Whose test images."""
+    """Dataset whose test images are shown."""
     methods: Annotated[list[str], MinLen(1)] = ["vanilla", "reviewkd", "l2d"]
-    """Methods of the tables, one column each; where a method has several levels, `student L2`."""
+    """Methods of the tables, one column each; all must be there. Where a method has several levels, say `student
+    L2`."""
     experiment: str | None = None
-    """Experiment in the tables; null: the config's."""
+    """Experiment in the tables; `null`: that of the config."""
     classes: Annotated[int, Gt(0)] = 8
-    """How many, in alphabetical order; one image for each."""
+    """How many classes are shown, in alphabetical order, with one image for each."""
 
     def check(self, run: Run) -> None:
         """The methods are there, and their networks see images."""

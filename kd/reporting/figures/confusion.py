@@ -32,11 +32,12 @@ class (column); rows sum to 100. Classes are those that are most confused with o
 taken for a class that is not shown stands in the last column.
 """
     dataset: str
-    """Whose test images; of a single-label dataset."""
+    """Single-label dataset whose test images are counted."""
     methods: Annotated[list[str], MinLen(1)] = ["individual", "student"]
-    """Methods of the tables, one panel each; where a method has several levels, `student L2`."""
+    """Methods of the tables, one panel each; `joint_teacher` is one, too. Where a method has several levels, say
+    `student L2`."""
     experiment: str | None = None
-    """Experiment in the tables; null: the config's."""
+    """Experiment in the tables; `null`: that of the config."""
     classes: Annotated[int, Ge(2)] = 10
     """The most classes that are shown: those that are most confused with others."""
 

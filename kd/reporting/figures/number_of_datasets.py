@@ -24,7 +24,8 @@ Test acc@1 (multi-label: mAP) against the number of datasets: of joint teachers 
 the individual teacher. Error bars: one standard deviation over seeds.
 """
     experiments: Annotated[dict[Annotated[int, Ge(2)], str], MinLen(1)]
-    """Number of datasets -> the experiment in the tables that has joint teachers and students of so many."""
+    """For each number of datasets the experiment in the tables that has joint teachers and students of so many, such as
+    `{2: two, 3: three}`."""
 
     def check(self, run: Run) -> None:
         """Each experiment is there, with a joint teacher or a student."""

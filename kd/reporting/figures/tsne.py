@@ -52,17 +52,17 @@ vectors themselves and not of the picture: how often the class of a sample is th
 (k-NN accuracy, each sample left out in turn), and the mean silhouette. Samples are the same in all panels.
 """
     dataset: str
-    """Whose test samples; of a single-label dataset."""
+    """Single-label dataset whose test samples are shown."""
     methods: Annotated[list[str], MinLen(1)] = ["individual", "student"]
-    """Methods of the tables, one panel each; where a method has several levels, `student L2`."""
+    """Methods of the tables, one panel each. Where a method has several levels, say `student L2`."""
     experiment: str | None = None
-    """Experiment in the tables; null: the config's."""
+    """Experiment in the tables; `null`: that of the config."""
     classes: Annotated[int, Ge(2)] | Annotated[list[str], MinLen(2)] = 10
     """Names of classes, or how many: those with the most test samples, of equals the first by name."""
     samples: Annotated[int, Gt(0)] = 2000
     """The most samples that are shown: the first ones of test, whose order is random."""
     neighbours: Annotated[int, Gt(0)] = 10
-    """Nearest neighbours that decide."""
+    """Nearest neighbours that decide, for the k-NN accuracy."""
 
     def check(self, run: Run) -> None:
         """The methods are there, and a sample has one class."""

@@ -25,11 +25,11 @@ class Side(BaseOptions):
     """Networks of a run, as the tables name them."""
 
     method: str
-    """Of the tables, such as `student`."""
+    """Method as the tables call it, such as `student`."""
     level: str | None = None
-    """Where the method has several."""
+    """Level, where the method has several."""
     experiment: str | None = None
-    """null: the config's."""
+    """Experiment in the tables; `null`: that of the config."""
 
     def __str__(self) -> str:
         return " ".join(filter(None, (self.experiment, self.method, self.level)))
@@ -39,13 +39,13 @@ class Claim(BaseOptions):
     """That one side does better than the other one."""
 
     claim: str
-    """In words; stands in the table."""
+    """The claim in words, for the table."""
     better: Side
-    """Does better, as the claim says."""
+    """The side that does better, as the claim says."""
     worse: Side
-    """Than this."""
+    """The side that it does better than."""
     datasets: Annotated[list[str], MinLen(1)] | None = None
-    """null: all that both sides are measured on."""
+    """Datasets that it is about; `null`: all that both sides are measured on."""
 
 
 class Report(Table):
@@ -57,7 +57,7 @@ of one dataset and one seed, with its standard error and the p-value of a paired
 does, where p < 0.05; else no difference is seen, which does not say that there is none.
 """
     claims: Annotated[list[Claim], MinLen(1)]
-    """Each a line."""
+    """List of claims, one a line; their keys are below."""
 
     def check(self, run: Run) -> None:
         """Both sides of each claim are there, on a dataset that they have in common."""

@@ -18,7 +18,7 @@ true class is among the k most probable ones. *mAP*: mean over classes of the av
 probabilities, as action recognition reports it; classes that test lacks are left out.
 """
     metrics: Annotated[list[Literal["acc@1", "acc@5", "mAP"]], MinLen(1)] = ["acc@1", "mAP"]
-    """Which: acc@1, acc@5, mAP."""
+    """Metrics, side by side."""
 
     def applies(self, run: Run) -> bool:
         """Whether a dataset is single-label: only then is there a table."""

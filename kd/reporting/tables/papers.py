@@ -45,18 +45,18 @@ class Comparison(BaseOptions):
     """Our numbers beside those that a paper prints."""
 
     paper: Literal["l2d", "mlfd"]
-    """Which."""
+    """The paper: L2D's or MLFD's supplement."""
     where: Annotated[dict[str, str | int | Annotated[list[str | int], MinLen(1)]], MinLen(1)]
-    """Columns of kd/reporting/tables/papers/PAPER.csv -> value or values, so that one experiment on one dataset is
-    meant, such as {table: S3, dataset: voc2007, teacher: resnet50, student: resnet18}."""
+    """Columns of `kd/reporting/tables/papers/PAPER.csv` with a value or a list of values each, so that one experiment
+    on one dataset is meant, such as `{table: S3, dataset: voc2007, teacher: resnet50, student: resnet18}`."""
     dataset: str | None = None
-    """Ours; null: all that are called as in the paper, side by side."""
+    """Dataset of ours; `null`: all that are called as in the paper, side by side."""
     experiment: str | None = None
-    """Ours; null: the config's."""
+    """Experiment of ours in the tables; `null`: that of the config."""
     title: str | None = None
-    """Comparisons of one title are one table, with a column for the experiment; null: a table of its own."""
+    """Comparisons of one title are one table, with a column for the experiment; `null`: a table of its own."""
     differs: str
-    """What is not as in the paper, in words; stands in the table."""
+    """What is not as in the paper, in words, for the table."""
 
 
 class Report(Table):
@@ -66,7 +66,7 @@ class Report(Table):
 What the papers print beside what this run measured, and what differs in the setting.
 """
     comparisons: Annotated[list[Comparison], MinLen(1)]
-    """In the config they may stand directly below `papers`."""
+    """List of comparisons, which may also stand directly below `papers`; their keys are below."""
 
     @model_validator(mode="before")
     @classmethod

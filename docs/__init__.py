@@ -1,0 +1,1 @@
+"""The pages of the docs site, and what generates the reference among them."""
