@@ -129,7 +129,7 @@ PROGRAMS: dict[str, Callable[[list[str], Path], None]] = {
     "kd": lambda words, example: check_python(["-m", "kd", *words], example),
 }
 # What else is shown indented, by its first word: listings, what commands print, and a piece of a config.
-SHOWN = ("kd/cli/", "cache_embeddings/", "still to be made", "ok ", "Snakefile,", "resources:", "results/<stage>")
+SHOWN = ("kd/api.py", "cache_embeddings/", "still to be made", "ok ", "Snakefile,", "resources:", "results/<stage>")
 LANGUAGES = {"yaml", "python"}  # of fences: what these hold is tried
 
 
