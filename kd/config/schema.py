@@ -102,7 +102,7 @@ class DatasetConfig(BaseOptions):
         name = source.get("type") if isinstance(source, dict) else None
         if not SOURCES.knows(name) or not isinstance(given.get("samples", {}), dict):
             return given
-        modality = load_modality(getattr(load_source(str(name)), "MODALITY", "image"))
+        modality = load_modality(load_source(str(name)).MODALITY)
         own = {key: value for key, value in given.items() if key not in cls.model_fields}
         common = {key: value for key, value in given.items() if key in cls.model_fields}
         unknown = [key for key in own if key not in modality.model_fields]

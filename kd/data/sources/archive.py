@@ -18,9 +18,6 @@ from kd.data.sources.files import HIDDEN, IMAGES, SPECIAL, is_hidden, not_of, re
 from kd.data.sources.image_folder import SplitFolders, Tree, class_images
 from kd.data.sources.members import Member, format_of, member_error, members_of, open_member
 
-CHANNELS = 3
-TASKS = ("single_label",)
-
 LINKS = "links in the archive left out"
 ASTRAY = "members whose paths lead out of the archive left out"
 REPLACED = "members that a later one of the same name replaces left out"

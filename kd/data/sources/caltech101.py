@@ -16,8 +16,6 @@ from kd.data.sources.base import Archive, Listing
 from kd.data.sources.files import files_digest, find_sound_images
 from kd.data.sources.official import OfficialOptions, class_entries, counted, dataset_folder, drawn, listing_of
 
-CHANNELS = 3
-TASKS = ("single_label",)
 # It holds 101_ObjectCategories.tar.gz, which is unpacked, too.
 ARCHIVES = (
     Archive(

@@ -28,7 +28,6 @@ from kd.data.sources.base import SEPARATOR, SPLITS, Listing, check_keep, split_o
 from kd.data.sources.clean import CleanList, ListEntry, ListOptions, clean_list, read_list, some, stripped
 from kd.data.sources.files import IMAGES, Kind
 
-CHANNELS = 3
 TASKS = ("single_label", "multi_label")
 
 DELIMITERS = ",;\t"

@@ -29,8 +29,6 @@ from kd.data.sources.official import (
     listing_of,
 )
 
-CHANNELS = 3
-TASKS = ("single_label",)
 ARCHIVES = (
     Archive(
         "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",

@@ -13,9 +13,6 @@ from kd.common.options import BaseOptions, expected
 from kd.data.sources.base import SPLITS, Listing, Sample, noted, split_of
 from kd.data.sources.files import IMAGES, Found, Kind, files_digest, find_files, only, outside, readable, sound
 
-CHANNELS = 3
-TASKS = ("single_label",)
-
 SHOWN = 3
 
 SplitFolders = Annotated[bool | Literal["auto"], expected("yes, no or auto")]

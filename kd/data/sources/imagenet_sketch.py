@@ -19,8 +19,6 @@ from kd.data.sources.base import Listing
 from kd.data.sources.files import files_digest, find_sound_images, readable
 from kd.data.sources.official import OfficialOptions, class_entries, counted, dataset_folder, drawn, listing_of
 
-CHANNELS = 3
-TASKS = ("single_label",)
 BY_HAND = (
     "get ImageNet-Sketch.zip (7.6 GB) from https://huggingface.co/datasets/songweig/imagenet_sketch or from"
     " https://www.kaggle.com/datasets/wanghaohan/imagenetsketch, unpack it, and say its folder in source.root"

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MODALITY = "clip"
-CHANNELS = 3
-TASKS = ("single_label",)
 
 Action = Literal["left", "right", "up", "down", "counter_clockwise", "clockwise", "shrink", "grow"]
 ACTIONS: tuple[Action, ...] = get_args(Action)

@@ -24,8 +24,6 @@ from kd.data.sources.clean import ListEntry, read_lines
 from kd.data.sources.files import files_digest, find_sound_images, readable, tree_digest
 from kd.data.sources.official import ListedOptions, counted, dataset_folder, drawn, listed_images, listing_of
 
-CHANNELS = 3
-TASKS = ("single_label",)
 HOST = "https://www.robots.ox.ac.uk/~vgg/data/pets/data"
 ARCHIVES = (
     Archive(

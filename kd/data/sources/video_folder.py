@@ -10,8 +10,6 @@ from kd.data.sources.base import Listing
 from kd.data.sources.videos import VIDEOS
 
 MODALITY = "clip"
-CHANNELS = 3
-TASKS = ("single_label",)
 
 
 class Options(image_folder.Options):
