@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from kd.common.errors import UserError, first_mistake
-from kd.data.modalities.base import files_of, plain, stored_modality
+from kd.data.modalities.base import MODALITIES, Modality, plain
 from kd.data.sources.files import Kind, find_files, only, readable
 from kd.models.weight_files import read_options
 from kd.models.weights import EXPORT_CONFIG, Exported, ExportedStudent, load_network
@@ -34,12 +34,13 @@ def predict_files(student: Path, place: Path, top: int) -> Iterator[tuple[Path, 
         raise UserError(f"{student}: holds no {EXPORT_CONFIG}; expected the directory of a student, see index.csv")
     exported = read_options(student / EXPORT_CONFIG, ExportedStudent)
     try:
-        samples = stored_modality(exported.modality).model_validate(exported.sample)
+        modality = MODALITIES.stored(exported.modality)
+        samples: Modality = modality.Samples.model_validate(exported.sample)
     except UserError as error:
         raise UserError(f"{student}: takes samples of modality {exported.modality}: {error}") from error
     except ValidationError as error:
         raise UserError(f"{student / EXPORT_CONFIG}: sample.{': '.join(first_mistake(error))}") from error
-    kind = files_of(samples)
+    kind: Kind | None = getattr(modality, "FILES", None)
     if kind is None:
         raise UserError(f"{student}: takes samples of modality {exported.modality}, which do not lie in files")
     files = _files(kind, place)

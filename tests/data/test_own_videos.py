@@ -120,8 +120,8 @@ def test_video_manifest__parts_of_a_video_are_a_group_unless_it_is_said(videos: 
     parts = [(sample.id, sample.open()) for sample in (first, second, *others)]
     assert parts == [
         ("a.mp4#0-2.5", Video(videos / "a.mp4", 0, 2.5)),
-        ("./a.mp4#2.5-", Video(videos / "a.mp4", 2.5, None)),
-        ("a.mp4#-7", Video(videos / "a.mp4", None, 7)),
+        ("./a.mp4#2.5-", Video(videos / "a.mp4", 2.5)),
+        ("a.mp4#-7", Video(videos / "a.mp4", 0, 7)),
         ("b.avi", Video(videos / "b.avi")),
         ("b.avi#1e1-12", Video(videos / "b.avi", 10, 12)),
     ]

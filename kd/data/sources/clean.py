@@ -57,7 +57,7 @@ class ListEntry:
     split: str | None
     place: str
     group: str | None = None
-    part: tuple[float | None, ...] = ()
+    part: tuple[float, ...] = ()
     note: str = ""
 
     def identity(self) -> tuple[object, ...]:

@@ -49,8 +49,10 @@ def _cleaned(options: Options) -> CleanList:
     group_column, *times = options.group_column, options.start_column, options.end_column
 
     def made(entry: ListEntry, row: dict[str, str]) -> ListEntry:
-        start, end = (_seconds(entry.place, column, row.get(column, "")) for column in times)
-        if end is not None and end <= (start or 0):
+        start, end = (
+            _seconds(entry.place, row, column, other) for column, other in zip(times, (0, math.inf), strict=True)
+        )
+        if end <= start:
             raise UserError(f"{entry.place}: ends at second {end:g}, expected one after that of its start")
         part = "-".join(row.get(column, "") for column in times)
         name = entry.id if part == "-" else f"{entry.id}#{part}"
@@ -63,9 +65,10 @@ def _cleaned(options: Options) -> CleanList:
     return csv_manifest.cleaned(listed, VIDEOS, (group_column, *times), made)
 
 
-def _seconds(place: str, column: str, cell: str) -> float | None:
+def _seconds(place: str, row: dict[str, str], column: str, otherwise: float) -> float:
+    cell = row.get(column)
     if not cell:
-        return None
+        return otherwise
     try:
         value = float(cell)
     except ValueError:
