@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from kd.data.modalities.base import MODALITIES, Modality, plain
 from kd.data.sources.files import Kind, find_files, only, readable
 from kd.models.weight_files import read_options
 from kd.models.weights import EXPORT_CONFIG, Exported, ExportedStudent, load_network
+
+log = logging.getLogger("kd")
 
 Classified = list[tuple[str, float]]
 
@@ -53,7 +56,8 @@ def predict_files(student: Path, place: Path, top: int) -> Iterator[tuple[Path, 
     for path in files:
         try:
             pixels = np.empty(samples.shape(3), np.uint8)
-            samples.decode(kind.open(path), pixels)
+            for change in samples.decode(kind.open(path), pixels):
+                log.warning("%s: %s", readable(path), change)
         except UserError as error:
             yield path, error
             continue

@@ -46,23 +46,22 @@ def read(options: Options) -> Listing:
 
 
 def _cleaned(options: Options) -> CleanList:
-    group_column, *times = options.group_column, options.start_column, options.end_column
+    times = options.start_column, options.end_column
 
     def made(entry: ListEntry, row: dict[str, str]) -> ListEntry:
-        start, end = (
-            _seconds(entry.place, row, column, other) for column, other in zip(times, (0, math.inf), strict=True)
-        )
+        start = _seconds(entry.place, row, options.start_column, 0)
+        end = _seconds(entry.place, row, options.end_column, math.inf)
         if end <= start:
             raise UserError(f"{entry.place}: ends at second {end:g}, expected one after that of its start")
         part = "-".join(row.get(column, "") for column in times)
         name = entry.id if part == "-" else f"{entry.id}#{part}"
-        return replace(entry, id=name, group=row.get(group_column) or str(entry.identity()), part=(start, end))
+        return replace(entry, id=name, group=row.get(options.group_column) or str(entry.identity()), part=(start, end))
 
     shared = {*csv_manifest.FileOptions.model_fields, "unlabelled", "duplicates"}
     listed = csv_manifest.Options(
         **options.model_dump(include=shared), missing_images=options.missing, label_separator=None
     )
-    return csv_manifest.cleaned(listed, VIDEOS, (group_column, *times), made)
+    return csv_manifest.cleaned(listed, VIDEOS, (options.group_column, *times), made)
 
 
 def _seconds(place: str, row: dict[str, str], column: str, otherwise: float) -> float:
