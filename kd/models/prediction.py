@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from kd.common.errors import UserError, first_mistake
 from kd.data.modalities.base import MODALITIES, Modality, plain
-from kd.data.sources.files import Kind, find_files, only, readable
+from kd.data.sources.files import Kind, find_kind, readable
 from kd.models.weight_files import read_options
 from kd.models.weights import EXPORT_CONFIG, Exported, ExportedStudent, load_network
 
@@ -74,7 +74,7 @@ def _files(kind: Kind, place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise UserError(f"{readable(place)}: no such file or folder")
-    found = only(find_files(place), kind)
+    found = find_kind(place, kind)
     files = [place / name for name in sorted([*found.files, *found.lost])]
     if not files:
         raise UserError(f"{readable(place)}: holds no {kind.name}s")

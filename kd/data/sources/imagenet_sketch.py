@@ -16,7 +16,7 @@ from typing import Any
 
 from kd.common.errors import UserError
 from kd.data.sources.base import Listing
-from kd.data.sources.files import files_digest, find_sound_images, readable
+from kd.data.sources.files import IMAGES, files_digest, find_sound, readable
 from kd.data.sources.official import OfficialOptions, class_entries, counted, dataset_folder, drawn, listing_of
 
 BY_HAND = (
@@ -39,7 +39,7 @@ class Options(OfficialOptions):
 
 def fingerprint(options: Options) -> dict[str, Any]:
     """Digest of path, size and modification time of every image."""
-    return {"listing": files_digest(find_sound_images(_folder(options)).files.items())}
+    return {"listing": files_digest(find_sound(_folder(options), IMAGES).files.items())}
 
 
 def read(options: Options) -> Listing:
