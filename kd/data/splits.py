@@ -46,7 +46,9 @@ def assign_splits(
         taken = _draw(pool, count, code, labels, options, group_of)
         if more := len(taken) - count:
             kind = "more" if more > 0 else "fewer"
-            notes[f"images of {SPLITS[code]} {kind} than the {count:,} asked for, as no group is cut apart"] = abs(more)
+            notes[f"samples of {SPLITS[code]} {kind} than the {count:,} asked for, as no group is cut apart"] = abs(
+                more
+            )
         return taken
 
     for code in (2, 1):

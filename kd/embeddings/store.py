@@ -96,7 +96,7 @@ def _write_split(root: zarr.Group, computed: ComputedSplit, kin: Sequence[Path])
         array.take_chunks(directory / STORE / split.name / array.name)
     # Whole batches, so that what is computed together is the same whatever the chunks of the other arrays.
     block = max(computed.batch_size, *(array.chunk for array in arrays))
-    progress = Progress(views * rows, "image")
+    progress = Progress(views * rows, "sample")
     with ThreadPoolExecutor(max_workers=1) as writer:  # a block is written while the next one is computed
         written: Future[None] | None = None
         for view, part in product(range(views), spans(rows, block)):

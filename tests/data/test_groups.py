@@ -44,7 +44,7 @@ def test_assign_splits__draws_whole_groups_within_half_of_one_of_what_is_wanted(
         assert min(left.values()) >= 2 * -more
     for own, share, found in zip(sizes, shares, drawn, strict=True):
         assert share - found <= max(own) / 2
-    said = f"images of val {'more' if more > 0 else 'fewer'} than the {wanted} asked for, as no group is cut apart"
+    said = f"samples of val {'more' if more > 0 else 'fewer'} than the {wanted} asked for, as no group is cut apart"
     assert notes == ({said: abs(more)} if more else {})
     assert np.array_equal(codes, assign_splits(labels, given_splits, options, names)[0])
 
@@ -55,7 +55,7 @@ def test_assign_splits__of_groups_of_one_size_each_class_gives_its_share() -> No
     given_splits: list[str | None] = [*["train"] * 144, "test"]
     codes, notes = assign_splits(np.append(labels, 0), given_splits, SplitOptions(val=43), [*names, None])
     assert sorted(np.bincount(labels[codes[:-1] == 1], minlength=4)) == [8, 12, 12, 12]
-    assert notes == {"images of val more than the 43 asked for, as no group is cut apart": 1}
+    assert notes == {"samples of val more than the 43 asked for, as no group is cut apart": 1}
 
 
 def test_assign_splits__a_share_of_less_than_half_a_group_is_made_up_for_by_groups_of_some_classes() -> None:
