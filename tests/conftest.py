@@ -61,7 +61,7 @@ def pack_digits(
     """Pack real digits; also for benchmarks."""
     samples = digits.read(digits.Options()).samples
     labels = np.array([int(sample.labels[0]) for sample in samples])
-    codes = assign_splits(labels, [None] * len(samples), split)
+    codes, _ = assign_splits(labels, [None] * len(samples), split)
     classes = [str(digit) for digit in range(10)]
     pack(
         directory,

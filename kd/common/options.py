@@ -2,11 +2,11 @@
 
 import ast
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from textwrap import dedent
-from typing import Annotated, Any, Union
+from typing import Annotated, Any, TypeVar, Union
 
 from pydantic import (
     BaseModel,
@@ -19,6 +19,15 @@ from pydantic import (
     WrapValidator,
 )
 from pydantic_core import CoreSchema
+
+CollectionT = TypeVar("CollectionT", bound=Collection[Any])
+
+
+def each_once(values: CollectionT) -> CollectionT:
+    """Validate that nothing stands twice."""
+    if len(set(values)) < len(values):
+        raise ValueError("each may stand once")
+    return values
 
 
 def expected(what: str) -> WrapValidator:

@@ -25,13 +25,12 @@ def find_problems(config: Config) -> Iterator[str]:
     for name, recipe in config.recipes.items():
         yield from _known(f"recipes.{name}.augmentation", recipe.augmentation, config.augmentations, "augmentation")
     yield from _memory(config)
-    problems = [*_teachers(config), *_joint_teachers(config), *_models(config)]
+    problems = [*_teachers(config), *_joint_teachers(config), *dict.fromkeys(_models(config))]
     yield from problems
     # The checks below follow references, which must hold first.
     if not problems:
         students = [_student(config, f"students.{name}", student) for name, student in config.students.items()]
-        wrong = [each for mistakes in students for each in mistakes]
-        yield from wrong or [*_one_teacher_each(config), *_frozen_norms(config)]
+        yield from [each for mistakes in students for each in mistakes] or _one_teacher_each(config)
         for name, baseline in config.baselines.items():
             yield from _known(f"baselines.{name}.model", baseline.model, config.models, "model")
             yield from _known(f"baselines.{name}.recipe", baseline.recipe, config.recipes, "recipe")
@@ -83,57 +82,51 @@ def _model(key: str, model: ModelSpec) -> Iterator[str]:
             yield f"{key}.weights.digest: is filled in by the program; leave it out"
 
 
+def _uses(config: Config) -> Iterator[tuple[str, str | None, str | None, list[str]]]:
+    """The key of each that is trained or taken as it is, its model and recipe, and the datasets that it is used on."""
+    for name, teacher in config.teachers.items():
+        yield f"teachers.{name}", teacher.model, teacher.recipe, [teacher.dataset]
+    for name, joint in config.joint_teachers.items():
+        yield f"joint_teachers.{name}", None, joint.recipe, []
+    for name, student in config.students.items():
+        for target in config.student_targets(student):
+            individual = (each.model for each in config.teachers.values() if each.dataset == target)
+            yield f"students.{name}", student.model or next(individual, ""), student.recipe, [target]
+    for name, baseline in config.baselines.items():
+        yield f"baselines.{name}", baseline.model, baseline.recipe, baseline.datasets or list(config.datasets)
+
+
 def _models(config: Config) -> Iterator[str]:
-    """A network fits the datasets that it is used on: their modality, and, with label embeddings, their labels."""
-    uses = [(f"teachers.{name}.model", each.model, [each.dataset]) for name, each in config.teachers.items()]
-    uses += [
-        (f"students.{name}.model", each.model, [target])
-        for name, each in config.students.items()
-        for target in config.student_targets(each)
-        if each.model is not None
-    ]
-    uses += [
-        (f"baselines.{name}.model", each.model, each.datasets or list(config.datasets))
-        for name, each in config.baselines.items()
-    ]
-    for key, name, datasets in uses:
+    """A network fits the datasets that it is used on, and batch norms that training leaves as they are have weights."""
+    for key, name, recipe, datasets in _uses(config):
+        model = config.models.get(name or "")
         single = [each for each in datasets if _task(config, each) == "single_label"]
-        if name in config.models and config.models[name].label_encoder is not None and single:
-            yield f"{key}: {name!r} has a label_encoder, but dataset {single[0]!r} is not multi_label"
+        if model is not None and model.label_encoder is not None and single:
+            yield f"{key}.model: {name!r} has a label_encoder, but dataset {single[0]!r} is not multi_label"
+        yield from _takes(config, f"{key}.model", name, datasets)
+        frozen = config.recipes[recipe].freeze_norm if recipe in config.recipes else "none"
+        if frozen != "none" and (name is None or (model is not None and model.weights == "scratch")):
+            its = "a joint teacher has no given weights" if name is None else f"models.{name}.weights is scratch"
+            yield f"{key}.recipe: recipe {recipe!r} has freeze_norm {frozen}, but {its}; expected none"
     for name, joint in config.joint_teachers.items():
         members = [config.teachers[each] for each in config.joint_members(joint) if each in config.teachers]
-        seen = config.joint_targets(joint)
-        uses += [(f"joint_teachers.{name}.teachers", each.model, [each.dataset, *seen]) for each in members]
-    for key, name, datasets in uses:
-        if name not in config.models or not BACKBONES.knows(config.models[name].backbone):
-            continue
-        backbone = load_backbone(config.models[name].backbone)
-        samples = {each: config.datasets[each].samples for each in datasets if each in config.datasets}
-        for each, has in samples.items():
-            if MODALITIES.module(has.name()) != MODALITIES.module(backbone.MODALITY):
-                takes = f"takes samples of modality {backbone.MODALITY}"
-                yield f"{key}: {name!r} {takes}, dataset {each!r} has {has.name()}"
-            elif why := backbone.misfit(next(iter(samples.values())), has):
-                yield f"{key}: {name!r} {why}, which dataset {each!r} has"
+        for each in members:
+            seen = [each.dataset, *config.joint_targets(joint)]
+            yield from _takes(config, f"joint_teachers.{name}.teachers", each.model, seen)
 
 
-def _frozen_norms(config: Config) -> Iterator[str]:
-    """Batch norms that training leaves as they are come with weights."""
-    uses: list[tuple[str, str | None, str | None]] = []
-    uses += [(f"teachers.{name}", each.recipe, each.model) for name, each in config.teachers.items()]
-    uses += [(f"joint_teachers.{name}", each.recipe, None) for name, each in config.joint_teachers.items()]
-    uses += [(f"baselines.{name}", each.recipe, each.model) for name, each in config.baselines.items()]
-    uses += [
-        (f"students.{name}", each.recipe, config.model_or_individual(each.model, target))
-        for name, each in config.students.items()
-        for target in config.student_targets(each)
-    ]
-    for key, name, model in dict.fromkeys(uses):
-        recipe, network = config.recipes.get(name or ""), config.models.get(model or "")
-        if recipe is None or recipe.freeze_norm == "none" or (network is not None and network.weights != "scratch"):
-            continue
-        its = "a joint teacher has no given weights" if model is None else f"models.{model}.weights is scratch"
-        yield f"{key}.recipe: recipe {name!r} has freeze_norm {recipe.freeze_norm}, but {its}; expected none"
+def _takes(config: Config, key: str, name: str | None, datasets: list[str]) -> Iterator[str]:
+    """A network, which is made for the first one of some datasets, takes the samples of all of them."""
+    if name not in config.models or not BACKBONES.knows(config.models[name].backbone):
+        return
+    backbone = load_backbone(config.models[name].backbone)
+    samples = {each: config.datasets[each].samples for each in datasets if each in config.datasets}
+    for each, has in samples.items():
+        if MODALITIES.module(has.name()) != MODALITIES.module(backbone.MODALITY):
+            takes = f"takes samples of modality {backbone.MODALITY}"
+            yield f"{key}: {name!r} {takes}, dataset {each!r} has {has.name()}"
+        elif why := backbone.misfit(next(iter(samples.values())), has):
+            yield f"{key}: {name!r} {why}, which dataset {each!r} has"
 
 
 def _teachers(config: Config) -> Iterator[str]:

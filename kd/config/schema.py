@@ -99,7 +99,7 @@ class DatasetConfig(BaseOptions):
         name = source.get("type") if isinstance(source, dict) else None
         if not SOURCES.knows(name) or not isinstance(given.get("samples", {}), dict):
             return given
-        takes = getattr(load_source(str(name)), "MODALITY", "image")
+        takes = load_source(str(name)).MODALITY
         if not MODALITIES.knows(takes):
             raise ValueError(f"source.type: {name!r} has MODALITY {takes!r}, expected one of {MODALITIES.names()}")
         modality = load_modality(takes)

@@ -36,7 +36,7 @@ log = logging.getLogger("kd")
 
 CHANGES = ".changes.jsonl"
 NAMED = 5  # classes, in a note
-REPEATED = "images of val or test that another split holds, too, pixel by pixel"
+REPEATED = "samples of val or test that another split holds, too, pixel by pixel"
 
 
 def pack(
@@ -131,7 +131,7 @@ class _Packing:
 
     def __init__(self, modality: Modality, channels: int, changes: _Changes, *, images: int) -> None:
         self.modality, self.changes = modality, changes
-        self.progress = Progress(images, "image")
+        self.progress = Progress(images, "sample")
         self.histogram = np.zeros((channels, 256), dtype=np.int64)
         self.digests: dict[str, list[bytes]] = {split: [] for split in SPLITS}
 
@@ -188,7 +188,7 @@ def decoders() -> int:
 
 
 def _repeated(digests: dict[str, list[bytes]], splits: list[list[Sample]]) -> dict[str, int]:
-    """The number of images of val and test that an earlier split holds too, by digests of the pixels of all samples."""
+    """How many samples of val and test an earlier split holds, too, by digests of the pixels of all samples."""
     seen: dict[bytes, str] = {}
     pairs = []
     for (split, own), samples in zip(digests.items(), splits, strict=True):
@@ -289,5 +289,5 @@ def check_classes(labels: np.ndarray, codes: np.ndarray, classes: list[str], *, 
             raise UserError(f"classes without a training image: {missing[:5]}; raise split.train or give them images")
         if missing:
             more = ", …" if len(missing) > NAMED else ""
-            notes[f"classes without an image in {split} ({', '.join(missing[:NAMED])}{more})"] = len(missing)
+            notes[f"classes without a sample in {split} ({', '.join(missing[:NAMED])}{more})"] = len(missing)
     return notes

@@ -10,7 +10,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
     from PIL import Image
-
-HELD_BYTES = 128 << 20
-"""Of decoded frames that wait, in each thread, until their number is known; about 1,100 frames of 320 x 240 pixels."""
 
 DAMAGED = "videos with damaged parts, of which is taken what can be decoded"
 FEWER = "videos with fewer frames than their headers say"
@@ -40,25 +36,25 @@ class Video:
     Attributes:
         path: of the file.
         start, end: the part from `start` up to `end`, without `end`, in seconds by the timestamps of frames, of which
-            the first one's counts as 0; None: from the first frame, to the last one.
+            the first one's counts as 0.
     """
 
     path: Path
-    start: float | None = None
-    end: float | None = None
+    start: float = 0
+    end: float = math.inf
 
     def read(
         self, choose: Choose, convert: Callable[[Image.Image], np.ndarray]
     ) -> tuple[list[np.ndarray], int, tuple[str, ...]]:
         """Frames that a rule chooses.
 
-        The rule wants to know how many frames there are, which is known after the last one. Decoded frames wait for
-        that, or, where they are too many to wait, go by the number of packets, which costs no decoding. So a video
-        is decoded once, but for one that is long and has not as many frames as packets.
+        The rule wants to know how many frames there are, which is known after the last one. Until then the number of
+        packets stands for it, which takes no decoding: so a video is decoded once, but for one that has not as many
+        frames as packets.
 
         Args:
             choose: the rule.
-            convert: brings a frame, upright and in RGB, to its final form; called once for each that is wanted.
+            convert: brings a frame, upright and in RGB, to its final form.
 
         Returns:
             The frames in the order of the indices; how many there are to choose from; and what is odd about the file,
@@ -69,15 +65,11 @@ class Video:
         """
         notes: set[str] = set()
         try:
-            frames = self._frames(notes)
-            held = list(_up_to(frames, HELD_BYTES))
-            more = list(islice(frames, 1))
-            if not held:
-                end = "its end" if self.end is None else f"{self.end} s"
-                part = "" if self.start is self.end is None else f" from {self.start or 0} s to {end}"
+            expected = max(1, self._packets())
+            taken, count = _take(self._frames(notes), choose(expected), convert)
+            if not count:
+                part = "" if self._is_whole else f" from {self.start} s to {self.end} s"
                 raise UserError(f"{shown(self.path)}: holds no frame that can be decoded{part}")
-            expected = self._packets() if more else len(held)
-            taken, count = _take(chain(held, more, frames), choose(max(1, expected)), convert)
             if count != expected:
                 taken, count = _take(self._frames(notes), choose(count), convert)
         except OSError as error:
@@ -86,35 +78,33 @@ class Video:
 
     def _frames(self, notes: set[str]) -> Iterator[VideoFrame]:
         """All frames of this part; in `notes` goes what is odd, once the last one is out of the decoder."""
-        (low, high), first, number = self._bounds, None, 0
+        first, number = None, 0
         with self._opened() as (container, stream):
             for frame in _decoded(container, stream, notes):
                 first, number = frame.pts if first is None else first, number + 1
                 time = self._seconds(frame.pts, first, stream)
-                if time >= high:
+                if time >= self.end:
                     return
-                if time >= low:
+                if time >= self.start:
                     yield frame
             if number < stream.frames:
                 notes.add(FEWER)
 
     def _packets(self) -> int:
         """The number of packets in this part: without decoding, a good guess at that of frames."""
-        low, high = self._bounds
         with self._opened() as (container, stream):
             packets = (each for each in _demuxed(container, stream, set()) if each is not None and each.size)
-            shown_ones = (each for each in packets if not each.is_discard)
-            times = [(each.dts or 0) if each.pts is None else each.pts for each in shown_ones]
+            times = [(each.dts or 0) if each.pts is None else each.pts for each in packets if not each.is_discard]
             first = min(times, default=0)
-            return sum(low <= self._seconds(each, first, stream) < high for each in times)
+            return sum(self.start <= self._seconds(each, first, stream) < self.end for each in times)
 
     @property
-    def _bounds(self) -> tuple[float, float]:
-        return self.start or 0, math.inf if self.end is None else self.end
+    def _is_whole(self) -> bool:
+        return self.start == 0 and self.end == math.inf
 
     def _seconds(self, pts: int | None, first: int | None, stream: VideoStream) -> float:
         """Seconds since the first frame; of no meaning where all of a video is read."""
-        if self.start is self.end is None:
+        if self._is_whole:
             return 0
         if pts is None or first is None or stream.time_base is None:
             raise UserError(f"{shown(self.path)}: its frames have no timestamps, so no part of it can be taken")
@@ -171,15 +161,6 @@ def _demuxed(container: InputContainer, stream: VideoStream, notes: set[str]) ->
         yield None
 
 
-def _up_to(frames: Iterable[VideoFrame], size: int) -> Iterator[VideoFrame]:
-    """The first frames, until they have as many bytes."""
-    for frame in frames:
-        yield frame
-        size -= sum(plane.buffer_size for plane in frame.planes)
-        if size <= 0:
-            return
-
-
 def _take(
     frames: Iterable[VideoFrame], indices: np.ndarray, convert: Callable[[Image.Image], np.ndarray]
 ) -> tuple[dict[int, np.ndarray], int]:
@@ -194,10 +175,8 @@ def _take(
 
 def _upright(frame: VideoFrame) -> Image.Image:
     """A frame in RGB, turned as its display matrix says, which FFmpeg's decoders do not do."""
+    import numpy as np
     from PIL import Image
-    from PIL.Image import Transpose
 
-    turns = {90: Transpose.ROTATE_90, 180: Transpose.ROTATE_180, 270: Transpose.ROTATE_270}  # all counter-clockwise
-    turn = turns.get(round(frame.rotation / 90) * 90 % 360)
-    image = Image.fromarray(frame.to_ndarray(format="rgb24", threads=1))  # as many as decode are at work
-    return image if turn is None else image.transpose(turn)
+    pixels = frame.to_ndarray(format="rgb24", threads=1)  # as many as decode are at work
+    return Image.fromarray(np.rot90(pixels, round(frame.rotation / 90)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from annotated_types import Ge, MinLen
 from pydantic import AfterValidator
 
-from kd.common.options import BaseOptions
+from kd.common.options import BaseOptions, each_once
 from kd.data.options import Task
 from kd.models.spec import Level, MapLevel
 
@@ -23,13 +23,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 (classes, d)."""
 
 
-def _each_once(levels: tuple[MapLevel, ...]) -> tuple[MapLevel, ...]:
-    if len(set(levels)) < len(levels):
-        raise ValueError("each level may stand once")
-    return levels
-
-
-MapLevels = Annotated[tuple[MapLevel, ...], MinLen(1), AfterValidator(_each_once)]
+MapLevels = Annotated[tuple[MapLevel, ...], MinLen(1), AfterValidator(each_once)]
 
 Reduction = Literal["paper", "batch_mean"]
 

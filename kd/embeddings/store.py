@@ -118,7 +118,7 @@ def _write_split(root: zarr.Group, computed: ComputedSplit, kin: Sequence[Path])
     # Whole chunks, and whole batches, so that what is computed together is the same whatever the other arrays' chunks.
     largest = max(array.chunk for array in arrays)
     block = -(-computed.batch_size // largest) * largest
-    progress = Progress(views * rows, "image")
+    progress = Progress(views * rows, "sample")
     with ThreadPoolExecutor(max_workers=1) as writer:  # a block is written while the next one is computed
         written: Future[None] | None = None
         for view, part in product(range(views), spans(rows, block)):

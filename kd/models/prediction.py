@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import torch
 from pydantic import ValidationError
 
 from kd.common.errors import UserError, first_mistake
-from kd.data.modalities.base import files_of, plain, stored_modality
-from kd.data.sources.files import Kind, find_files, only, readable
+from kd.data.modalities.base import MODALITIES, Modality, plain
+from kd.data.sources.files import Kind, find_kind, readable
 from kd.models.weight_files import read_options
 from kd.models.weights import EXPORT_CONFIG, Exported, ExportedStudent, load_network
+
+log = logging.getLogger("kd")
 
 Classified = list[tuple[str, float]]
 
@@ -34,12 +37,13 @@ def predict_files(student: Path, place: Path, top: int) -> Iterator[tuple[Path, 
         raise UserError(f"{student}: holds no {EXPORT_CONFIG}; expected the directory of a student, see index.csv")
     exported = read_options(student / EXPORT_CONFIG, ExportedStudent)
     try:
-        samples = stored_modality(exported.modality).model_validate(exported.sample)
+        modality = MODALITIES.stored(exported.modality)
+        samples: Modality = modality.Samples.model_validate(exported.sample)
     except UserError as error:
         raise UserError(f"{student}: takes samples of modality {exported.modality}: {error}") from error
     except ValidationError as error:
         raise UserError(f"{student / EXPORT_CONFIG}: sample.{': '.join(first_mistake(error))}") from error
-    kind = files_of(samples)
+    kind: Kind | None = getattr(modality, "FILES", None)
     if kind is None:
         raise UserError(f"{student}: takes samples of modality {exported.modality}, which do not lie in files")
     files = _files(kind, place)
@@ -52,7 +56,8 @@ def predict_files(student: Path, place: Path, top: int) -> Iterator[tuple[Path, 
     for path in files:
         try:
             pixels = np.empty(samples.shape(3), np.uint8)
-            samples.decode(kind.open(path), pixels)
+            for change in samples.decode(kind.open(path), pixels):
+                log.warning("%s: %s", readable(path), change)
         except UserError as error:
             yield path, error
             continue
@@ -69,7 +74,7 @@ def _files(kind: Kind, place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise UserError(f"{readable(place)}: no such file or folder")
-    found = only(find_files(place), kind)
+    found = find_kind(place, kind)
     files = [place / name for name in sorted([*found.files, *found.lost])]
     if not files:
         raise UserError(f"{readable(place)}: holds no {kind.name}s")

@@ -167,7 +167,7 @@ class Exported(nn.Module):
         if self.plain is None:
             logits: Tensor = self.network(inputs).logits[self.dataset]
         else:
-            logits = self.network.kind.classify(self.plain, self.network.normalise(inputs))
+            logits, _ = self.network.kind.forward(self.plain, self.network.normalise(inputs), ())
         return logits
 
 

@@ -185,11 +185,8 @@ def metrics_side_by_side(table: pd.DataFrame, selection: str, task: Task, metric
     chosen = table[is_meant & (table["selection"] == selection) & (table["variant"] == "")]
     names, lines = ["dataset", "experiment", "method", "level"], []
     for place, group in chosen.groupby(names, sort=False):
-        scores, line = group.set_index("metric"), dict(zip(names, place, strict=True))
-        line["n_seeds"] = int(group["n_seeds"].max())
-        for metric in metrics:
-            line |= {metric: scores.at[metric, "mean"], f"{metric}_std": scores.at[metric, "std"]}
-        lines.append(line)
+        scores = group.set_index("metric").loc[list(metrics), ["mean", "std"]]
+        lines.append([*place, int(group["n_seeds"].max()), *scores.to_numpy().ravel()])
     columns = [name for metric in metrics for name in (metric, f"{metric}_std")]
     return pd.DataFrame(lines, columns=[*names, "n_seeds", *columns])
 

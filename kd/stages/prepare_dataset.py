@@ -67,7 +67,6 @@ def select(spec: Spec, unpacked: Path | None = None) -> Selection:
     Raises:
         UserError: the source has changed since `spec` was made, or does not hold what is wanted.
     """
-    from kd.data.groups import Groups
     from kd.data.packing import check_classes, encode_labels
     from kd.data.splits import assign_splits, strata
 
@@ -80,9 +79,9 @@ def select(spec: Spec, unpacked: Path | None = None) -> Selection:
         listed = listing.classes
         classes = sorted({label for sample in samples for label in sample.labels} if listed is None else listed)
         labels = encode_labels(samples, classes, spec.task)
-        groups = Groups([sample.group for sample in samples])
-        codes = assign_splits(strata(labels), [sample.split for sample in samples], spec.split, groups)
-        notes = listing.notes | groups.notes | check_classes(labels, codes, classes, listed=listed is not None)
+        given, groups = [sample.split for sample in samples], [sample.group for sample in samples]
+        codes, uneven = assign_splits(strata(labels), given, spec.split, groups)
+        notes = listing.notes | uneven | check_classes(labels, codes, classes, listed=listed is not None)
     except UserError as error:
         raise UserError(f"datasets.{spec.name}: {error}") from error
     return Selection(samples, codes, classes, source.CHANNELS, notes)

@@ -30,23 +30,19 @@ def make_optimizer(module: nn.Module, recipe: Recipe, device: torch.device) -> o
     }
     groups: list[dict[str, Any]] = param_groups_weight_decay(module, recipe.weight_decay, no_weight_decay_list=spared)
     if recipe.head_lr != 1:
-        groups = _heads_apart(module, groups, recipe.head_lr * recipe.lr)
+        heads = {id(p) for each in module.modules() if isinstance(each, Heads | LabelHead) for p in each.parameters()}
+        groups = [
+            group | {"params": params, "lr": factor * recipe.lr}
+            for group in groups
+            for own, factor in ((False, 1), (True, recipe.head_lr))
+            if (params := [each for each in group["params"] if (id(each) in heads) == own])
+        ]
     # One kernel for all parameters. With 16-mixed it would unscale the gradients itself, after they were clipped.
     fused = True if device.type == "cuda" and recipe.precision != "16-mixed" else None
     if recipe.optimizer == "sgd":
         return optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=fused)
     adam: type[optim.Adam | optim.AdamW] = {"adam": optim.Adam, "adamw": optim.AdamW}[recipe.optimizer]
     return adam(groups, lr=recipe.lr, fused=fused)
-
-
-def _heads_apart(module: nn.Module, groups: list[dict[str, Any]], lr: float) -> list[dict[str, Any]]:
-    """The same groups of parameters, each without classifiers, and each of these alone, at another learning rate."""
-    heads = {id(p) for each in module.modules() if isinstance(each, Heads | LabelHead) for p in each.parameters()}
-    apart = []
-    for group in groups:
-        for own, rate in ((False, {}), (True, {"lr": lr})):
-            apart.append(group | {"params": [p for p in group["params"] if (id(p) in heads) == own]} | rate)
-    return [group for group in apart if group["params"]]
 
 
 def freeze_norms(module: nn.Module, recipe: Recipe) -> list[nn.Module]:

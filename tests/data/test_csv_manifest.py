@@ -269,8 +269,8 @@ def test_csv_manifest__columns_that_are_not_read_may_have_any_names(folder: Path
     ("options", "message"),
     [
         ({"unlabelled": "keep"}, "keep needs task: multi_label"),
-        ({"classes": ["a", "a"]}, "each name may stand once"),
-        ({"classes": ["a", " a\u00a0"]}, "each name may stand once"),
+        ({"classes": ["a", "a"]}, "each may stand once"),
+        ({"classes": ["a", " a\u00a0"]}, "each may stand once"),
         ({"classes": ["a", "\u200b"]}, "an empty name"),
         ({"path_column": " "}, "an empty name"),
         ({"label_columns": []}, "at least 1 item"),

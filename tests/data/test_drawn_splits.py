@@ -93,7 +93,7 @@ def test_mlfd__whole_datasets_have_the_sizes_of_the_paper(
     (images / names[0]).parent.mkdir(parents=True)
     (images / names[0]).touch()
     status = (images / names[0]).stat()
-    monkeypatch.setattr("kd.data.sources.files.find_images", lambda _: Found(dict.fromkeys(names, status)))
+    monkeypatch.setattr("kd.data.sources.files.find_kind", lambda *_: Found(dict.fromkeys(names, status)))
     _, train, test = PAPER[name]
     listing = read(name, tmp_path, protocol="mlfd")
     assert Counter(sample.split for sample in listing.samples) == {"train": train, "test": test}

@@ -14,8 +14,7 @@ import pytest
 from pydantic import ValidationError
 
 from kd.data.modalities.clip import Samples
-from kd.data.sources import moving_digits
-from kd.data.sources.moving_digits import ACTIONS, GROUPS, Action, Options, read, render, write
+from kd.data.sources.moving_digits import ACTIONS, GROUPS, Action, Options, digit_of, read, render, write
 from kd.data.video import Video
 
 CLIP = Samples(image_size=32, segments=4, candidates=1)
@@ -145,7 +144,7 @@ def test_write__files_are_always_the_same(folder: Path, tmp_path: Path) -> None:
 
 def test_write__files_show_what_is_rendered(folder: Path) -> None:
     options = Options(actions=["left", "counter_clockwise"], digits="35", count=60, frames=5, size=32)
-    digit = moving_digits._digits(options)("left", 7)
+    digit = digit_of(options, "left", 7)
     expected = render(options, "left", digit, "left/7", 2)
     frames, count, notes = Video(folder / "videos/Left/v_Left_g08_c03.mp4").read(np.arange, np.asarray)
     assert (count, notes) == (5, ())
@@ -154,8 +153,8 @@ def test_write__files_show_what_is_rendered(folder: Path) -> None:
 
 def test_digits__each_group_has_an_image_of_its_own() -> None:
     for digits in ("0123456789", "7"):
-        images = moving_digits._digits(Options(digits=digits))
-        shown = {images(action, group).tobytes() for action in ACTIONS for group in range(GROUPS)}
+        options = Options(digits=digits)
+        shown = {digit_of(options, action, group).tobytes() for action in ACTIONS for group in range(GROUPS)}
         assert len(shown) == 8 * GROUPS
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from kd.common.errors import UserError
 from kd.data.modalities.clip import Samples
 from kd.data.sources import image_folder, video_folder, video_manifest
-from kd.data.sources.base import Listing
+from kd.data.sources.base import Listing, load_source
 from kd.data.video import Video
 from tests.data.layouts import draw_image
 from tests.data.video_layouts import touch
@@ -20,7 +20,7 @@ from tests.data.videos import STEP, flat, write_video
 
 
 def test_sources__are_of_clips() -> None:
-    for source in (video_folder, video_manifest):
+    for source in map(load_source, ("video_folder", "video_manifest")):
         assert (source.MODALITY, source.CHANNELS, source.TASKS) == ("clip", 3, ("single_label",))
 
 
@@ -120,8 +120,8 @@ def test_video_manifest__parts_of_a_video_are_a_group_unless_it_is_said(videos: 
     parts = [(sample.id, sample.open()) for sample in (first, second, *others)]
     assert parts == [
         ("a.mp4#0-2.5", Video(videos / "a.mp4", 0, 2.5)),
-        ("./a.mp4#2.5-", Video(videos / "a.mp4", 2.5, None)),
-        ("a.mp4#-7", Video(videos / "a.mp4", None, 7)),
+        ("./a.mp4#2.5-", Video(videos / "a.mp4", 2.5)),
+        ("a.mp4#-7", Video(videos / "a.mp4", 0, 7)),
         ("b.avi", Video(videos / "b.avi")),
         ("b.avi#1e1-12", Video(videos / "b.avi", 10, 12)),
     ]

@@ -168,7 +168,7 @@ def test_check_classes__only_listed_classes_may_lack_positives() -> None:
     with pytest.raises(UserError, match=r"without a training image: \['b'\]"):
         check_classes(labels, codes, ["a", "b"], listed=False)
     notes = check_classes(labels, codes, ["a", "b"], listed=True)
-    assert notes == {"classes without an image in train (b)": 1, "classes without an image in val (a)": 1}
+    assert notes == {"classes without a sample in train (b)": 1, "classes without a sample in val (a)": 1}
     with pytest.raises(UserError, match=r"class 'b\|c' holds '\|'"):
         check_classes(labels, codes, ["a", "b|c"], listed=True)
 

@@ -171,7 +171,7 @@ def test_prepare_dataset__says_which_classes_val_or_test_lack_before_anything_is
         for number in range(count):
             draw_image(root / label / f"{number}.png", 10 * number)
     job = job_of(root, results, ground=(0, 0, 0))
-    expected = {"classes without an image in val (dog)": 1, "classes without an image in test (dog)": 1}
+    expected = {"classes without a sample in val (dog)": 1, "classes without a sample in test (dog)": 1}
     assert prepare_dataset.select(prepare_dataset.Spec.model_validate(job.spec)).notes == expected
     before = Forecast(cast("Plan", SimpleNamespace(config=None, stage=lambda _: [job]))).dataset("toy")
     make(job)
@@ -249,5 +249,5 @@ def test_prepare_dataset__official_classes_are_outputs_even_if_nothing_shows_the
     assert len(selection.classes) == 80
     assert selection.classes == sorted(selection.classes)
     assert (
-        selection.notes["classes without an image in train (airplane, apple, backpack, banana, baseball bat, …)"] == 77
+        selection.notes["classes without a sample in train (airplane, apple, backpack, banana, baseball bat, …)"] == 77
     )

@@ -75,7 +75,7 @@ def test_place__objects_are_inside_and_hide_little_of_each_other(
     size: int, least: int, more: int, seed: int, objects: Any
 ) -> None:
     options = Options(objects=objects, size=size, count=(least, least + more), seed=seed)
-    stream = scenes._stream(options, "train/00000", "objects")
+    stream = scenes.stream_of(f"{objects}/train/00000/objects", seed)
     placed = scenes._place(options, {"A": [lambda: None] * 3, "B": [lambda: None]}, stream)  # type: ignore[list-item, return-value]
     assert 1 <= len(placed) <= least + more
     low, high = (edge * size for edge in scenes.STYLES[objects].edges)
@@ -115,7 +115,7 @@ def test_scenes__never_change() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"letters": "ABA"}, "each letter may stand once"),
+        ({"letters": "ABA"}, "each may stand once"),
         ({"letters": "A"}, "should match pattern"),
         ({"count": (3, 1)}, r"expected \[least, most\]"),
         ({"count": (0, 1)}, "greater than 0"),

@@ -17,19 +17,19 @@ from kd.data.splits import UNUSED, assign_splits, strata
 def test_assign_splits__sizes_and_proportions(labels: list[int], size: int, seed: int) -> None:
     classes = np.array(labels)
     options = SplitOptions(train=size, val=size, test=size, seed=seed)
-    codes = assign_splits(classes, [None] * len(classes), options)
+    codes, _ = assign_splits(classes, [None] * len(classes), options)
     assert [(codes == code).sum() for code in (0, 1, 2)] == [size] * 3
     assert (codes == UNUSED).sum() == len(classes) - 3 * size
     shares = np.bincount(classes, minlength=5) / len(classes) * size
     drawn = np.bincount(classes[codes == 2], minlength=5)
     assert np.abs(drawn - shares).max() <= 1.5
-    assert np.array_equal(codes, assign_splits(classes, [None] * len(classes), options))
+    assert np.array_equal(codes, assign_splits(classes, [None] * len(classes), options)[0])
 
 
 def test_assign_splits__keeps_what_the_source_says() -> None:
     given_splits = ["train"] * 20 + ["val"] * 10 + ["test"] * 10
     labels = np.arange(40) % 2
-    codes = assign_splits(labels, list(given_splits), SplitOptions(test=4))
+    codes, _ = assign_splits(labels, list(given_splits), SplitOptions(test=4))
     assert set(np.flatnonzero(codes == 0)) == set(range(20))
     assert set(np.flatnonzero(codes == 1)) == set(range(20, 30))
     assert set(np.flatnonzero(codes == 2)) < set(range(30, 40))
@@ -38,7 +38,7 @@ def test_assign_splits__keeps_what_the_source_says() -> None:
 
 def test_assign_splits__draws_missing_splits_from_train() -> None:
     given_splits = ["train"] * 30 + ["test"] * 10
-    codes = assign_splits(np.arange(40) % 2, list(given_splits), SplitOptions(val=0.2))
+    codes, _ = assign_splits(np.arange(40) % 2, list(given_splits), SplitOptions(val=0.2))
     assert (codes == 1).sum() == 6
     assert (codes[:30] >= 0).all()
     assert (codes[30:] == 2).all()
@@ -46,7 +46,7 @@ def test_assign_splits__draws_missing_splits_from_train() -> None:
 
 def test_assign_splits__another_seed_draws_others() -> None:
     labels = np.arange(100) % 2
-    first, second = (assign_splits(labels, [None] * 100, SplitOptions(seed=seed)) for seed in (0, 1))
+    first, second = (assign_splits(labels, [None] * 100, SplitOptions(seed=seed))[0] for seed in (0, 1))
     assert not np.array_equal(first, second)
 
 
@@ -76,7 +76,7 @@ def test_assign_splits__rare_labels_and_samples_without_any_are_in_every_split()
     """All 900 samples show label 0; 30 of them label 1, and 10 label 2, together with 1; 60 show nothing."""
     labels = np.zeros((960, 3), dtype=np.uint8)
     labels[:900, 0] = labels[:30, 1] = labels[:10, 2] = 1
-    codes = assign_splits(strata(labels), [None] * 960, SplitOptions(val=0.1, test=0.2))
+    codes, _ = assign_splits(strata(labels), [None] * 960, SplitOptions(val=0.1, test=0.2))
     for code, fraction in ((1, 0.1), (2, 0.2)):
         assert labels[codes == code].sum(axis=0)[1:] == pytest.approx(np.array([30, 10]) * fraction, abs=1.5)
         assert (~labels[codes == code].any(axis=1)).sum() == pytest.approx(60 * fraction, abs=1)

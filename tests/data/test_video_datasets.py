@@ -84,7 +84,7 @@ def test_hmdb51__flags_are_train_test_and_neither(tmp_path: Path, fold: int) -> 
             if flag != "0":
                 expected[f"{label}/{name}"] = ({"1": "train", "2": "test"}[flag], (label,), film)
     assert {sample.id: (sample.split, sample.labels, sample.group) for sample in listing.samples} == expected
-    said = {"videos that are in neither train nor test of the fold left out": unused} if unused else {}
+    said = {"videos that their lists have in neither train nor test left out": unused} if unused else {}
     assert notes_of(listing) == said
     assert all(sample.open().path == tmp_path / "hmdb51_org" / sample.id for sample in listing.samples)
 
@@ -104,8 +104,8 @@ def test_activitynet__untrimmed_videos_have_their_first_label(tmp_path: Path) ->
     assert all(sample.group == sample.id for sample in listing.samples)
     assert all(sample.split == "test" for sample in listing.samples if database[sample.id]["subset"] == "validation")
     assert notes_of(listing) == {
-        "videos of testing, whose labels are not public, left out": 4,
-        "videos without an annotation left out": 1,
+        "videos that their lists have in neither train nor test left out": 4,
+        "videos without a label dropped": 1,
         "videos with further labels, of which the first counts": 1,
     }
     assert listing.notes["videos of train fewer than the official 10,024"] == 10_024 - 44
@@ -128,7 +128,7 @@ def test_activitynet__trimmed_videos_are_segments(tmp_path: Path) -> None:
         name for name in database if database[name]["annotations"]
     } - {bad}
     assert notes_of(listing) == {
-        "videos of testing, whose labels are not public, left out": 4,
+        "videos that their lists have in neither train nor test left out": 4,
         "segments that are empty or not within their videos left out": 6,
         "segments that are annotated twice left out": 1,
     }
@@ -182,7 +182,7 @@ def test_activitynet__the_file_may_be_said_itself(tmp_path: Path) -> None:
 def test_kinetics__validation_is_test_and_clips_of_a_video_are_a_group(tmp_path: Path) -> None:
     listing = read("kinetics", make_kinetics(tmp_path))
     assert Counter(sample.split for sample in listing.samples) == {"train": 24, "test": 2}
-    assert listing.notes == {"videos of test, in whose place those of validation are read, left out": 1}
+    assert listing.notes == {"videos that their lists have in neither train nor test left out": 1}
     samples = {sample.id: sample for sample in listing.samples}
     drumming = samples[kinetics_clip("_b000000003", 1003)]
     assert (drumming.labels, drumming.group) == (("air drumming",), "_b000000003")

@@ -21,7 +21,7 @@ from kd.data.options import Augmentation
 from kd.data.packed import open_split
 from kd.data.packing import pack
 from kd.data.sources.base import Sample
-from kd.data.video import Video
+from kd.data.video import FEWER, Video
 from kd.embeddings import computing
 from kd.embeddings.options import CacheOptions
 from kd.embeddings.store import open_columns
@@ -33,7 +33,7 @@ from kd.models.weights import Exported, export_student, load_network, new_networ
 from kd.planning.plan import Plan
 from kd.stages import cache_embeddings
 from tests.conftest import make
-from tests.data.videos import flat, write_video
+from tests.data.videos import flat, noisy, write_video
 from tests.models import squares
 
 CLIPS = Samples.model_validate(
@@ -83,7 +83,9 @@ def test_cache__equals_the_live_teacher(backbone: str, tmp_path: Path, monkeypat
 
 
 @pytest.mark.parametrize("backbone", ["tsn", "tsm"])
-def test_predict__takes_videos_as_the_test_split_has_them(backbone: str, tmp_path: Path) -> None:
+def test_predict__takes_videos_as_the_test_split_has_them(
+    backbone: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     videos = tmp_path / "videos"
     videos.mkdir()
     samples = []
@@ -111,8 +113,14 @@ def test_predict__takes_videos_as_the_test_split_has_them(backbone: str, tmp_pat
         classes = found[videos / name]
         assert not isinstance(classes, UserError)
         assert [dict(classes)[each] for each in "ab"] == pytest.approx(row, abs=1e-6)
+    assert caplog.text == ""
     ((_, alone),) = predict_files(tmp_path, videos / "v5.avi", 2)
     assert alone == found[videos / "v5.avi"]
+    path = write_video(videos, noisy(50), "mpeg4", name="cut")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    ((_, cut),) = predict_files(tmp_path, path, 2)
+    assert not isinstance(cut, UserError)
+    assert f"cut.avi: {FEWER}" in caplog.text
     (videos / "empty").mkdir()
     with pytest.raises(UserError, match="holds no videos"):
         list(predict_files(tmp_path, videos / "empty", 2))

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from kd.common.streams import Audience
     from kd.data.options import Augmentation
-    from kd.data.sources.files import Kind
 
 Shape = tuple[int, ...]
 
@@ -31,7 +30,7 @@ class Modality(BaseOptions):
 
     Each file of this folder defines one subclass, which is called `Samples`, and two functions of its samples, `plain`
     and `views`, as below: apart, so that an edit of views packs no dataset again. Where samples lie in files, it
-    has `files`, too, which says of which kind. Importing one is cheap: heavy imports belong inside its functions.
+    has `FILES`, too, their kind. Importing one is cheap: heavy imports belong inside its functions.
     """
 
     @classmethod
@@ -72,13 +71,6 @@ def load_modality(name: str) -> type[Modality]:
 def stored_modality(name: str) -> type[Modality]:
     """The modality of a name that a file has; for errors see `Registry.stored`."""
     return cast("type[Modality]", MODALITIES.stored(name).Samples)
-
-
-def files_of(samples: Modality) -> Kind | None:
-    """The kind of files that such samples lie in; None: they lie in none."""
-    module = MODALITIES.load(samples.name())
-    found: Kind | None = module.files() if hasattr(module, "files") else None
-    return found
 
 
 def plain(samples: Modality, stored: Tensor) -> Tensor:

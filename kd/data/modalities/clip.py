@@ -14,17 +14,17 @@ from pydantic import model_validator
 
 from kd.data.modalities.base import Shape, View
 from kd.data.modalities.image import Pixels
+from kd.data.sources.videos import VIDEOS
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL.Image import Image
     from torch import Tensor
 
     from kd.common.streams import Audience
     from kd.data.options import Augmentation
-    from kd.data.sources.files import Kind
     from kd.data.video import Video
 
+FILES = VIDEOS
 Count = Annotated[int, Ge(1)]
 
 SHORT = "videos of fewer frames than segments, of which some frames are repeated"
@@ -68,14 +68,7 @@ class Samples(Pixels):
 
     def decode(self, opened: Video, out: np.ndarray) -> tuple[str, ...]:
         """From a video; each frame is brought to its size as an image is."""
-        import numpy as np
-
-        def stored(image: Image) -> np.ndarray:
-            return np.asarray(self.fit(image.convert("L" if out.shape[-1] == 1 else "RGB"))).reshape(out.shape[1:])
-
-        frames, count, notes = opened.read(self.indices, stored)
-        for row, frame in zip(out, frames, strict=True):
-            row[...] = frame
+        out[...], count, notes = opened.read(self.indices, lambda image: self.pixels(image, out.shape[-1]))
         return (*notes, SHORT) if count < self.segments else notes
 
 
@@ -129,14 +122,13 @@ def plain(samples: Samples, stored: Tensor) -> Tensor:
     frames = stored[:, samples.segments * samples.candidates :]
     pixels = to_float(frames.flatten(0, 1))
     if samples.test_crops == 1:
-        return resize_images(pixels, samples.size).reshape(*frames.shape[:2], 3, *samples.size)
-    (height, width), seen = samples.size, []
-    for part in range(samples.test_crops):
-        top, left = (
-            part * (s - v) // (samples.test_crops - 1) for s, v in zip(samples.stored, samples.size, strict=True)
-        )
-        seen.append(pixels[..., top : top + height, left : left + width].reshape(*frames.shape[:2], 3, height, width))
-    return torch.cat(seen, dim=1)
+        seen = [resize_images(pixels, samples.size)]
+    else:
+        (height, width), last = samples.size, samples.test_crops - 1
+        more = [stored - seen for stored, seen in zip(samples.stored, samples.size, strict=True)]
+        places = [[part * length // last for length in more] for part in range(samples.test_crops)]
+        seen = [pixels[..., top : top + height, left : left + width] for top, left in places]
+    return torch.cat([each.reshape(*frames.shape[:2], 3, *samples.size) for each in seen], dim=1)
 
 
 def views(samples: Samples, stream: Audience, dataset: str, seed: int, augmentation: Augmentation | None) -> View:
@@ -164,10 +156,3 @@ def views(samples: Samples, stream: Audience, dataset: str, seed: int, augmentat
         return spatial(frames, ids.repeat(segments), number).reshape(len(ids), segments, 3, *samples.size)
 
     return view
-
-
-def files() -> Kind:
-    """Of videos nothing is decoded when they are opened."""
-    from kd.data.sources.videos import VIDEOS
-
-    return VIDEOS

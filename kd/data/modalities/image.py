@@ -9,6 +9,7 @@ from pydantic import AfterValidator
 
 from kd.data.modalities.base import Modality, Shape, View
 from kd.data.options import WHITE, Colour, Ground, Resize, ground_colour
+from kd.data.sources.files import IMAGES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
     from kd.common.streams import Audience
     from kd.data.options import Augmentation
-    from kd.data.sources.files import Kind
 
+FILES = IMAGES
 Edge = Annotated[int, Ge(8)]
 Edges = tuple[Edge, Edge]
 Size = Annotated[Edge | Edges, AfterValidator(lambda size: (size, size) if isinstance(size, int) else size)]
@@ -47,15 +48,18 @@ class Pixels(Modality):
         """Height and width in the store."""
         return self.store_size if isinstance(self.store_size, tuple) else self.size
 
-    def fit(self, image: Image) -> Image:
-        """Bring an image to the size of the store by bicubic interpolation, as timm's evaluation does."""
+    def pixels(self, image: Image, channels: int) -> np.ndarray:
+        """An image as it is stored, (H, W, channels) uint8; it is resized as by timm's evaluation, bicubic."""
+        import numpy as np
         from PIL import ImageOps
         from PIL.Image import Resampling
 
-        height, width = self.stored
+        image, (height, width) = image.convert("L" if channels == 1 else "RGB"), self.stored
         if self.resize == "squash":
-            return image.resize((width, height), Resampling.BICUBIC)
-        return ImageOps.fit(image, (width, height), Resampling.BICUBIC)
+            image = image.resize((width, height), Resampling.BICUBIC)
+        else:
+            image = ImageOps.fit(image, (width, height), Resampling.BICUBIC)
+        return np.asarray(image).reshape(height, width, channels)
 
 
 class Samples(Pixels):
@@ -76,13 +80,10 @@ class Samples(Pixels):
 
     def decode(self, opened: Image, out: np.ndarray) -> tuple[str, ...]:
         """From PIL, of any mode and size."""
-        import numpy as np
-
         from kd.data.decoding import opaque
 
         image, changes = opaque(opened, self.colour)
-        image = image.convert("L" if out.shape[-1] == 1 else "RGB")
-        out[...] = np.asarray(self.fit(image)).reshape(out.shape)
+        out[...] = self.pixels(image, out.shape[-1])
         return changes
 
 
@@ -98,13 +99,6 @@ def views(samples: Samples, stream: Audience, dataset: str, seed: int, augmentat
     from kd.data.views import Views
 
     return Views(stream, dataset, seed, augmentation, samples.size)
-
-
-def files() -> Kind:
-    """Images are opened by PIL."""
-    from kd.data.sources.files import IMAGES
-
-    return IMAGES
 
 
 def as_pixels(samples: Any) -> Pixels:

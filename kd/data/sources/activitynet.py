@@ -18,12 +18,10 @@ from pydantic import BaseModel, ValidationError
 
 from kd.common.errors import UserError, first_mistake
 from kd.data.sources.base import Listing
-from kd.data.sources.clean import read_list
-from kd.data.sources.videos import VideoEntry, VideoOptions, fingerprint_of, listed_videos
+from kd.data.sources.clean import ListEntry, read_list
+from kd.data.sources.videos import VideoOptions, fingerprint_of, listed_videos
 
 MODALITY = "clip"
-CHANNELS = 3
-TASKS = ("single_label",)
 fingerprint = fingerprint_of
 BY_HAND = (
     "get activity_net.v1-3.min.json and, by the form there, all videos from http://activity-net.org/download.html, and"
@@ -31,8 +29,6 @@ BY_HAND = (
 )
 
 SPLITS = {"training": "train", "validation": "test", "testing": None}
-TESTING = "videos of testing, whose labels are not public, left out"
-BARE = "videos without an annotation left out"
 FURTHER = "videos with further labels, of which the first counts"
 BAD = "segments that are empty or not within their videos left out"
 TWICE = "segments that are annotated twice left out"
@@ -77,28 +73,28 @@ def read(options: Options) -> Listing:
     return listed_videos(options, partial(_listed, clips), OFFICIAL[clips], lambda name: name[-11:])
 
 
-def _listed(clips: str, file: Path) -> Iterator[VideoEntry]:
+def _listed(clips: str, file: Path) -> Iterator[ListEntry]:
     try:
         videos = _File.model_validate_json(read_list(file, "source.annotations"), strict=True).database
     except ValidationError as error:
         raise UserError(f"{file}: is not as that of ActivityNet: {': '.join(first_mistake(error))}") from error
     for name, video in videos.items():
         split, labels = SPLITS[video.subset], [each.label for each in video.annotations]
-        entry = VideoEntry(name, Path(f"v_{name}.mp4"), (), split, f"{file}, video {name}", name)
+        entry = ListEntry(name, Path(f"v_{name}.mp4"), (), split, f"{file}, video {name}", name)
         if split is None or not labels:
-            yield replace(entry, note=BARE if split else TESTING)
+            yield entry
         elif clips == "trimmed":
             yield from _segments(entry, video)
         else:
             yield replace(entry, labels=(labels[0],), note=FURTHER if len(set(labels)) > 1 else "")
 
 
-def _segments(entry: VideoEntry, video: _Video) -> Iterator[VideoEntry]:
+def _segments(entry: ListEntry, video: _Video) -> Iterator[ListEntry]:
     seen = set()
     for number, each in enumerate(video.annotations):
         start, end = each.segment
         bad = not (0 <= start < min(end, video.duration) and end <= video.duration + ROUNDED)
         note = BAD if bad else TWICE if each.segment in seen else ""
         seen.add(each.segment)
-        labels = () if note else (each.label,)
-        yield replace(entry, id=f"{entry.id}/{number}", labels=labels, start=start, end=end, note=note)
+        part = replace(entry, id=f"{entry.id}/{number}", labels=(each.label,), part=each.segment)
+        yield replace(part, note=note, split=None) if note else part

@@ -18,13 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from kd.common.options import BaseOptions
-from kd.data.sources.base import Listing, Sample, split_of
+from kd.data.sources.base import Listing, split_of
 from kd.data.sources.files import HIDDEN, IMAGES, SPECIAL, is_hidden, not_of, readable
-from kd.data.sources.image_folder import SplitFolders, Tree, class_images
+from kd.data.sources.image_folder import SplitFolders, Tree, class_listing
 from kd.data.sources.members import Member, format_of, member_error, members_of, open_member
-
-CHANNELS = 3
-TASKS = ("single_label",)
 
 LINKS = "links in the archive left out"
 ASTRAY = "members whose paths lead out of the archive left out"
@@ -60,23 +57,11 @@ def read(options: Options) -> Listing:
         sorted(inside),
         notes,
     )
-    images, notes = class_images(tree, options.split_folders)
-    return Listing(
-        [
-            Sample(
-                id=readable(image.name),
-                labels=(readable(image.label),),
-                open=partial(open_member, options.file, inside[image.name]),
-                split=image.split,
-            )
-            for image in images
-        ],
-        notes,
-    )
+    return class_listing(tree, options.split_folders, lambda name: partial(open_member, options.file, inside[name]))
 
 
 def _members(file: Path) -> tuple[dict[str, Member], set[str], dict[str, int]]:
-    """Images and folders by their paths, and what was left out: what `find_images` leaves out, and links."""
+    """Images and folders by their paths, and what was left out: what `find_kind` leaves out, and links."""
     files: dict[str, Member] = {}
     folders: set[str] = set()
     hidden: set[str] = set()

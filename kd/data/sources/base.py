@@ -108,12 +108,14 @@ class Archive:
 class Source(Protocol):
     """A module in `kd/data/sources/`. Importing one is cheap: heavy imports belong inside its functions.
 
-    Beside what stands here, a source whose samples are no images has `MODALITY`, the name of theirs. One that can be
+    `MODALITY`, `CHANNELS` and `TASKS` may be left out where they are as in `DEFAULTS`. A source that can be
     downloaded has `ARCHIVES`, and an option `root` that may be None; then `fingerprint` is not asked, and `read` is
     given the folder that the archives were unpacked in. One that has to be got by hand has `BY_HAND`, a sentence that
     says where and how.
     """
 
+    MODALITY: str
+    """The modality of its samples."""
     Options: type[BaseOptions]
     """A source of several tasks has an option `task`, which the program fills in with that of the dataset."""
     TASKS: tuple[Task, ...]
@@ -135,14 +137,20 @@ class Source(Protocol):
 SOURCES = Registry(
     "kd.data.sources",
     "kd.sources",
-    {"Options": BaseOptions, "TASKS": tuple, "CHANNELS": int, "fingerprint": Callable, "read": Callable},
+    {"Options": BaseOptions, "fingerprint": Callable, "read": Callable},
     others=("base", "files", "clean", "members", "official", "videos"),
 )
 
+DEFAULTS = {"MODALITY": "image", "CHANNELS": 3, "TASKS": ("single_label",)}
+"""Of what the module of a source may leave out."""
+
 
 def load_source(name: str) -> Source:
-    """The source of that name."""
-    return cast("Source", SOURCES.load(name))
+    """The source of that name, with the defaults of what its module leaves out."""
+    module = SOURCES.load(name)
+    for attribute, value in DEFAULTS.items():
+        vars(module).setdefault(attribute, value)
+    return cast("Source", module)
 
 
 def parse_source(source: dict[str, Any]) -> tuple[Source, BaseOptions]:

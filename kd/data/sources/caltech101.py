@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from kd.data.sources.base import Archive, Listing
-from kd.data.sources.files import files_digest, find_sound_images
+from kd.data.sources.files import IMAGES, files_digest, find_sound
 from kd.data.sources.official import OfficialOptions, class_entries, counted, dataset_folder, drawn, listing_of
 
-CHANNELS = 3
-TASKS = ("single_label",)
 # It holds 101_ObjectCategories.tar.gz, which is unpacked, too.
 ARCHIVES = (
     Archive(
@@ -39,7 +37,7 @@ class Options(OfficialOptions):
 
 def fingerprint(options: Options) -> dict[str, Any]:
     """Digest of path, size and modification time of every image."""
-    return {"listing": files_digest(find_sound_images(_folder(options)).files.items())}
+    return {"listing": files_digest(find_sound(_folder(options), IMAGES).files.items())}
 
 
 def read(options: Options) -> Listing:

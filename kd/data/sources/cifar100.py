@@ -29,8 +29,6 @@ from kd.data.sources.official import OfficialOptions, counted, dataset_folder
 if TYPE_CHECKING:
     import numpy as np
 
-CHANNELS = 3
-TASKS = ("single_label",)
 ARCHIVES = (
     Archive(
         "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",

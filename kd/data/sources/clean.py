@@ -47,6 +47,9 @@ class ListEntry:
         labels: class names, in any order.
         split: where the list says so.
         place: in the list, for error messages.
+        group: as of `kd.data.sources.base.Sample`.
+        part: which part of the file it is, as the function that opens files of the kind takes it; empty: all of it.
+        note: what is to be said of it, in words.
     """
 
     id: str
@@ -54,18 +57,13 @@ class ListEntry:
     labels: tuple[str, ...]
     split: str | None
     place: str
+    group: str | None = None
+    part: tuple[float, ...] = ()
+    note: str = ""
 
-    def identity(self) -> object:
+    def identity(self) -> tuple[object, ...]:
         """What no two entries share, however their paths are written."""
-        return os.path.abspath(self.path)  # noqa: PTH100 (pathlib keeps `..`)
-
-    def told(self) -> object:
-        """What the list says of it."""
-        return (self.id, self.labels, self.split)
-
-    def sample(self) -> Sample:
-        """It as a sample."""
-        return Sample(self.id, self.labels, partial(IMAGES.open, self.path), self.split)
+        return os.path.abspath(self.path), self.part  # noqa: PTH100 (pathlib keeps `..`)
 
 
 @dataclass(frozen=True)
@@ -77,24 +75,30 @@ class CleanList:
         images: in the order of the list.
         classes: the class list; None: there is none.
         notes: what was done about its faults, in words, and how often; empty: it has none.
+        kind: of its files.
     """
 
     root: Path
     images: list[ListEntry]
     classes: list[str] | None
     notes: dict[str, int]
+    kind: Kind = IMAGES
 
     def fingerprint(self) -> dict[str, Any]:
         """Digests of all labels, and of path, size and modification time of every image."""
         digest = hashlib.sha256(repr(self.classes).encode())
         for each in sorted(self.images, key=lambda each: each.id):
-            digest.update(repr(each.told()).encode())
+            digest.update(repr((each.id, each.labels, each.split, each.group, each.part)).encode())
         paths = [each.path for each in self.images]
         return {"labels": digest.hexdigest(), "listing": files_fingerprint(self.root, paths)}
 
     def listing(self) -> Listing:
         """A sample for each image, what was done about faults, and the class list."""
-        return Listing([each.sample() for each in self.images], self.notes, self.classes)
+        samples = [
+            Sample(each.id, each.labels, partial(self.kind.open, each.path, *each.part), each.split, each.group)
+            for each in self.images
+        ]
+        return Listing(samples, self.notes, self.classes)
 
 
 def stripped(text: str) -> str:
@@ -155,7 +159,7 @@ def clean_list(
     if not images:
         said = ", ".join(f"{what}: {count}" for what, count in counts.items()) or "it has none to read"
         raise UserError(f"{root}: no {kind.name} is left of the list: {said}")
-    return CleanList(root, images, None if classes is None else sorted(classes), dict(counts))
+    return CleanList(root, images, None if classes is None else sorted(classes), dict(counts), kind)
 
 
 def _known(each: ListEntry, options: ListOptions, classes: frozenset[str] | None, counts: Counter[str]) -> ListEntry:

@@ -29,7 +29,6 @@ CLASSES = (
     *("hair drier", "toothbrush"),
 )
 
-CHANNELS = 3
 TASKS = ("multi_label",)
 
 FOLDERS = {"train": "train2014", "test": "val2014"}

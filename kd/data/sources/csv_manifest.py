@@ -22,16 +22,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
-from pydantic import AfterValidator, field_validator, model_validator
+from pydantic import AfterValidator, model_validator
 
 from kd.common.errors import UserError
-from kd.common.options import BaseOptions
+from kd.common.options import BaseOptions, each_once
 from kd.data.options import Task
 from kd.data.sources.base import SEPARATOR, SPLITS, Listing, check_keep, split_of
 from kd.data.sources.clean import CleanList, ListEntry, ListOptions, clean_list, read_list, some, stripped
 from kd.data.sources.files import IMAGES, Kind
 
-CHANNELS = 3
 TASKS = ("single_label", "multi_label")
 
 DELIMITERS = ",;\t"
@@ -48,7 +47,7 @@ def _named(value: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_named)]
-Names = Annotated[list[Name], MinLen(1)]
+Names = Annotated[list[Name], MinLen(1), AfterValidator(each_once)]
 Row = list[str]
 Made = Callable[[ListEntry, dict[str, str]], ListEntry]
 
@@ -81,13 +80,6 @@ class Options(FileOptions, ListOptions):
     """The class list; `null`: the classes that occur."""
     task: Task = "single_label"
     """The task of the dataset. Filled in by the program."""
-
-    @field_validator("classes", "label_columns")
-    @classmethod
-    def _each_once(cls, value: Names | str | None) -> Names | str | None:
-        if isinstance(value, list) and len(set(value)) < len(value):
-            raise ValueError("each name may stand once")
-        return value
 
     @model_validator(mode="after")
     def _keep_is_for_many_labels(self) -> Options:

@@ -18,7 +18,7 @@ from typing import Any
 from kd.common.errors import UserError
 from kd.data.sources.base import Archive, Listing
 from kd.data.sources.clean import ListEntry, read_lines
-from kd.data.sources.files import files_digest, find_sound_images, readable, tree_digest
+from kd.data.sources.files import IMAGES, files_digest, find_sound, readable, tree_digest
 from kd.data.sources.official import (
     ListedOptions,
     class_entries,
@@ -29,8 +29,6 @@ from kd.data.sources.official import (
     listing_of,
 )
 
-CHANNELS = 3
-TASKS = ("single_label",)
 ARCHIVES = (
     Archive(
         "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz",
@@ -58,7 +56,7 @@ def fingerprint(options: Options) -> dict[str, Any]:
     """Digest of path, size and modification time of every image, and of the lists where these are read."""
     folder = _folder(options)
     if options.protocol == "mlfd":
-        return {"listing": files_digest(find_sound_images(folder / "images").files.items())}
+        return {"listing": files_digest(find_sound(folder / "images", IMAGES).files.items())}
     lists = folder / "images.txt", folder / "train_test_split.txt", *_of_classes(folder)
     return {"files": tree_digest(*lists, folder / "images")}
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 CHANNELS = 1
-TASKS = ("single_label",)
 
 
 class Options(BaseOptions):

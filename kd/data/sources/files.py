@@ -128,13 +128,9 @@ def _walk(folder: Path | str, prefix: str, above: set[str], found: Found) -> Non
                 _walk(entry.path, f"{prefix}{entry.name}/", above | {true}, found)
 
 
-def find_images(folder: Path) -> Found:
-    """As `find_files`, but only images by name; the most frequent endings of other files are noted."""
-    return only(find_files(folder), IMAGES)
-
-
-def only(found: Found, kind: Kind) -> Found:
-    """The same without files of another kind, by their names; the most frequent endings of these are noted."""
+def find_kind(folder: Path, kind: Kind) -> Found:
+    """As `find_files`, but only files of a kind, by their names; the most frequent endings of other files are noted."""
+    found = find_files(folder)
     others = [name for name in found.files if not kind.has(name)]
     if others:
         found.notes[not_of(kind, others)] = len(others)
@@ -143,13 +139,9 @@ def only(found: Found, kind: Kind) -> Found:
     return found
 
 
-def find_sound_images(folder: Path) -> Found:
-    """As `find_images`, but a link that leads nowhere is an error."""
-    return sound(folder, find_images(folder))
-
-
-def sound(folder: Path, found: Found) -> Found:
-    """The same; a link that leads nowhere is an error."""
+def find_sound(folder: Path, kind: Kind) -> Found:
+    """As `find_kind`, but a link that leads nowhere is an error."""
+    found = find_kind(folder, kind)
     if found.lost:
         raise UserError(
             f"source.root: {readable(folder)}: {len(found.lost)} links lead nowhere, such as"

@@ -42,8 +42,6 @@ CLASSES = (
     *("trumpet creeper", "blackberry lily"),
 )
 
-CHANNELS = 3
-TASKS = ("single_label",)
 HOST = "https://www.robots.ox.ac.uk/~vgg/data/flowers/102"
 ARCHIVES = (
     Archive(

@@ -39,7 +39,6 @@ ALPHABETS = {
 }
 
 CHANNELS = 1
-TASKS = ("single_label",)
 
 
 class Options(BaseOptions):

@@ -12,12 +12,10 @@ from pathlib import Path
 
 from kd.common.errors import UserError
 from kd.data.sources.base import Listing
-from kd.data.sources.clean import read_lines
-from kd.data.sources.videos import FoldOptions, VideoEntry, fingerprint_of, listed_videos
+from kd.data.sources.clean import ListEntry, read_lines
+from kd.data.sources.videos import FoldOptions, fingerprint_of, listed_videos
 
 MODALITY = "clip"
-CHANNELS = 3
-TASKS = ("single_label",)
 fingerprint = fingerprint_of
 BY_HAND = (
     "get hmdb51_org.rar (2 GB) and test_train_splits.rar from"
@@ -26,7 +24,6 @@ BY_HAND = (
 )
 
 SPLITS = {"0": None, "1": "train", "2": "test"}
-UNUSED = "videos that are in neither train nor test of the fold left out"
 OFFICIAL = {"classes": 51, "train": 3570, "test": 1530}
 
 
@@ -41,14 +38,13 @@ def read(options: Options) -> Listing:
     return listed_videos(options, _listed, OFFICIAL)
 
 
-def _listed(file: Path) -> Iterator[VideoEntry]:
+def _listed(file: Path) -> Iterator[ListEntry]:
     label = file.name.rpartition("_test_split")[0]
     for line, text in read_lines(file):
         *name, flag = text.rsplit(maxsplit=1)
         place = f"{file}, line {line}"
         if not name or flag not in SPLITS:
             raise UserError(f"{place}: is {text!r}, expected the name of a video, and 0, 1 or 2 behind it")
-        path, split = Path(label, name[0]), SPLITS[flag]
+        path = Path(label, name[0])
         film = path.stem.rpartition(f"_{label}_")[0] or path.stem
-        labels, note = ((label,), "") if split else ((), UNUSED)
-        yield VideoEntry(str(path), path, labels, split, place, film, note=note)
+        yield ListEntry(str(path), path, (label,), SPLITS[flag], place, film)

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from PIL.Image import Image
 
-CHANNELS = 3
 TASKS = ("single_label", "multi_label")
 
 IMAGE_NAMES = ("image", "img")

@@ -11,19 +11,16 @@ them, such as `test_set` and `train2017`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from kd.common.errors import UserError
 from kd.common.options import BaseOptions, expected
 from kd.data.sources.base import SPLITS, Listing, Sample, noted, split_of
-from kd.data.sources.files import IMAGES, Found, Kind, files_digest, find_files, only, outside, readable, sound
-
-CHANNELS = 3
-TASKS = ("single_label",)
+from kd.data.sources.files import IMAGES, Found, Kind, files_digest, find_sound, outside, readable
 
 SHOWN = 3
 
@@ -32,6 +29,8 @@ SplitFolders = Annotated[bool | Literal["auto"], expected("yes, no or auto")]
 
 class Options(BaseOptions):
     """Paths of the images."""
+
+    KIND: ClassVar[Kind] = IMAGES
 
     root: Path
     """Folder with class/image.jpg, or train/class/image.jpg with folders for val and test beside train."""
@@ -74,39 +73,35 @@ class ClassImage(NamedTuple):
     split: str | None
 
 
-def fingerprint(options: Options, kind: Kind = IMAGES) -> dict[str, Any]:
+def fingerprint(options: Options) -> dict[str, Any]:
     """Digest of the listing: relative path, size and modification time of every image, or file of another kind."""
-    found = _found(options, kind)
-    images, _ = class_images(_tree(options, found, kind), options.split_folders)
+    found = _found(options)
+    images, _ = class_images(_tree(options, found), options.split_folders)
     return {"listing": files_digest((image.name, found.files[image.name]) for image in images)}
 
 
-def read(options: Options, kind: Kind = IMAGES) -> Listing:
+def read(options: Options) -> Listing:
     """One class per folder, named like the folder; ids are paths relative to the root."""
-    images, notes = class_images(_tree(options, _found(options, kind), kind), options.split_folders)
-    return Listing(
-        [
-            Sample(
-                id=readable(image.name),
-                labels=(readable(image.label),),
-                open=partial(kind.open, options.root / image.name),
-                split=image.split,
-            )
-            for image in images
-        ],
-        notes,
-    )
+    tree = _tree(options, _found(options))
+    return class_listing(tree, options.split_folders, lambda name: partial(options.KIND.open, options.root / name))
 
 
-def _found(options: Options, kind: Kind) -> Found:
+def _found(options: Options) -> Found:
     root, shown = options.root, readable(options.root)
     if not root.is_dir():
         raise UserError(f"source.root: {shown} is not a folder; expected a folder of class folders")
-    return sound(root, only(find_files(root), kind))
+    return find_sound(root, options.KIND)
 
 
-def _tree(options: Options, found: Found, kind: Kind) -> Tree:
-    return Tree("source.root", readable(options.root), found.folders, list(found.files), found.notes, kind)
+def _tree(options: Options, found: Found) -> Tree:
+    return Tree("source.root", readable(options.root), found.folders, list(found.files), found.notes, options.KIND)
+
+
+def class_listing(tree: Tree, split_folders: SplitFolders, opening: Callable[[str], Callable[[], Any]]) -> Listing:
+    """A sample for each of `class_images`, and `opening` makes of its name what opens it."""
+    images, notes = class_images(tree, split_folders)
+    made = [Sample(readable(each.name), (readable(each.label),), opening(each.name), each.split) for each in images]
+    return Listing(made, notes)
 
 
 def class_images(tree: Tree, split_folders: SplitFolders) -> tuple[list[ClassImage], dict[str, int]]:

@@ -16,11 +16,9 @@ from typing import Any
 
 from kd.common.errors import UserError
 from kd.data.sources.base import Listing
-from kd.data.sources.files import files_digest, find_sound_images, readable
+from kd.data.sources.files import IMAGES, files_digest, find_sound, readable
 from kd.data.sources.official import OfficialOptions, class_entries, counted, dataset_folder, drawn, listing_of
 
-CHANNELS = 3
-TASKS = ("single_label",)
 BY_HAND = (
     "get ImageNet-Sketch.zip (7.6 GB) from https://huggingface.co/datasets/songweig/imagenet_sketch or from"
     " https://www.kaggle.com/datasets/wanghaohan/imagenetsketch, unpack it, and say its folder in source.root"
@@ -41,7 +39,7 @@ class Options(OfficialOptions):
 
 def fingerprint(options: Options) -> dict[str, Any]:
     """Digest of path, size and modification time of every image."""
-    return {"listing": files_digest(find_sound_images(_folder(options)).files.items())}
+    return {"listing": files_digest(find_sound(_folder(options), IMAGES).files.items())}
 
 
 def read(options: Options) -> Listing:

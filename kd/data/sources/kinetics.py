@@ -12,13 +12,11 @@ from typing import Literal
 
 from kd.common.errors import UserError
 from kd.data.sources.base import Listing
-from kd.data.sources.clean import some
+from kd.data.sources.clean import ListEntry, some
 from kd.data.sources.csv_manifest import records
-from kd.data.sources.videos import VideoEntry, VideoOptions, fingerprint_of, listed_videos
+from kd.data.sources.videos import VideoOptions, fingerprint_of, listed_videos
 
 MODALITY = "clip"
-CHANNELS = 3
-TASKS = ("single_label",)
 fingerprint = fingerprint_of
 BY_HAND = (
     "get lists and clips from https://github.com/cvdfoundation/kinetics-dataset, unpack them in one folder, and say"
@@ -27,7 +25,6 @@ BY_HAND = (
 
 COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 SPLITS = {"train": "train", "val": "test", "validate": "test", "validation": "test", "test": None}
-UNUSED = "videos of test, in whose place those of validation are read, left out"
 
 
 class Options(VideoOptions):
@@ -45,7 +42,7 @@ def read(options: Options) -> Listing:
     return listed_videos(options, _listed, {})
 
 
-def _listed(file: Path) -> Iterator[VideoEntry]:
+def _listed(file: Path) -> Iterator[ListEntry]:
     rows = records(file, "youtube_id", "source.annotations")
     _, columns = next(rows)
     if not set(COLUMNS).issubset(columns):
@@ -55,6 +52,5 @@ def _listed(file: Path) -> Iterator[VideoEntry]:
         place = f"{file}, line {line}"
         if not (label and name and start.isdecimal() and end.isdecimal() and word in SPLITS):
             raise UserError(f"{place}: is {row}, expected a label, an id, two whole numbers of seconds, and a split")
-        clip, split = f"{name}_{int(start):06d}_{int(end):06d}", SPLITS[word]
-        labels, note = ((label,), "") if split else ((), UNUSED)
-        yield VideoEntry(clip, Path(f"{clip}.mp4"), labels, split, place, name, note=note)
+        clip = f"{name}_{int(start):06d}_{int(end):06d}"
+        yield ListEntry(clip, Path(f"{clip}.mp4"), (label,), SPLITS[word], place, name)

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 CHANNELS = 1
-TASKS = ("single_label",)
 
 
 class Options(BaseOptions):

@@ -8,31 +8,29 @@ action. Files lie in the layout of UCF-101, and are read by the source `ucf101`.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections import defaultdict
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from annotated_types import Ge, Gt, Le, MinLen, MultipleOf
-from pydantic import StringConstraints, field_validator
+from pydantic import AfterValidator, StringConstraints
 
-from kd.common.options import BaseOptions
+from kd.common.options import BaseOptions, each_once
 from kd.data.sources import mnist5k, ucf101
 from kd.data.sources.base import Listing, Sample
+from kd.data.sources.scenes import stream_of
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
 MODALITY = "clip"
-CHANNELS = 3
-TASKS = ("single_label",)
 
 Action = Literal["left", "right", "up", "down", "counter_clockwise", "clockwise", "shrink", "grow"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
@@ -48,9 +46,9 @@ RATE = 25  # frames in a second, of which nothing depends
 class Options(BaseOptions):
     """What is shown, and how many clips there are."""
 
-    digits: Annotated[str, StringConstraints(pattern="^[0-9]+$")] = "0123456789"
+    digits: Annotated[str, StringConstraints(pattern="^[0-9]+$"), AfterValidator(each_once)] = "0123456789"
     """Digits that are shown, in turn; no class has more of one than another class."""
-    actions: Annotated[list[Action], MinLen(2)] = list(ACTIONS)
+    actions: Annotated[list[Action], MinLen(2), AfterValidator(each_once)] = list(ACTIONS)
     """Classes: left, right, up, down, counter_clockwise, clockwise, shrink, grow."""
     speed: Annotated[float, Gt(0), Le(2)] = 0.6
     """How far an action comes in a clip: in widths of the frame, full turns, or ranges of sizes."""
@@ -64,13 +62,6 @@ class Options(BaseOptions):
     """Clips of each class, in 25 groups of one digit each; the first seven groups are test."""
     seed: Annotated[int, Ge(0)] = 0
     """Seed of all clips."""
-
-    @field_validator("digits", "actions")
-    @classmethod
-    def _each_once(cls, value: Any) -> Any:
-        if len(set(value)) < len(value):
-            raise ValueError("each may stand once")
-        return value
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
@@ -93,38 +84,31 @@ def read(options: Options) -> Listing:
 
 def write(options: Options, folder: Path) -> None:
     """Write videos and lists as UCF-101 has them."""
-    digits, listed = _digits(options), {"trainlist01.txt": list[str](), "testlist01.txt": list[str]()}
-    classes = [action.title().replace("_", "") for action in options.actions]
-    for number, (action, label) in enumerate(zip(options.actions, classes, strict=True), 1):
+    lists = defaultdict(list)
+    for number, action in enumerate(options.actions, 1):
+        label = action.title().replace("_", "")
+        lists["classInd.txt"].append(f"{number} {label}")
         (folder / "videos" / label).mkdir(parents=True)
         for clip in range(options.count):
-            group, place = clip % GROUPS, clip // GROUPS
+            place, group = divmod(clip, GROUPS)
             name = f"{label}/v_{label}_g{group + 1:02d}_c{place + 1:02d}.mp4"
-            frames = render(options, action, digits(action, group), f"{action}/{group}", place)
+            frames = render(options, action, digit_of(options, action, group), f"{action}/{group}", place)
             encode(folder / "videos" / name, frames)
-            if group < TEST_GROUPS:
-                listed["testlist01.txt"].append(name)
-            else:
-                listed["trainlist01.txt"].append(f"{name} {number}")
-    listed["classInd.txt"] = [f"{number} {label}" for number, label in enumerate(classes, 1)]
-    for name, lines in listed.items():
+            test = group < TEST_GROUPS
+            lists["testlist01.txt" if test else "trainlist01.txt"].append(name if test else f"{name} {number}")
+    for name, lines in lists.items():
         (folder / name).write_text("".join(f"{line}\n" for line in lines))
 
 
-def _digits(options: Options) -> Callable[[Action, int], np.ndarray]:
-    """The image of a group of a class: another one for each."""
+def digit_of(options: Options, action: Action, group: int) -> np.ndarray:
+    """The image of a group of a class, (28, 28) uint8: another one for each."""
     import numpy as np
 
-    pixels, labels = mnist5k.load()
-    own = {label: np.flatnonzero(labels == int(label)) for label in options.digits}
-    drawn = {label: _stream(options, label).permutation(rows) for label, rows in own.items()}
-
-    def digit(action: Action, group: int) -> np.ndarray:
-        turn, kind = divmod(group, len(options.digits))
-        image: np.ndarray = pixels[drawn[options.digits[kind]][ACTIONS.index(action) + len(ACTIONS) * turn]]
-        return image
-
-    return digit
+    (pixels, labels), (turn, kind) = mnist5k.load(), divmod(group, len(options.digits))
+    label = options.digits[kind]
+    drawn = stream_of(f"moving_digits/{label}", options.seed).permutation(np.flatnonzero(labels == int(label)))
+    image: np.ndarray = pixels[drawn[ACTIONS.index(action) + len(ACTIONS) * turn]]
+    return image
 
 
 def render(options: Options, action: Action, digit: np.ndarray, group: str, clip: int) -> np.ndarray:
@@ -143,8 +127,8 @@ def render(options: Options, action: Action, digit: np.ndarray, group: str, clip
     import numpy as np
     from PIL import Image
 
-    size, random = options.size, _stream(options, f"{group}/{clip}")
-    ground, ink = _ground(options, _stream(options, group)), Image.fromarray(digit)
+    size, random = options.size, stream_of(f"moving_digits/{group}/{clip}", options.seed)
+    ground, ink = _ground(options, stream_of(f"moving_digits/{group}", options.seed)), Image.fromarray(digit)
     axis, more = divmod(ACTIONS.index(action), 2)
     start, speed = random.random(4), options.speed * (0.8 + 0.4 * random.random()) * (2 * more - 1)
     frames = np.empty((options.frames, size, size), np.uint8)
@@ -161,9 +145,7 @@ def _placed(digit: Image, size: int, state: np.ndarray) -> np.ndarray:
     from PIL.Image import Resampling, Transform
 
     column, row, turn, large = state.tolist()
-    scale = digit.width / (
-        size * (EDGES[0] + (EDGES[1] - EDGES[0]) * large)
-    )  # pixels of the digit for one of the frame
+    scale = digit.width / (size * (EDGES[0] + (EDGES[1] - EDGES[0]) * large))  # from pixels of the frame to the digit's
     cos, sin = scale * np.cos(2 * np.pi * turn), scale * np.sin(2 * np.pi * turn)
     middle, half = digit.width / 2, size / 2
     look = (cos, sin, middle - half * (cos + sin), -sin, cos, middle - half * (cos - sin))
@@ -198,11 +180,3 @@ def encode(path: Path, frames: np.ndarray) -> None:
             grey = av.VideoFrame.from_ndarray(np.repeat(frame[..., None], 3, axis=2), format="rgb24")
             container.mux(stream.encode(grey))
         container.mux(stream.encode())
-
-
-def _stream(options: Options, name: str) -> np.random.Generator:
-    """Random numbers by name, whatever else is drawn."""
-    import numpy as np
-
-    digest = hashlib.sha256(f"moving_digits/{name}".encode()).digest()
-    return np.random.Generator(np.random.Philox([int.from_bytes(digest[:8], "big"), options.seed]))

@@ -19,7 +19,6 @@ from kd.data.sources.base import Listing
 from kd.data.sources.clean import ListEntry, ListOptions, clean_list, read_lines, read_list
 from kd.data.sources.files import tree_digest
 
-CHANNELS = 3
 TASKS = ("multi_label",)
 
 PARTS = {"train": "Train", "test": "Test"}

@@ -13,7 +13,7 @@ from kd.common.errors import UserError
 from kd.common.options import BaseOptions
 from kd.data.sources.base import Listing, noted
 from kd.data.sources.clean import CleanList, ListEntry, ListOptions, clean_list
-from kd.data.sources.files import IMAGES, OUTSIDE, Kind, find_images, find_sound_images, readable
+from kd.data.sources.files import IMAGES, OUTSIDE, Kind, find_kind, find_sound, readable
 
 Protocol = Literal["official", "mlfd"]
 
@@ -80,7 +80,7 @@ def class_entries(folder: Path, label_of: Callable[[str], str | None]) -> tuple[
     Raises:
         UserError: the folder cannot be read, a link in it leads nowhere, or no image is left.
     """
-    found = find_sound_images(folder)
+    found = find_sound(folder, IMAGES)
     entries = []
     labels = {name: label_of(readable(name)) for name in {name.split("/")[0] for name in found.files if "/" in name}}
     for name in found.files:
@@ -103,7 +103,7 @@ def listed_images(folder: Path, listed: Sequence[ListEntry], options: ListedOpti
     """
     faults = ListOptions(missing_images=options.missing_images, duplicates=options.duplicates)
     clean = clean_list(folder, listed, faults, None)
-    found = find_images(folder)
+    found = find_kind(folder, IMAGES)
     named = {each.path for each in listed}
     found.notes[UNLISTED] = sum(folder / name not in named for name in found.files)
     return replace(clean, notes=clean.notes | {what: count for what, count in found.notes.items() if count})

@@ -21,11 +21,9 @@ from typing import Any, Literal
 from kd.common.errors import UserError
 from kd.data.sources.base import Archive, Listing, noted
 from kd.data.sources.clean import ListEntry, read_lines
-from kd.data.sources.files import files_digest, find_sound_images, readable, tree_digest
+from kd.data.sources.files import IMAGES, files_digest, find_sound, readable, tree_digest
 from kd.data.sources.official import ListedOptions, counted, dataset_folder, drawn, listed_images, listing_of
 
-CHANNELS = 3
-TASKS = ("single_label",)
 HOST = "https://www.robots.ox.ac.uk/~vgg/data/pets/data"
 ARCHIVES = (
     Archive(
@@ -62,7 +60,7 @@ def fingerprint(options: Options) -> dict[str, Any]:
     """Digest of path, size and modification time of every image, and of the lists where these are read."""
     folder = _folder(options)
     if options.protocol == "mlfd":
-        return {"listing": files_digest(find_sound_images(folder / "images").files.items())}
+        return {"listing": files_digest(find_sound(folder / "images", IMAGES).files.items())}
     return {"files": tree_digest(*_lists(folder), folder / "images")}
 
 
@@ -116,7 +114,7 @@ def _listed(folder: Path, file: Path) -> Iterator[ListEntry]:
 
 def _all(folder: Path) -> tuple[list[ListEntry], Counter[str]]:
     """All images, whether listed or not, and what was left out."""
-    found, entries = find_sound_images(folder), []
+    found, entries = find_sound(folder, IMAGES), []
     for name in found.files:
         if "/" in name:
             found.notes[DEEPER] += 1

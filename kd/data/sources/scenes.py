@@ -15,9 +15,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
-from pydantic import StringConstraints, field_validator
+from pydantic import AfterValidator, StringConstraints, field_validator
 
-from kd.common.options import BaseOptions
+from kd.common.options import BaseOptions, each_once
 from kd.data.sources import mnist5k
 from kd.data.sources.base import SPLITS, Listing, Sample
 from kd.data.sources.glyphs import FONTS, render
@@ -43,7 +43,7 @@ class Options(BaseOptions):
 
     objects: Literal["digits", "letters"] = "digits"
     """What is shown."""
-    letters: Annotated[str, StringConstraints(pattern="^[A-Z]{2,26}$")] = "ABEGHKMRTX"
+    letters: Annotated[str, StringConstraints(pattern="^[A-Z]{2,26}$"), AfterValidator(each_once)] = "ABEGHKMRTX"
     """Classes of letters, each in upper and lower case; not used by digits."""
     size: Annotated[int, Ge(32)] = 64
     """Edge of a canvas in pixels."""
@@ -59,13 +59,6 @@ class Options(BaseOptions):
     """Canvases of test."""
     seed: Annotated[int, Ge(0)] = 0
     """Seed of all canvases."""
-
-    @field_validator("letters")
-    @classmethod
-    def _each_once(cls, value: str) -> str:
-        if len(set(value)) < len(value):
-            raise ValueError("each letter may stand once")
-        return value
 
     @field_validator("count")
     @classmethod
@@ -126,18 +119,18 @@ def read(options: Options) -> Listing:
         objects = _digits(split) if options.objects == "digits" else _letters(split, options.letters)
         for number in range(getattr(options, split)):
             name = f"{split}/{number:05d}"
-            placed = _place(options, objects, _stream(options, name, "objects"))
+            placed = _place(options, objects, stream_of(f"{options.objects}/{name}/objects", options.seed))
             labels = tuple(sorted({each.label for each in placed}))
             found.append(Sample(name, labels, partial(_compose, options, name, placed), split))
     return Listing(found)
 
 
-def _stream(options: Options, name: str, purpose: str) -> np.random.Generator:
-    """Random numbers of one canvas."""
+def stream_of(name: str, seed: int) -> np.random.Generator:
+    """Random numbers by name, such as those of one canvas, whatever else is drawn."""
     import numpy as np
 
-    digest = hashlib.sha256(f"{options.objects}/{name}/{purpose}".encode()).digest()
-    return np.random.Generator(np.random.Philox([int.from_bytes(digest[:8], "big"), options.seed]))
+    digest = hashlib.sha256(name.encode()).digest()
+    return np.random.Generator(np.random.Philox([int.from_bytes(digest[:8], "big"), seed]))
 
 
 def _digits(split: str) -> dict[str, list[Callable[[], Image]]]:
@@ -202,7 +195,7 @@ def _compose(options: Options, name: str, placed: list[Placed]) -> Image:
     import numpy as np
     from PIL import Image
 
-    size, stream = options.size, _stream(options, name, "canvas")
+    size, stream = options.size, stream_of(f"{options.objects}/{name}/canvas", options.seed)
     ink = np.zeros((size, size))
     for each in placed:
         shape = np.asarray(_fitted(each)) / 255

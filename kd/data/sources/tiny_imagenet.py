@@ -28,8 +28,6 @@ from kd.data.sources.official import (
     listing_of,
 )
 
-CHANNELS = 3
-TASKS = ("single_label",)
 ARCHIVES = (
     Archive("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "md5:90528d7ca1a48142e341f4ef8d21d0de", 248_100_043),
 )

@@ -36,8 +36,6 @@ from kd.data.sources.files import open_image, readable, tree_digest
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-CHANNELS = 3
-TASKS = ("single_label",)
 
 Arguments = dict[str, Any]
 

@@ -14,12 +14,10 @@ from pathlib import Path
 
 from kd.common.errors import UserError
 from kd.data.sources.base import Listing
-from kd.data.sources.clean import read_lines
-from kd.data.sources.videos import FoldOptions, VideoEntry, fingerprint_of, listed_videos
+from kd.data.sources.clean import ListEntry, read_lines
+from kd.data.sources.videos import FoldOptions, fingerprint_of, listed_videos
 
 MODALITY = "clip"
-CHANNELS = 3
-TASKS = ("single_label",)
 fingerprint = fingerprint_of
 BY_HAND = (
     "get UCF101.rar (6.5 GB) and UCF101TrainTestSplits-RecognitionTask.zip from"
@@ -42,10 +40,10 @@ def read(options: Options) -> Listing:
     return listed_videos(options, _listed, {"classes": 101, "train": train, "test": test}, str.casefold)
 
 
-def _listed(file: Path) -> Iterator[VideoEntry]:
+def _listed(file: Path) -> Iterator[ListEntry]:
     for line, text in read_lines(file):
         found, place = LINE.fullmatch(text), f"{file}, line {line}"
         if found is None:
             raise UserError(f"{place}: is {text!r}, expected a line such as Archery/v_Archery_g01_c01.avi 3")
         path, label, group, _ = found.groups()
-        yield VideoEntry(path, Path(path), (label,), file.name.partition("list")[0], place, f"{label}/{group}")
+        yield ListEntry(path, Path(path), (label,), file.name.partition("list")[0], place, f"{label}/{group}")

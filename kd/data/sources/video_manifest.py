@@ -6,17 +6,16 @@ It has a path, a label and, optionally, a split, a group, and the seconds that a
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal
 
 from kd.common.errors import UserError
 from kd.data.sources import csv_manifest
 from kd.data.sources.base import Listing
 from kd.data.sources.clean import CleanList, ListEntry
-from kd.data.sources.videos import VIDEOS, VideoEntry
+from kd.data.sources.videos import VIDEOS
 
 MODALITY = "clip"
-CHANNELS = 3
-TASKS = ("single_label",)
 
 
 class Options(csv_manifest.FileOptions):
@@ -47,27 +46,28 @@ def read(options: Options) -> Listing:
 
 
 def _cleaned(options: Options) -> CleanList:
-    group_column, *times = options.group_column, options.start_column, options.end_column
+    times = options.start_column, options.end_column
 
-    def made(entry: ListEntry, row: dict[str, str]) -> VideoEntry:
-        start, end = (_seconds(entry.place, column, row.get(column, "")) for column in times)
-        if end is not None and end <= (start or 0):
+    def made(entry: ListEntry, row: dict[str, str]) -> ListEntry:
+        start = _seconds(entry.place, row, options.start_column, 0)
+        end = _seconds(entry.place, row, options.end_column, math.inf)
+        if end <= start:
             raise UserError(f"{entry.place}: ends at second {end:g}, expected one after that of its start")
         part = "-".join(row.get(column, "") for column in times)
         name = entry.id if part == "-" else f"{entry.id}#{part}"
-        group = row.get(group_column) or str(entry.identity())
-        return VideoEntry(name, entry.path, entry.labels, entry.split, entry.place, group, start, end)
+        return replace(entry, id=name, group=row.get(options.group_column) or str(entry.identity()), part=(start, end))
 
     shared = {*csv_manifest.FileOptions.model_fields, "unlabelled", "duplicates"}
     listed = csv_manifest.Options(
         **options.model_dump(include=shared), missing_images=options.missing, label_separator=None
     )
-    return csv_manifest.cleaned(listed, VIDEOS, (group_column, *times), made)
+    return csv_manifest.cleaned(listed, VIDEOS, (options.group_column, *times), made)
 
 
-def _seconds(place: str, column: str, cell: str) -> float | None:
+def _seconds(place: str, row: dict[str, str], column: str, otherwise: float) -> float:
+    cell = row.get(column)
     if not cell:
-        return None
+        return otherwise
     try:
         value = float(cell)
     except ValueError:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
 from kd.common.errors import UserError
 from kd.common.options import BaseOptions
-from kd.data.sources.base import Listing, Sample
+from kd.data.sources.base import Listing
 from kd.data.sources.clean import ListEntry, ListOptions, clean_list, some
-from kd.data.sources.files import Kind, find_files, only, readable, tree_digest
+from kd.data.sources.files import Kind, find_files, readable, tree_digest
 from kd.data.sources.official import counted
 from kd.data.video import Video
 
 SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp")
 VIDEOS = Kind("video", SUFFIXES, Video, "missing")
 UNLISTED = "videos that no list names left out"
+UNUSED = "videos that their lists have in neither train nor test left out"
 
 
 class VideoOptions(BaseOptions):
@@ -66,31 +66,6 @@ class FoldOptions(VideoOptions):
     """Number of one of the official divisions into train and test."""
 
 
-@dataclass(frozen=True)
-class VideoEntry(ListEntry):
-    """A video, or the part of it from `start` to `end` in seconds, as a list names it.
-
-    It is left out if it has no labels. A `note` is counted, and says why, or what else there is to say of it.
-    """
-
-    group: str | None = None
-    start: float | None = None
-    end: float | None = None
-    note: str = ""
-
-    def identity(self) -> object:
-        """A file may have several parts."""
-        return super().identity(), self.start, self.end
-
-    def told(self) -> object:
-        """Also group and part."""
-        return super().told(), self.group, self.start, self.end
-
-    def sample(self) -> Sample:
-        """It as a sample, which is not decoded yet."""
-        return Sample(self.id, self.labels, partial(Video, self.path, self.start, self.end), self.split, self.group)
-
-
 def fingerprint_of(options: VideoOptions) -> dict[str, Any]:
     """Digest of path, size and modification time of the lists and of all files in the root."""
     return {"files": tree_digest(options.root, *options.lists())}
@@ -98,15 +73,16 @@ def fingerprint_of(options: VideoOptions) -> dict[str, Any]:
 
 def listed_videos(
     options: VideoOptions,
-    listed: Callable[[Path], Iterable[VideoEntry]],
+    listed: Callable[[Path], Iterable[ListEntry]],
     official: Mapping[str, int],
     key: Callable[[str], str] = str,
 ) -> Listing:
-    """The videos of lists that are there; what the root holds beside them is left out and counted.
+    """The videos of lists that are there; further ones that the root holds are left out and counted.
 
     Args:
         options: of the source.
-        listed: what a list names; files are found by the names in its paths, without endings.
+        listed: what a list names; files are found by the names in its paths, without endings. Those of no split are
+            left out.
         official: counts, as of `kd.data.sources.official.counted`.
         key: what the names of one video have in common.
 
@@ -114,11 +90,8 @@ def listed_videos(
         UserError: a fault of the lists that is to be an error, several files may be meant, or no video is left.
     """
     lists, found = options.lists(), find_files(options.root)
-    beside = {file.parent for file in lists}
-    for name in [name for name in found.files if not VIDEOS.has(name) and (options.root / name).parent in beside]:
-        del found.files[name]
     files: dict[str, list[str]] = defaultdict(list)
-    for name in only(found, VIDEOS).files:
+    for name in filter(VIDEOS.has, found.files):
         files[key(PurePosixPath(name).stem)].append(name)
     entries, named = [], set()
     for each in (each for file in lists for each in listed(file)):
@@ -126,11 +99,11 @@ def listed_videos(
         if len(names) > 1:
             raise UserError(f"{each.place}: {each.id} may be any of {some([*map(readable, names)])}; keep one of them")
         named.update(names)
-        if each.note:
-            found.notes[each.note] += 1
-        if each.labels:
+        if each.note or each.split is None:
+            found.notes[each.note or UNUSED] += 1
+        if each.split is not None:
             entries.append(replace(each, path=options.root / (names[0] if names else each.path)))
-    found.notes[UNLISTED] = len(found.files) - len(named)
-    faults = ListOptions(missing_images=options.missing, duplicates=options.duplicates)
+    found.notes[UNLISTED] = sum(map(len, files.values())) - len(named)
+    faults = ListOptions(missing_images=options.missing, duplicates=options.duplicates, unlabelled="drop")
     clean = clean_list(options.root, entries, faults, None, VIDEOS)
     return counted(replace(clean, notes=clean.notes | dict(+found.notes)).listing(), official, VIDEOS)

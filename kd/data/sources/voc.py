@@ -23,7 +23,6 @@ CLASSES = (
     *("horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 
-CHANNELS = 3
 TASKS = ("multi_label",)
 
 FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}

@@ -30,7 +30,6 @@ from kd.data.sources.clean import read_list, some, stripped
 from kd.data.sources.files import IMAGE_SUFFIXES, SPECIAL, files_digest, readable
 from kd.data.sources.members import Member, format_of, member_error, members_of, open_member
 
-CHANNELS = 3
 TASKS = ("single_label", "multi_label")
 
 LINKS = "links in shards left out"

@@ -13,12 +13,8 @@ from typing import TypeVar
 
 ValueT = TypeVar("ValueT")
 
-FOREIGN = (
-    (re.compile(r"(?:^|\.)backbone\.layer1\.0\.conv1\.conv\.(?:net\.)?weight$"), "backbone"),
-    (re.compile(r"(?:^|\.)base_model\.layer1\.0\.conv1\.(?:net\.)?weight$"), "base_model"),
-)
-"""A name that tells such a program, and what it calls the network before the classifier."""
-SHIFTED = re.compile(r"\.conv1\.(?:conv\.)?net\.weight$")
+FOREIGN = re.compile(r"(?:^|\.)(backbone(?=\..*\.conv\.)|base_model)\.layer1\.0\.conv1(?:\.conv)?(\.net)?\.weight$")
+"""A name that tells such a program, with what it calls the network before the classifier, and with a mark of shifts."""
 SAME = (
     (re.compile(r"\bconv(\d)\.bn\."), r"bn\1."),
     (re.compile(r"\bdownsample\.conv\."), "downsample.0."),
@@ -41,14 +37,14 @@ def in_names_of_timm(
         The same weights, under the names that timm has behind what leads to the network; and the backbone that they
         are for, None where another program wrote them.
     """
-    names = [name for group in groups.values() for name in group]
-    network = next((called for telling, called in FOREIGN if any(map(telling.search, names))), None)
-    if network is None:
+    foreign = next(filter(None, (FOREIGN.search(name) for group in groups.values() for name in group)), None)
+    if foreign is None:
         return {place: dict(group) for place, group in groups.items()}, None
+    network, shifted = foreign.groups()
     renamed = {
         place: {_renamed(name, network): value for name, value in group.items()} for place, group in groups.items()
     }
-    return renamed, "tsm" if any(map(SHIFTED.search, names)) else "tsn"
+    return renamed, "tsm" if shifted else "tsn"
 
 
 def _renamed(name: str, network: str) -> str:

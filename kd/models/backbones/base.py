@@ -83,17 +83,14 @@ class Backbone:
         return False
 
     def fold(self, network: Network, head: str) -> nn.Module | None:  # noqa: ARG002
-        """The network with one head as a plain module of its library, which `classify` calls; None: there is none.
+        """The network with one head as a plain module of its library; None: there is none.
+
+        Of prepared batches, `forward` gives its logits (B, classes) in the place of vectors.
 
         Raises:
             UserError: it should be there, but cannot be made.
         """
         return None
-
-    def classify(self, plain: nn.Module, inputs: Tensor) -> Tensor:
-        """Logits (B, classes) of a prepared batch, by what `fold` made."""
-        logits: Tensor = plain(inputs)
-        return logits
 
     def describe(self, network: Network, plain: nn.Module | None, dataset: DatasetInfo) -> dict[str, Any]:  # noqa: ARG002
         """Entries of an exported student's config.json besides classes and samples."""

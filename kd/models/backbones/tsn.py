@@ -53,14 +53,13 @@ class Kind(images.Kind):
     """
 
     MODALITY = "clip"
-    WEIGHTS_OF = ("timm", "tsn")
     OPTIONS: ClassVar[type[FrameOptions]] = FrameOptions
 
     def problems(self, model: ModelSpec) -> Iterator[str]:
         """As of images; and the options of frames are known."""
         yield from super().problems(model)
         try:
-            self._options({"segments": 2} | self._own(model))
+            self._options(model.kwargs, 2)
         except UserError as error:
             yield str(error).removeprefix("models.")
 
@@ -71,30 +70,26 @@ class Kind(images.Kind):
 
     def configure(self, model: ModelSpec, dataset: DatasetInfo) -> dict[str, Any]:
         """As of images; segments are those of the dataset, unless the model says how many of them."""
-        own, clips = self._own(model), dataset.samples
-        whole: int = clips.segments  # type: ignore[attr-defined]  # every modality that this takes has them
-        options = self._options({"segments": whole} | own)
+        whole: int = dataset.samples.segments  # type: ignore[attr-defined]  # every modality that this takes has them
+        kwargs, options = self._options(model.kwargs, whole)
         if whole % options.segments:
             raise UserError(
                 f"models.kwargs.segments: {options.segments}, expected a divisor of the {whole} segments of dataset"
                 f" {dataset.name!r}"
             )
-        options = options.model_copy(update={STRIDE: whole // options.segments})
-        rest = {name: value for name, value in model.kwargs.items() if name not in own}
-        configured = super().configure(model.model_copy(update={"kwargs": rest}), dataset)
-        return configured | {"options": options.model_dump()}
+        configured = super().configure(model.model_copy(update={"kwargs": kwargs}), dataset)
+        return configured | {"options": options.model_dump() | {STRIDE: whole // options.segments}}
 
-    def _own(self, model: ModelSpec) -> dict[str, Any]:
-        """What `kwargs` say of frames."""
+    def _options(self, kwargs: dict[str, Any], segments: int) -> tuple[dict[str, Any], FrameOptions]:
+        """The `kwargs` that are timm's, and the others as options; without any, all segments are looked at."""
         known = self.OPTIONS.model_fields.keys() - {STRIDE}
-        return {name: value for name, value in model.kwargs.items() if name in known}
-
-    def _options(self, given: dict[str, Any]) -> FrameOptions:
+        own = {"segments": segments} | {name: kwargs[name] for name in kwargs.keys() & known}
         try:
-            return self.OPTIONS.model_validate(given)
+            options = self.OPTIONS.model_validate(own)
         except ValidationError as error:
             name, wrong = first_mistake(error)
-            raise UserError(f"models.kwargs.{name}: given {given.get(name)!r}: {wrong}") from error
+            raise UserError(f"models.kwargs.{name}: given {own.get(name)!r}: {wrong}") from error
+        return {name: value for name, value in kwargs.items() if name not in known}, options
 
     def create(self, config: NetworkConfig) -> nn.Module:
         """The network of timm, which knows which frames it looks at."""
@@ -111,11 +106,6 @@ class Kind(images.Kind):
         frames = frames_of(module, inputs)
         vectors, maps = super().forward(module, frames.flatten(0, 1), levels)
         return _mean(vectors, frames), {level: _mean(each, frames) for level, each in maps.items()}
-
-    def classify(self, plain: Any, inputs: Tensor) -> Tensor:
-        """Means over the frames of (B, T, 3, h, w)."""
-        frames = frames_of(plain, inputs)
-        return _mean(super().classify(plain, frames.flatten(0, 1)), frames)
 
     def resize(self, inputs: Tensor, config: NetworkConfig) -> Tensor:
         """(B, T, 3, H, W), each frame as an image."""
