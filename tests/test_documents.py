@@ -29,7 +29,7 @@ from kd.models.weights import export_student, new_network, save_network
 from kd.planning.plan import find_job, plan_of
 from tests.cli.conftest import build
 from tests.conftest import ROOT
-from tests.documents import BASE, BLOCKS, CONFIGS, DOCUMENTS, FENCE, PROSE, TEXTS, execute, fenced, with_stand_ins
+from tests.documents import BASE, BLOCKS, CONFIGS, DOCUMENTS, PROSE, TEXTS, execute, fenced, with_stand_ins
 
 SOURCES = [ROOT / "Snakefile", *ROOT.glob("workflow/rules/*.smk")]
 RULES = {rule for path in SOURCES for rule in re.findall(r"^rule (\w+):", path.read_text(), re.MULTILINE)}
@@ -238,27 +238,6 @@ def write_store(path: Path, values: np.ndarray, precision: str) -> None:
         group.create_array("L2_scale", data=scale)
     array = group.create_array("L2", data=stored, chunks=(1, 4, *values.shape[2:]))
     array.attrs["precision"] = precision
-
-
-# Links
-
-ON_THE_SITE_ALONE = ("docs/reference/", "docs/examples/")  # these are generated
-
-
-def headings(text: str) -> set[str]:
-    """The anchors that headings have."""
-    found = re.findall(r"^#+ (.*)$", re.sub(FENCE, "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
-
-
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_links__lead_to_what_is_in_the_repository(name: str) -> None:
-    for target in re.findall(r"\]\(([^)\s:]+)\)", PROSE[name]):
-        path, _, anchor = target.partition("#")
-        there = ((ROOT / name).parent / path).resolve() if path else ROOT / name
-        if not str(there.relative_to(ROOT)).startswith(ON_THE_SITE_ALONE):
-            assert there.is_file(), target
-            assert not anchor or anchor in headings(there.read_text()), target
 
 
 # Messages

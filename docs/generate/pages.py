@@ -29,8 +29,8 @@ EXTENDING = (
 
 
 def public_names() -> list[str]:
-    """The names in `kd.__all__`, without importing it; none where there is no such list."""
-    for node in ast.parse((ROOT / "kd" / "__init__.py").read_text()).body:
+    """The names in `kd.api.__all__`, without importing it; none where there is no such list."""
+    for node in ast.parse((ROOT / "kd" / "api.py").read_text()).body:
         match node:
             case ast.Assign([ast.Name("__all__")], value) | ast.AnnAssign(
                 ast.Name("__all__"), value=ast.expr() as value

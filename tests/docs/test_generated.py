@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from docs.generate import cli, config, disk_format, messages, methods, ours
+import kd.api
+from docs.generate import cli, config, disk_format, messages, methods, ours, pages
 from docs.generate.messages import CLOSE, OPEN, Message
 from kd.common.errors import UserError
 from kd.config.load import load_config
@@ -54,13 +55,8 @@ def test_method__its_page_has_every_part(name: str) -> None:
 
 
 def test_methods__a_python_line_is_python_with_the_same_options() -> None:
-    class Kd:
-        @staticmethod
-        def create_method(name: str, **options: Any) -> object:
-            return parse_distiller({"name": name} | options)
-
     for name in ours(METHODS):
-        made: dict[str, Any] = {"kd": Kd}
+        made: dict[str, Any] = {"kd": kd}
         exec(methods.python_line(name), made)
         assert made["method"] == parse_distiller({"name": name})
 
@@ -95,6 +91,14 @@ def test_disk_format__says_every_field_of_a_manifest_and_every_array() -> None:
     page = disk_format.page()
     names = (*inspect.get_annotations(Manifest), *ARRAYS, POSITIVES, "images", "ids", "labels")
     assert {name for name in names if f"`{name}`" not in page} == set()
+
+
+# Python
+
+
+def test_api__has_every_public_name() -> None:
+    assert pages.public_names() == kd.api.__all__
+    assert all(f"::: kd.{name}\n" in pages.api() for name in kd.api.__all__)
 
 
 # Messages
