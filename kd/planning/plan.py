@@ -130,7 +130,10 @@ class Plan:
             split=dataset.split,
         )
         from_source = SOURCES.module(dataset.source["type"])  # where it is downloaded from does not count
-        modules = (f"{from_source}:read", f"{from_source}:CHANNELS", f"{MODALITIES.module(spec.modality)}:Samples")
+        own = (
+            ("read", "CHANNELS") if source.CHANNELS == 1 else ("read",)
+        )  # a module need not define CHANNELS where it is 3
+        modules = (*(f"{from_source}:{each}" for each in own), f"{MODALITIES.module(spec.modality)}:Samples")
         self._add(name, spec, upstream, stage="prepare_dataset", modules=modules)
         return ""
 

@@ -18,7 +18,7 @@ from tests.workflow.running import jobs, snakemake
 SOURCE = '''"""Stripes, published as an archive of images and a list beside it."""
 
 from kd.data.sources.base import Archive
-from kd.data.sources.image_folder import CHANNELS, TASKS, Options as Folder, fingerprint, read as read_folder
+from kd.data.sources.image_folder import Options as Folder, fingerprint, read as read_folder
 
 ARCHIVES = ARCHIVES_HERE
 
