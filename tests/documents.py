@@ -18,7 +18,7 @@ from tests.data.video_layouts import VIDEO_MAKERS, touch
 from tests.models.test_mmaction_checkpoints import write
 
 PAGES = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/*.md"))
-DOCUMENTS = ("README.md", *PAGES, "config/README.md", "config/mlfd/README.md")
+DOCUMENTS = ("README.md", *PAGES, "config/README.md", "config/sources.md", "config/mlfd/README.md")
 CONFIGS = [path for path in sorted(ROOT.glob("config/**/*.yaml")) if path.parent.name != "sets"]  # which are parts
 TEXTS = {name: (ROOT / name).read_text() for name in DOCUMENTS}
 FENCE, MESSAGE = r"^```.*?^```$", r"``[^\n]*?``"  # messages of the program are quoted

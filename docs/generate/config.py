@@ -1,4 +1,4 @@
-"""Write the tables of keys of config/README.md from the classes that describe a config.
+"""Write the tables of keys of config/README.md and config/sources.md from the classes that describe a config.
 
     python -m docs.generate.config
 
@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.pages import BLOCK, find_block
 from docs.generate import ROOT, ours
 from docs.generate.methods import summary_of_methods
-from docs.generate.options import table_of
+from docs.generate.options import table, table_of
 from kd.common.options import BaseOptions
 from kd.config import schema
 from kd.config.reports import ReportConfig
@@ -32,7 +32,7 @@ from kd.reporting.base import Report
 from kd.reporting.registry import reports
 from kd.reporting.tables import findings, papers
 
-README = ROOT / "config" / "README.md"
+README, SOURCES_PAGE = ROOT / "config" / "README.md", ROOT / "config" / "sources.md"
 
 
 def docstring(module: Any) -> str:
@@ -55,7 +55,18 @@ def sources() -> Iterator[str]:
         options = table_of(module.Options, leave_out=("task",)) or "It has no options.\n"
         how = f" It has to be got by hand: {module.BY_HAND}." if hasattr(module, "BY_HAND") else ""
         how = " `snakemake prefetch` downloads it." if archives_of(name) else how
-        yield f"### {name}\n\n{text[0].upper()}{text[1:]}\n\nFor datasets that are {tasks}.{how}\n\n{options}"
+        yield f"## {name}\n\n{text[0].upper()}{text[1:]}\n\nFor datasets that are {tasks}.{how}\n\n{options}"
+
+
+def summary_of_sources() -> str:
+    """A table of all sources: a link to its section, the samples and labels that it has, and what it reads."""
+    rows = []
+    for name in ours(SOURCES):
+        source = load_source(name)
+        what = docstring(source).partition("\n\n")[0].removeprefix(f"`{name}`: ").replace("\n", " ")
+        tasks = ", ".join(f"`{task}`" for task in source.TASKS)
+        rows.append((f"[{name}](#{name})", source.MODALITY, tasks, f"{what[0].upper()}{what[1:]}"))
+    return table(("source", "samples", "labels", "what it reads"), rows)
 
 
 def backbones() -> Iterator[str]:
@@ -104,13 +115,13 @@ def join(sections: Callable[[], Iterator[str]]) -> Callable[[], str]:
     return lambda: "\n".join(sections())
 
 
-BLOCKS: dict[str, Callable[[], str]] = {
+Blocks = dict[str, Callable[[], str]]
+BLOCKS: Blocks = {
     "config": lambda: table_of(schema.Config),
     "datasets": lambda: table_of(schema.DatasetConfig, leave_out=("samples", *Images.model_fields)),
     "split": lambda: with_docstring(SplitOptions),
     "images": lambda: table_of(Images),
     "clips": lambda: table_of(Clips, leave_out=Pixels.model_fields),
-    "sources": join(sources),
     "models": lambda: table_of(ModelSpec),
     "label_encoder": lambda: table_of(LabelEncoderOptions),
     "checkpoint": lambda: with_docstring(Checkpoint),
@@ -131,24 +142,29 @@ BLOCKS: dict[str, Callable[[], str]] = {
 }
 
 
-def current(text: str) -> str:
-    """The text of config/README.md with its blocks as the code has them.
+FILES = {README: BLOCKS, SOURCES_PAGE: {"all_sources": summary_of_sources, "sources": join(sources)}}
+"""The blocks of each file."""
+
+
+def current(text: str, blocks: Blocks = BLOCKS) -> str:
+    """The text of a file with its blocks as the code has them.
 
     Raises:
         ValueError: a block is missing, is there twice, or is none of these.
     """
-    unknown = {match["name"] for match in BLOCK.finditer(text)} - BLOCKS.keys()
+    unknown = {match["name"] for match in BLOCK.finditer(text)} - blocks.keys()
     if unknown:
-        raise ValueError(f"blocks {sorted(unknown)}, expected some of {list(BLOCKS)}")
-    for name, make in BLOCKS.items():
+        raise ValueError(f"blocks {sorted(unknown)}, expected some of {list(blocks)}")
+    for name, make in blocks.items():
         start, stop = find_block(text, name).span("content")
         text = f"{text[:start]}\n{make()}\n{text[stop:]}"
     return text
 
 
 def main() -> None:
-    """Write the file."""
-    README.write_text(current(README.read_text()))
+    """Write the files."""
+    for path, blocks in FILES.items():
+        path.write_text(current(path.read_text(), blocks))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from kd.distillers.registry import METHODS
 
 DOCUMENTS = {
     "config/README.md": "reference/config.md",
+    "config/sources.md": "reference/sources.md",
     "config/mlfd/README.md": "mlfd_experiments.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",

@@ -22,8 +22,9 @@ from tests.conftest import ROOT
 
 
 def test_config__is_current() -> None:
-    text = config.README.read_text()
-    assert text == config.current(text), "run: make reference"
+    for path, blocks in config.FILES.items():
+        text = path.read_text()
+        assert text == config.current(text, blocks), "run: make reference"
 
 
 def test_config__a_block_that_is_missing_or_unknown_is_an_error() -> None:

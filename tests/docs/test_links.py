@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from docs.generate.links import CODE, ELSEWHERE, INCLUDE, links, resolved, rewritten, with_blocks
+from docs.generate.pages import DOCUMENTS as PLACES
 from docs.generate.pages import all_pages
 from tests.conftest import ROOT
 
-ON_THE_REPOSITORY = ("README.md", "config/README.md", "config/mlfd/README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+ON_THE_REPOSITORY = ("README.md", *PLACES)
 DOCUMENTS = (*ON_THE_REPOSITORY, *(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")))
 
 
