@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from kd.distillers.base import Batch, Distiller, Shapes
+from kd.distillers.registry import create_method
 from kd.models.outputs import Arrays
 
 
@@ -15,7 +16,7 @@ class DistillationLoss(nn.Module):
     initialised from torch's global generator, as those of any module are.
 
     Args:
-        method: with its options.
+        method: with its options, or its name.
         student: shapes of one sample's arrays, such as `Tapped.shapes` finds them: of all that the method requires.
         teacher: as `student`.
         samples: size of the training split, for methods with a memory of all samples (crd).
@@ -28,10 +29,10 @@ class DistillationLoss(nn.Module):
         '0.1609'
     """
 
-    def __init__(self, method: Distiller, student: Shapes, teacher: Shapes, samples: int) -> None:
+    def __init__(self, method: Distiller | str, student: Shapes, teacher: Shapes, samples: int) -> None:
         super().__init__()
-        self.method = method
-        self.auxiliary = method.auxiliary(student, teacher, samples)
+        self.method = create_method(method) if isinstance(method, str) else method
+        self.auxiliary = self.method.auxiliary(student, teacher, samples)
 
     def forward(self, student: Arrays, teacher: Arrays, batch: Batch) -> Tensor:
         """Scalar loss of a batch, with that of the labels.

@@ -21,7 +21,7 @@ from kd.data.packed import DatasetInfo, Labelled
 from kd.data.storage import open_group, open_rows
 from kd.embeddings.computing import BATCH, read_rows
 from kd.embeddings.encoding import EncodedArray
-from kd.embeddings.options import CacheOptions, Dtype
+from kd.embeddings.options import STORED_DTYPES, CacheOptions, Dtype
 from kd.embeddings.store import STORE, ComputedSplit, Rows, write_store
 from kd.models.devices import one_device
 from kd.models.joint import JointTeacher
@@ -70,13 +70,17 @@ class Cache(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(self, directory: Path | str, split: str = "train", *, keep_bytes: int = KEPT_BYTES) -> None:
-        self.directory, self.split, self.keep_bytes = Path(directory), split, keep_bytes
+        self.directory, self.split, self._room = Path(directory), split, keep_bytes
+        if not (self.directory / STORE).is_dir():
+            raise UserError(f"{self.directory}: holds no cache, which would be a folder {STORE}")
         root = open_group(self.directory / STORE)
         group = root.get(split)
         if not isinstance(group, zarr.Group):
             raise UserError(f"{self.directory}: holds no split {split!r}, but {', '.join(sorted(root.group_keys()))}")
         names = sorted(name for name in group.array_keys() if name != "ids" and not name.endswith("_scale"))
         self.arrays = {name: EncodedArray.open(group, name) for name in names}
+        if not names:
+            raise UserError(f"{self.directory}: holds no arrays of {split}")
         self.ids = open_rows(group, "ids").read()
         self.names, self.shapes = names, {name: each.row_shape for name, each in self.arrays.items()}
         self.views = next(iter(self.arrays.values())).views
@@ -103,7 +107,10 @@ class Cache(Dataset[dict[str, Tensor]]):
         Raises:
             UserError: there is no such row, view or array; or the file is damaged.
         """
-        wanted = np.arange(len(self)) if rows is None else np.asarray(torch.as_tensor(rows).cpu(), dtype=np.int64)
+        given = torch.arange(len(self)) if rows is None else torch.as_tensor(rows).cpu()
+        if given.ndim != 1 or (len(given) and (given.is_floating_point() or given.dtype == torch.bool)):
+            raise UserError(f"rows: {given.dtype} of shape {tuple(given.shape)}, expected numbers of rows (B,)")
+        wanted = given.numpy().astype(np.int64)
         if len(wanted) and not 0 <= wanted.min() <= wanted.max() < len(self):
             raise UserError(
                 f"{self.directory}: rows {wanted.min()} to {wanted.max()}, expected some of 0 to {len(self) - 1}"
@@ -118,17 +125,21 @@ class Cache(Dataset[dict[str, Tensor]]):
     def _rows(self, name: str, rows: np.ndarray, view: int) -> Tensor:
         array = self.arrays[name]
         size = array.rows * array.row_bytes
-        if (name, view) not in self._kept and size <= self.keep_bytes:
-            self.keep_bytes -= size
+        if (name, view) not in self._kept and size <= self._room:
+            self._room -= size
             self._kept[name, view] = torch.as_tensor(array.read(slice(0, array.rows), view))
         if (name, view) in self._kept:
             return self._kept[name, view][torch.from_numpy(rows)]
+        if not len(rows):
+            return torch.empty(0, *array.row_shape)
         unique, places = np.unique(rows, return_inverse=True)
         return read_rows(array, unique, view)[torch.from_numpy(places)]
 
 
 class Views(Dataset[tuple[Tensor, Tensor, int]]):
     """The views that a cache was made of, as training data: an item is (sample in the view of the epoch, label, row).
+
+    Datasets among the views that have a `set_epoch` are told the epoch, too.
 
     Args:
         views: as `cache_embeddings` takes them.
@@ -155,12 +166,26 @@ class Views(Dataset[tuple[Tensor, Tensor, int]]):
     def set_epoch(self, epoch: int) -> None:
         """Show the view that belongs to an epoch, counted from 0; the loop of `distill_student` calls this."""
         self.view = view_of_epoch(epoch, len(self.views))
+        tell_epoch(self.views[self.view], epoch)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, row: int) -> tuple[Tensor, Tensor, int]:
+        if not -len(self) <= row < len(self):
+            raise IndexError(row)
+        row %= len(self)
         return _samples(self.views[self.view], slice(row, row + 1))[0], self.labels[row], row
+
+
+def tell_epoch(data: Any, epoch: int) -> bool:
+    """Tell a dataset or sampler, and those inside it, which epoch begins; whether any of them listens."""
+    if hasattr(data, "set_epoch"):
+        data.set_epoch(epoch)
+        return True
+    inner = [getattr(data, "dataset", None), *getattr(data, "datasets", ())]
+    told = [tell_epoch(each, epoch) for each in inner if each is not None]
+    return any(told)
 
 
 def cache_embeddings(
@@ -173,7 +198,7 @@ def cache_embeddings(
     device: str = "auto",
     overwrite: bool = False,
 ) -> Cache:
-    """Store what a teacher makes of samples, so that it has to look at them once.
+    """Store what a teacher makes of samples, so that it has to look at them once. It is moved to the device.
 
     Args:
         directory: of the cache; it is there when the cache is complete, not before.
@@ -198,6 +223,7 @@ def cache_embeddings(
     """
     seen = _views(views)
     count = _count(seen)
+    _check_options(dtype, batch_size)
     at = one_device(device).device
     network = (teacher if isinstance(teacher, Tapped) else Tapped(teacher)).to(at)
 
@@ -247,9 +273,17 @@ def cache_targets(
         >>> kd.cache_targets(folder + "/targets", joint, [cache], device="cpu").shapes
         {'logits': (5,)}
     """
-    at = one_device(device).device
-    tapped, level = Tapped(joint, names, dataset=dataset).to(at), joint.config.level
+    _check_options(dtype, batch_size)
+    names = (names,) if isinstance(names, str) else names
+    if not names:
+        raise UserError("names: none are given, expected some, such as logits")
+    tapped, level = Tapped(joint, names, dataset=dataset), joint.config.level
     check_alike(embeddings, level)
+    channels = [each.shapes[level][0] for each in embeddings]
+    if channels != joint.config.channels:
+        raise UserError(f"embeddings: have {channels} channels, but the joint teacher takes {joint.config.channels}")
+    at = one_device(device).device
+    tapped.to(at)
 
     def compute(rows: Rows, view: int) -> dict[str, Tensor]:
         seen = [{level: read_rows(each.arrays[level], rows, view).float().to(at)} for each in embeddings]
@@ -261,10 +295,18 @@ def cache_targets(
         return _write(Path(directory), compute, count, views, dtype, batch_size, overwrite=overwrite)
 
 
+def _check_options(dtype: str, batch_size: int) -> None:
+    if dtype not in STORED_DTYPES:
+        raise UserError(f"dtype: {dtype!r}, expected one of {', '.join(STORED_DTYPES)}")
+    if batch_size < 1:
+        raise UserError(f"batch_size: {batch_size}, expected at least 1")
+
+
 def check_alike(caches: Sequence[Cache], level: str) -> None:
     """Raise UserError unless all caches have a level of the same samples in as many views."""
-    if not caches:
-        raise UserError("embeddings: none are given, expected a cache by each teacher")
+    if not caches or not all(isinstance(each, Cache) for each in caches):
+        found = "none are given" if not caches else "some are no Cache"
+        raise UserError(f"embeddings: {found}, expected a list with a Cache by each teacher")
     for each in caches:
         if level not in each.names:
             raise UserError(f"{each.directory}: holds no {level}, but {', '.join(each.names)}")
@@ -286,6 +328,8 @@ def _count(views: Sequence[Samples]) -> int:
         counts = {len(each) for each in views}  # type: ignore[arg-type]
     except TypeError as error:
         raise UserError("views: a dataset has no length, expected one with `__len__` and `__getitem__`") from error
+    if not all(hasattr(each, "__getitem__") for each in views):
+        raise UserError("views: are no tensors or datasets; of a DataLoader, give its dataset")
     if len(counts) != 1 or 0 in counts:
         raise UserError(f"views: have {', '.join(map(str, sorted(counts)))} samples, expected equally many, and some")
     return counts.pop()
@@ -321,13 +365,18 @@ def _write(
         raise UserError(f"{directory}: holds a cache; read it with Cache, or give overwrite=True to replace it")
     if there - {STORE} or (directory.exists() and not directory.is_dir()):
         raise UserError(f"{directory}: is no cache of yours; expected a directory that is new, or empty")
+    directory = directory.absolute()
     info = DatasetInfo(OWN, (), Modality(), (), (), {"train": count})
     split = Labelled(info, "train", np.zeros(count, np.int64), np.arange(count))
     layouts = CacheOptions(dtype=dtype).stored(shapes_of(compute(slice(0, 1), 0)), 0)
     partial = directory.with_name(f"{directory.name}{PARTIAL}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    write_store(partial, [ComputedSplit(split, layouts, views, batch_size, compute)])
+    try:
+        write_store(partial, [ComputedSplit(split, layouts, views, batch_size, compute)])
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     if directory.exists():
         shutil.rmtree(directory)
     partial.rename(directory)

@@ -39,7 +39,10 @@ def make_fabric(precision: str, *, training: bool = False) -> Fabric:
         lease(device_count())
     nodes = node_count() if training else 1
     devices = max(1, device_count()) if training else 1
-    _set_float32(training=training)
+    if torch.cuda.is_available():
+        torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = (  # type: ignore[attr-defined]
+            "tf32" if training else "ieee"
+        )
     fabric = Fabric(
         accelerator="auto",
         devices=devices,
@@ -55,19 +58,17 @@ def make_fabric(precision: str, *, training: bool = False) -> Fabric:
     return fabric
 
 
-def one_device(device: str, precision: str = "32", *, training: bool = False) -> Fabric:
-    """One device of a program that is not a job of the workflow.
+def one_device(device: str, precision: str = "32") -> Fabric:
+    """One device of a program that is not a job of the workflow; how GPUs compute in float32 is as the program set it.
 
     Args:
         device: auto, cpu, cuda, or one such as cuda:1.
         precision: as of `make_fabric`.
-        training: as of `make_fabric`.
 
     Raises:
         UserError: there is no such device, or it cannot compute in this precision.
     """
     accelerator, _, number = device.partition(":")
-    _set_float32(training=training)
     try:
         fabric = Fabric(
             accelerator=accelerator,
@@ -75,19 +76,13 @@ def one_device(device: str, precision: str = "32", *, training: bool = False) ->
             precision=precision,  # type: ignore[arg-type]
             plugins=LightningEnvironment(),
         )
+        fabric.launch()
     except Exception as error:  # of whatever accelerator
         raise UserError(
             f"device: {device!r} is not there ({error}); expected auto, cpu, cuda or one such as cuda:1"
         ) from error
     _check_precision(fabric, precision)
     return fabric
-
-
-def _set_float32(*, training: bool) -> None:
-    if torch.cuda.is_available():
-        torch.backends.cuda.matmul.fp32_precision = torch.backends.cudnn.conv.fp32_precision = (  # type: ignore[attr-defined]
-            "tf32" if training else "ieee"
-        )
 
 
 def _check_precision(fabric: Fabric, precision: str) -> None:

@@ -23,6 +23,7 @@ from annotated_types import Ge, Gt, Lt
 from pydantic import model_validator
 from torch import Tensor, nn
 
+from kd.common.errors import UserError
 from kd.common.options import BaseOptions
 from kd.data.packed import DatasetInfo
 from kd.models.network import Heads, LabelClassifier, resample, tap_shapes
@@ -174,10 +175,22 @@ class FusedTeacher(nn.Module):
     def __init__(self, joint: JointTeacher, teachers: Sequence[nn.Module]) -> None:
         super().__init__()
         self.config, self.joint, self.teachers = joint.config, joint, nn.ModuleList(teachers)
+        if len(teachers) != len(joint.config.channels):
+            raise UserError(f"teachers: {len(teachers)}, but the joint teacher fuses {len(joint.config.channels)}")
 
     def forward(self, inputs: Tensor) -> Outputs:
-        """A batch, as the teachers take it."""
-        outputs: Outputs = self.joint([teacher(inputs) for teacher in self.teachers])
+        """A batch, as the teachers take it.
+
+        Raises:
+            UserError: a teacher does not give the level, or has other channels than the one that it stands for.
+        """
+        level, seen = self.config.level, [teacher(inputs) for teacher in self.teachers]
+        for each, channels in zip(seen, self.config.channels, strict=True):
+            if not isinstance(each, dict) or level not in each or each[level].shape[1] != channels:
+                raise UserError(
+                    f"teachers: each has to be a Tapped one that gives {level}, in the order of the training"
+                )
+        outputs: Outputs = self.joint(seen)
         return outputs
 
 
@@ -190,7 +203,7 @@ def _stage(channels: int, width: int, *, kernel: int, stride: int) -> nn.Module:
     return nn.Sequential(conv, nn.BatchNorm2d(width), nn.GELU())
 
 
-def save_joint_teacher(joint: JointTeacher, directory: Path) -> None:
+def save_joint_teacher(joint: JointTeacher, directory: Path | str) -> None:
     """Store a joint teacher so that `load_joint_teacher` builds it again.
 
     Examples:
@@ -202,10 +215,10 @@ def save_joint_teacher(joint: JointTeacher, directory: Path) -> None:
         >>> kd.load_joint_teacher(directory).config.channels
         [96, 192]
     """
-    save_stored(joint, joint.config, directory, NAME)
+    save_stored(joint, joint.config, Path(directory), NAME)
 
 
-def load_joint_teacher(directory: Path) -> JointTeacher:
+def load_joint_teacher(directory: Path | str) -> JointTeacher:
     """The joint teacher stored in a directory: by `save_joint_teacher`, or that of the workflow.
 
     Raises:
@@ -220,4 +233,4 @@ def load_joint_teacher(directory: Path) -> JointTeacher:
         >>> kd.load_joint_teacher(directory).config.channels
         [96, 192]
     """
-    return load_stored(directory, NAME, JointConfig, JointTeacher)
+    return load_stored(Path(directory), NAME, JointConfig, JointTeacher)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kd.common.errors import UserError
 from kd.models.backbones.base import stored_backbone
 from kd.models.outputs import Outputs, shapes_of
 from kd.models.spec import LEVELS, LabelEncoderOptions, Level, NetworkConfig
@@ -74,12 +75,38 @@ class Network(nn.Module):
         return self.kind.resize(inputs, self.config)
 
     def normalise(self, inputs: Tensor) -> Tensor:
-        """Bring a batch to the size that the backbone takes, and normalise it with the network's statistics."""
+        """Bring a batch to the size that the backbone takes, and normalise it with the network's statistics.
+
+        Raises:
+            UserError: the batch is of whole numbers, such as 0..255, and not of 0..1.
+        """
+        if not inputs.is_floating_point():
+            raise UserError(f"inputs: are {inputs.dtype}, expected floats in 0..1")
         return (self.resize(inputs) - self.mean).div_(self.std)
 
     def example(self) -> Tensor:
         """A batch of one sample of zeros, as `forward` takes it."""
         return self.kind.example(self.config)
+
+
+class Tap(nn.Module):
+    """A network that gives arrays of one dataset, by name, as methods compare them.
+
+    Args:
+        module: a `Network`.
+        names: of the arrays, as in `Outputs.arrays`.
+        dataset: whose head is read.
+    """
+
+    def __init__(self, module: nn.Module, names: Sequence[str], dataset: str) -> None:
+        super().__init__()
+        self.module, self.names, self.dataset = module, tuple(dict.fromkeys(names)), dataset
+        self.levels: list[Level] = [level for level in LEVELS if level in names]
+
+    def forward(self, inputs: Any) -> dict[str, Tensor]:
+        """A batch, as the network takes it, to its arrays in the order of `names`."""
+        outputs: Outputs = self.module(inputs, self.levels)
+        return outputs.arrays(self.dataset, self.names)
 
 
 class Heads(nn.Module):

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from kd.common.errors import UserError
+
 Arrays = Mapping[str, Tensor]
 """What is compared of a batch of one dataset, by name: `logits` (B, classes), `L1` (B, D), `L2` to `L4` (B, C, h, w),
 `label_embeddings` (B, classes, d). Of a teacher only what was asked for is there, and its label embeddings may be 0 for
@@ -31,10 +33,17 @@ class Outputs:
     label_embeddings: dict[str, Tensor] = field(default_factory=dict)
 
     def arrays(self, dataset: str, names: Iterable[str] | None = None) -> dict[str, Tensor]:
-        """Arrays of one dataset by name; all of them, or some."""
+        """Arrays of one dataset by name; all of them, or some.
+
+        Raises:
+            UserError: the network has no array of a name.
+        """
         found = {"logits": self.logits.get(dataset), "L1": self.vector} | self.maps
         found["label_embeddings"] = self.label_embeddings.get(dataset)
         there = {name: value for name, value in found.items() if value is not None}
+        missing = [name for name in names or () if name not in there]
+        if missing:
+            raise UserError(f"{missing[0]}: the network has none, but {', '.join(there)}")
         return there if names is None else {name: there[name] for name in names}
 
 

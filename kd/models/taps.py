@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from kd.common.errors import UserError
 from kd.models.backbones.timm import Kind as TimmImages
 from kd.models.joint import FusedTeacher, JointTeacher
-from kd.models.network import Network, at_rest
+from kd.models.network import Network, Tap, at_rest
 from kd.models.outputs import shapes_of
-from kd.models.spec import ARRAYS, LEVELS, MAP_LEVELS, Level
+from kd.models.spec import ARRAYS, MAP_LEVELS
 
 DIMENSIONS = {"logits": 2, "L1": 2} | dict.fromkeys(MAP_LEVELS, 4)
 
 
-class Tapped(nn.Module):
+class Tapped(Tap):
     """A network that gives what methods compare, by name.
 
     `logits` are (B, classes), the vector `L1` is (B, D), the maps `L2`, `L3` and `L4` are (B, C, h, w). The network
@@ -51,18 +51,14 @@ class Tapped(nn.Module):
         maps: Mapping[str, str] | None = None,
         dataset: str | None = None,
     ) -> None:
-        super().__init__()
+        names = (names,) if isinstance(names, str) else names
         unknown = [name for name in names if name not in ARRAYS]
         if unknown:
             raise UserError(f"names: {unknown[0]!r}, expected some of {', '.join(ARRAYS)}")
-        self.module, self.names = module, tuple(dict.fromkeys(names))
-        self.levels: list[Level] = [level for level in LEVELS if level in names]
+        ours = isinstance(module, Network | JointTeacher | FusedTeacher)
+        super().__init__(module, names, _head(module, dataset) if ours else "")
         self.given = {"classifier": classifier, "maps": maps, "dataset": dataset}
-        self.dataset, self.taps = "", dict[str, tuple[str, bool]]()
-        if isinstance(module, Network | JointTeacher | FusedTeacher):
-            self.dataset = _head(module, dataset)
-        else:
-            self.taps = self._taps(classifier, maps)
+        self.taps = {} if ours else self._taps(classifier, maps)
 
     def naming(self, names: Sequence[str]) -> Tapped:
         """The same network, giving other arrays."""
@@ -96,17 +92,19 @@ class Tapped(nn.Module):
         """A batch to its arrays, in the order of `names`.
 
         Raises:
-            UserError: an array has another number of dimensions than its name stands for.
+            UserError: an array has another number of dimensions than its name stands for, or is changed in place later.
         """
         if isinstance(self.module, Network):
-            return self.module(inputs, self.levels).arrays(self.dataset, self.names)  # type: ignore[no-any-return]
+            return super().forward(inputs)
         if isinstance(self.module, JointTeacher | FusedTeacher):
             return self.module(inputs).arrays(self.dataset, self.names)  # type: ignore[no-any-return]
         found: dict[str, Any] = {}
+        versions: dict[str, int] = {}
 
         def keep(name: str, *, before: bool) -> Any:
             def hook(_: nn.Module, inputs: tuple[Any, ...], output: Any = None) -> None:
                 found[name] = inputs[0] if before else output
+                versions[name] = _version(found[name])
 
             return hook
 
@@ -122,6 +120,12 @@ class Tapped(nn.Module):
         finally:
             for handle in handles:
                 handle.remove()
+        for name, version in versions.items():
+            if version != _version(found[name]):
+                path = self.taps[name][0]
+                raise UserError(
+                    f"{name}: what comes next changes the output of {path!r} in place; tap what gives its final value"
+                )
         return {name: self._checked(name, found.get(name)) for name in self.names}
 
     def _run(self, inputs: Any) -> dict[str, Any]:
@@ -134,6 +138,8 @@ class Tapped(nn.Module):
         return maps | {"logits": module.forward_head(final)}
 
     def _checked(self, name: str, value: Any) -> Tensor:
+        if name == "L1" and isinstance(value, Tensor) and value.shape[2:] == (1, 1):  # a 1x1 conv is the classifier
+            return value.flatten(1)
         if not isinstance(value, Tensor) or value.ndim != DIMENSIONS[name]:
             found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             where = (
@@ -153,12 +159,17 @@ class Tapped(nn.Module):
             return shapes_of(self(inputs))
 
 
-def _head(module: Network | JointTeacher | FusedTeacher, dataset: str | None) -> str:
+def _version(value: Any) -> int:
+    """Counts the changes of a tensor in place."""
+    return value._version if isinstance(value, Tensor) and not value.is_inference() else 0  # noqa: SLF001
+
+
+def _head(module: Any, dataset: str | None) -> str:
     """The dataset whose head is used."""
-    datasets = list(module.config.heads)
+    datasets: list[str] = list(module.config.heads)
     if dataset is None and len(datasets) == 1:
         return datasets[0]
-    if dataset not in datasets:
+    if dataset is None or dataset not in datasets:
         raise UserError(f"dataset: {dataset!r}, expected one of {', '.join(datasets)}")
     return dataset
 

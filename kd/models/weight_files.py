@@ -208,7 +208,8 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def save_stored(module: nn.Module, options: BaseModel, directory: Path, name: str) -> None:
-    """Store a module and the options that describe it so that `load_stored` builds it again."""
+    """Store a module and the options that describe it so that `load_stored` builds it again; the folder is made."""
+    directory.mkdir(parents=True, exist_ok=True)
     write_text(directory / f"{name}.json", options.model_dump_json(indent=1))
     save_tensors(directory / f"{name}.safetensors", module.state_dict())
 

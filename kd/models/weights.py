@@ -115,10 +115,12 @@ def create_network(
     if problems:
         raise UserError(problems[0])
     names = tuple(map(str, range(classes))) if isinstance(classes, int) else tuple(classes)
+    if not names or isinstance(classes, str) or len(set(names)) < len(names):
+        raise UserError(f"classes: {classes!r}, expected a list of names, each once, or their number")
     return new_network(spec, [DatasetInfo(dataset, names, samples, mean, std, {})])
 
 
-def save_network(network: Network, directory: Path) -> None:
+def save_network(network: Network, directory: Path | str) -> None:
     """Store a network so that `load_network` builds it again.
 
     Examples:
@@ -128,10 +130,10 @@ def save_network(network: Network, directory: Path) -> None:
         >>> kd.load_network(directory).config.heads
         {'data': 5}
     """
-    save_stored(network, network.config, directory, NETWORK)
+    save_stored(network, network.config, Path(directory), NETWORK)
 
 
-def load_network(directory: Path) -> Network:
+def load_network(directory: Path | str) -> Network:
     """The network stored in a directory: by `save_network`, or that of a teacher or student of the workflow.
 
     Raises:
@@ -144,7 +146,7 @@ def load_network(directory: Path) -> Network:
         >>> kd.load_network(directory).config.heads
         {'data': 5}
     """
-    return load_stored(directory, NETWORK, NetworkConfig, Network)
+    return load_stored(Path(directory), NETWORK, NetworkConfig, Network)
 
 
 class Exported(nn.Module):

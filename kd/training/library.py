@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
 from kd.common.errors import UserError, first_mistake
 from kd.common.streams import torch_seed
@@ -20,10 +22,12 @@ from kd.data.packed import DatasetInfo, Labelled
 from kd.distillers.base import Distiller
 from kd.distillers.criterion import DistillationLoss
 from kd.distillers.registry import create_method
-from kd.embeddings.cache import KEPT_BYTES, OWN, Cache, check_alike
+from kd.embeddings.cache import KEPT_BYTES, OWN, Cache, Views, check_alike, tell_epoch
 from kd.models.devices import one_device
 from kd.models.joint import JointConfig, JointTeacher
-from kd.models.spec import LabelEncoderOptions, Level, map_levels
+from kd.models.network import Network
+from kd.models.spec import LEVELS, LabelEncoderOptions, Level, map_levels
+from kd.models.taps import Tapped
 from kd.training.cached_embeddings import CachedSamples
 from kd.training.loaders import (
     CachedTeacher,
@@ -33,6 +37,7 @@ from kd.training.loaders import (
     check_labels,
     first_batch,
     tapped,
+    task_of,
 )
 from kd.training.loop import finish, fit
 from kd.training.objective import Objective
@@ -40,7 +45,6 @@ from kd.training.recipe import Recipe
 from kd.training.students import Student
 from kd.training.supervised import Classification
 
-ValueT = TypeVar("ValueT")
 IMAGES = 4  # dimensions of a batch of images, at least
 History = list[dict[str, float]]
 """One row for each epoch: `epoch`, `loss`, `seconds`, and `val_acc@1` or `val_mAP` in percent where val is given."""
@@ -48,7 +52,7 @@ History = list[dict[str, float]]
 
 def distill_student(
     student: nn.Module,
-    teacher: nn.Module | Cache,
+    teacher: nn.Module | Cache | None,
     train: Loader,
     method: Distiller | str,
     recipe: Recipe,
@@ -61,19 +65,21 @@ def distill_student(
 ) -> History:
     """Train a student held in memory with the soft targets of a teacher.
 
-    The student ends with the weights that the recipe selects, on the device that it was trained on. Views are those
-    of `train`: before each epoch its dataset, sampler and batch sampler get `set_epoch(epoch)`, if they have it. A
-    cache of V views gives in epoch e those of view e modulo V, so the dataset has to show that view.
+    The student ends with the weights that the recipe selects, in eval mode, on the device. The teacher is moved there,
+    too. Views are those of `train`: before each epoch its dataset, those inside it, its sampler and its batch sampler
+    get `set_epoch(epoch)`, if they have it. A cache of V views gives in epoch e those of view e modulo V. The dataset
+    has to show that view, as `Views` does.
 
-    Steps draw from torch's global generator, which is seeded before each of them, as is the shuffling of `train`. What
-    is trained beside the student is initialised from that generator as the caller left it. So with the same seed,
-    student, teacher, data and state of the generator, the weights are the same.
+    Steps draw from torch's global generator, which is seeded before each of them. So is the shuffling of `train`, also
+    by a generator of its own. What is trained beside the student is initialised from the global generator as the caller
+    left it. With the same seed, student, teacher, data and state of the generator, the weights are the same. Whatever
+    draws from generators that are not torch's has to be seeded by the caller.
 
     Args:
         student: any module that maps inputs to logits (B, classes); or a `Tapped` one, where the method compares more.
         teacher: of the same kind, which looks at what the student is given; or a cache, of which `train` gives the
-            rows. Its weights stay as they are.
-        train: training samples. With workers that persist, `set_epoch` does not reach their copies of the dataset.
+            rows; or None for a method that needs none (vanilla). Its weights stay as they are.
+        train: training samples.
         method: with its options, or its name.
         recipe: optimiser, schedule and more, without augmentation.
         level: how deep maps are compared, for methods that leave that open (mlfd).
@@ -97,32 +103,46 @@ def distill_student(
     """
     samples = _length(train)
     chosen = create_method(method) if isinstance(method, str) else method
+    if not isinstance(chosen, Distiller):
+        raise UserError(f"method: {chosen!r}, expected the name of a method, or what create_method gives")
+    inputs, labels, rows = first_batch(train, "train")
+    task = task_of(labels, "train")
+    _check(chosen, level, recipe, task, inputs, measured=val is not None)
     names = chosen.required(level).names()
-    if level is not None and not chosen.NEEDS_LEVEL:
-        raise UserError(f"level: given {level}, but method {chosen.name} says itself what it compares; leave it out")
-    inputs, labels, rows = first_batch(train)
-    task = _task(labels)
-    _check(chosen, recipe, task, measured=val is not None)
-    _check_batches(train, recipe, samples)
-    if rows is None and (isinstance(teacher, Cache) or chosen.REMEMBERS_SAMPLES):
+    _check_batches(train, recipe)
+    by_row = isinstance(teacher, Cache) or chosen.REMEMBERS_SAMPLES
+    if rows is None and by_row:
         raise UserError(
-            "train: its batches are (inputs, labels), expected (inputs, labels, rows): which samples these are"
+            "train: its batches are (inputs, labels), expected (inputs, labels, rows): which samples they are"
         )
-    if recipe.cutmix and inputs.ndim < IMAGES:
-        raise UserError(f"recipe cutmix: {recipe.cutmix}, but inputs are {tuple(inputs.shape)}, expected images")
-    fabric = one_device(device, recipe.precision, training=True)
+    if isinstance(teacher, Cache):
+        _check_views(train, teacher)
+        samples = len(teacher)
+    fabric = one_device(str(device), recipe.precision)
     network = tapped(student, ("logits", *names)).to(fabric.device)
+    _check_teacher(teacher, network, names)
     source = (
         CachedTeacher(teacher, names, fabric) if isinstance(teacher, Cache) else LiveTeacher(teacher, names, fabric)
     )
+    _check_network(recipe, network)
     example = inputs[:2].to(fabric.device)
-    shapes = network.shapes(example), source.shapes(example)
-    wanted, found = (each.get("logits", shapes[0]["logits"])[0] for each in shapes)
-    if wanted != found:
-        raise UserError(f"teacher: gives logits of {found} classes, but the student has {wanted}")
-    trained = Student(network, DistillationLoss(chosen, *shapes, samples))
-    objective = LoaderDistillation(trained, source, train, val, task, wanted, recipe, seed, fabric)
-    return _run(objective, None if directory is None else Path(directory))
+    student_shapes = network.shapes(example)
+    (classes,) = student_shapes["logits"]
+    teacher_shapes = source.shapes(example, classes)
+    if "logits" in teacher_shapes and teacher_shapes["logits"] != (classes,):
+        raise UserError(
+            f"teacher: gives logits of {teacher_shapes['logits'][0]} classes, but the student has {classes}"
+        )
+    if val is not None:
+        _check_loader(val, "val")
+        check_labels(first_batch(val, "val")[1], task, classes, "val")
+    trained = Student(network, DistillationLoss(chosen, student_shapes, teacher_shapes, samples))
+    objective = LoaderDistillation(
+        trained, source, train, val, task, classes, samples if by_row else None, recipe, seed, fabric
+    )
+    history = _run(objective, directory, {"method": chosen.model_dump(mode="json"), "level": level})
+    student.eval()
+    return history
 
 
 def train_joint_teacher(
@@ -178,11 +198,14 @@ def train_joint_teacher(
         >>> joint.config.channels
         [96, 256]
     """
+    if level not in LEVELS:
+        raise UserError(f"level: {level!r}, expected one of {', '.join(LEVELS)}")
     check_alike(embeddings, level)
-    fabric = one_device(device, recipe.precision, training=True)
+    shapes = [each.shapes[level] for each in embeddings]
+    fabric = one_device(str(device), recipe.precision)
     parts = {"train": (embeddings, labels)} | ({} if val is None else {"val": val})
     given = np.asarray(torch.as_tensor(labels).cpu())
-    task = _task(torch.from_numpy(given))
+    task = task_of(torch.from_numpy(given), "train")
     _check_recipe(recipe, measured=val is not None)
     if recipe.mixup or recipe.cutmix:
         raise UserError("recipe mixup and cutmix: mix images, but embeddings are no images; leave them out")
@@ -198,11 +221,12 @@ def train_joint_teacher(
         found = torch.as_tensor(own).cpu()
         if len(found) != len(caches[0]):
             raise UserError(f"{name}: {len(found)} labels, expected those of {len(caches[0])} samples")
-        check_labels(found, count)
-        split = Labelled(info, caches[0].split, found.numpy(), caches[0].ids)
+        check_labels(found, task, count, name)
+        if [each.shapes[level] for each in caches] != shapes:
+            raise UserError(f"{name}: its caches have other teachers than those of train, or in another order")
+        split = Labelled(info, caches[0].split, found.long().numpy(), caches[0].ids)
         return CachedSamples(split, [each.directory for each in caches], (level,), None, fabric, memory)
 
-    shapes = [each.shapes[level] for each in embeddings]
     levels = map_levels(level)
     torch.manual_seed(torch_seed("weights", seed))
     try:
@@ -221,67 +245,124 @@ def train_joint_teacher(
     joint = JointTeacher(config)
     parts_of = {name: [samples(name)] for name in parts}
     objective = Classification(joint, parts_of["train"], parts_of.get("val", []), recipe, seed, fabric)
-    _run(objective, None if directory is None else Path(directory))
+    _run(objective, directory, {"joint_teacher": config.model_dump(mode="json")})
     return joint.eval()
 
 
-def _run(objective: Objective, directory: Path | None) -> History:
-    """Train, and leave the module with the weights that the recipe selects."""
-    if directory is not None:
+def _run(objective: Objective, directory: Path | str | None, made_of: dict[str, Any]) -> History:
+    """Train, and leave the module with the weights that the recipe selects; `made_of`: what tells trainings apart."""
+    recipe, place = objective.recipe, None if directory is None else Path(directory)
+    told = made_of | {"recipe": recipe.model_dump(mode="json"), "seed": objective.seed, "steps": objective.steps}
+    objective.identity = json.dumps(told)
+    if place is not None:
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            place.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"directory: {directory} cannot be made ({error.strerror})") from error
-    trained = fit(objective, directory)
-    objective.module.load_state_dict(trained.weights[objective.recipe.selection])
-    if directory is not None:
-        finish(directory)
+            raise UserError(f"directory: {place} cannot be made ({error.strerror})") from error
+    trained = fit(objective, place)
+    objective.module.load_state_dict(trained.weights[recipe.selection])
+    if place is not None:
+        finish(place)
     return trained.history
-
-
-def _task(labels: Tensor) -> Task:
-    """What labels are."""
-    if labels.ndim == 1 and not labels.is_floating_point():
-        return "single_label"
-    if labels.ndim == 2:
-        return "multi_label"
-    raise UserError(
-        f"labels: {labels.dtype} of shape {tuple(labels.shape)}, expected whole numbers (B,), or 0 and 1 (B, classes)"
-    )
 
 
 def _length(loader: Loader) -> int:
     """Samples in the dataset of a loader."""
+    _check_loader(loader, "train")
     try:
         return len(loader.dataset)  # type: ignore[arg-type]
     except TypeError as error:
         raise UserError("train: its dataset has no length, expected one with `__len__` and `__getitem__`") from error
 
 
-def _check(method: Distiller, recipe: Recipe, task: Task, *, measured: bool) -> None:
+def _check_loader(loader: object, whose: str) -> None:
+    if not isinstance(loader, DataLoader):
+        raise UserError(f"{whose}: {type(loader).__name__}, expected a DataLoader")
+
+
+def _check(
+    method: Distiller, level: Level | None, recipe: Recipe, task: Task, inputs: Tensor, *, measured: bool
+) -> None:
     """Raise UserError where these do not fit together."""
     _check_recipe(recipe, measured=measured)
+    if level is not None and level not in LEVELS:
+        raise UserError(f"level: {level!r}, expected one of {', '.join(LEVELS)}")
+    if level is not None and not method.NEEDS_LEVEL:
+        raise UserError(f"level: given {level}, but method {method.name} says itself what it compares; leave it out")
     if task not in method.TASKS:
         raise UserError(f"method {method.name}: is for {' and '.join(method.TASKS)} data, but labels are {task}")
     if method.REMEMBERS_SAMPLES and (recipe.mixup or recipe.cutmix):
         raise UserError(f"method {method.name}: remembers each sample, so recipe mixup and cutmix have to be 0")
+    if recipe.cutmix and inputs.ndim < IMAGES:
+        raise UserError(f"recipe cutmix: {recipe.cutmix}, but inputs are {tuple(inputs.shape)}, expected images")
 
 
-def _check_batches(train: Loader, recipe: Recipe, samples: int) -> None:
+def _check_teacher(teacher: nn.Module | Cache | None, student: Tapped, names: Sequence[str]) -> None:
+    if not names or isinstance(teacher, Cache):
+        return
+    if not isinstance(teacher, nn.Module):
+        raise UserError(
+            f"teacher: {type(teacher).__name__}, expected a module or a Cache that gives {', '.join(names)}"
+        )
+    if isinstance(getattr(teacher, "module", teacher), JointTeacher):
+        raise UserError("teacher: a JointTeacher takes embeddings; give a FusedTeacher of it and its teachers")
+    if {id(each) for each in teacher.parameters()} & {id(each) for each in student.parameters()}:
+        raise UserError("teacher: shares weights with the student, which are trained; give a copy")
+
+
+def _check_recipe(recipe: Recipe, *, measured: bool) -> None:
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"recipe: {type(recipe).__name__}, expected a Recipe")
+    if recipe.augmentation is not None:
+        raise UserError("recipe augmentation: given, but views are those of the loader or cache; leave it out")
+    if recipe.selection == "best_val" and not measured:
+        raise UserError("recipe selection: best_val, but no val is given; give val, or selection='last'")
+
+
+def _check_network(recipe: Recipe, network: Tapped) -> None:
+    """What the recipe says of heads and batch norms is known of networks of this package alone."""
+    if isinstance(network.module, Network):
+        return
+    for name, asked in (("head_lr", recipe.head_lr != 1), ("freeze_norm", recipe.freeze_norm != "none")):
+        if asked:
+            raise UserError(f"recipe {name}: is for a Network, see create_network; the student is another module")
+
+
+def _check_batches(train: Loader, recipe: Recipe) -> None:
     size, least = train.batch_size, 2 * recipe.accumulate
     if size is None:  # a batch sampler says it
         return
     if size != recipe.batch_size:
         raise UserError(f"recipe batch_size: {recipe.batch_size}, but batches of train have {size}")
-    if not train.drop_last and 0 < samples % size < least:
+    rest = len(train.sampler) % size  # type: ignore[arg-type]
+    if not train.drop_last and 0 < rest < least:
         raise UserError(
-            f"train: its last batch has {samples % size} samples, expected at least {least}; give the loader"
-            " drop_last=True"
+            f"train: its last batch has {rest} samples, expected at least {least}; give the loader drop_last=True"
         )
 
 
-def _check_recipe(recipe: Recipe, *, measured: bool) -> None:
-    if recipe.augmentation is not None:
-        raise UserError("recipe augmentation: given, but views are those of the loader or cache; leave it out")
-    if recipe.selection == "best_val" and not measured:
-        raise UserError("recipe selection: best_val, but no val is given; give val, or selection='last'")
+def _check_views(train: Loader, cache: Cache) -> None:
+    """The loader shows the views that the cache is of, as far as that can be seen."""
+    for each in _views_in(train.dataset):
+        if (len(each.views), len(each)) != (cache.views, len(cache)):
+            found = f"{len(each.views)} views of {len(each)} samples"
+            raise UserError(f"train: shows {found}, but {cache.directory} has {cache.views} of {len(cache)}")
+    if cache.views == 1:
+        return
+    listens = [tell_epoch(each, 0) for each in (train.dataset, train.sampler, train.batch_sampler)]
+    if not any(listens):
+        raise UserError(
+            f"train: {cache.directory} has {cache.views} views, but nothing in the loader has a set_epoch, by which it"
+            " would show the view of an epoch; see Views"
+        )
+    if train.persistent_workers:
+        raise UserError("train: persistent_workers is on, but these would show the first view only; leave it out")
+
+
+def _views_in(dataset: Any) -> Iterator[Views]:
+    """Each `Views` that is the dataset, or inside it."""
+    if isinstance(dataset, Views):
+        yield dataset
+    for each in (getattr(dataset, "dataset", None), *getattr(dataset, "datasets", ())):
+        if each is not None:
+            yield from _views_in(each)

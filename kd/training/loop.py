@@ -300,6 +300,7 @@ class _Training:
             "scaler": self.fabric.strategy.precision.state_dict(),
             "ema": None if self.ema is None else self.ema.module.state_dict(),
             "fit": vars(self.state),
+            "identity": self.objective.identity,
         }
         with replacing(self.checkpoint) as partial, partial.open("wb") as stream:
             torch.save(content, stream)  # to a stream, since for a path torch does not say why it cannot be written
@@ -317,6 +318,8 @@ class _Training:
             ) from error
 
     def _continue_from(self, content: dict[str, Any]) -> None:
+        if content["identity"] != self.objective.identity:
+            raise ValueError(f"it is of {content['identity']}, not of {self.objective.identity}")
         self.objective.module.load_state_dict(content["module"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.schedule.load_state_dict(content["schedule"])

@@ -30,6 +30,8 @@ class Objective:
         metric: name of what `validate` measures, such as `acc@1`; None: nothing is measured while it trains.
     """
 
+    identity: str = ""
+    """Told by whoever resumes in a directory that no key names: a checkpoint of another training is refused."""
     AHEAD: ClassVar[bool] = True
     """Whether batches may be made in a thread of their own while the one before is trained on."""
 

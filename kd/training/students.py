@@ -21,10 +21,9 @@ from kd.distillers.criterion import DistillationLoss
 from kd.distillers.losses import widened
 from kd.distillers.registry import parse_distiller
 from kd.models.devices import gathering, make_fabric, send
-from kd.models.network import Network, tap_shapes
+from kd.models.network import Network, Tap, tap_shapes
 from kd.models.outputs import Arrays
 from kd.models.spec import ARRAYS
-from kd.models.taps import Tapped
 from kd.models.weights import Exported, export_student, new_network, save_network
 from kd.training.loop import finish, train_and_measure
 from kd.training.mixing import Mix
@@ -69,7 +68,7 @@ class NoTargets:
 class Student(nn.Module):
     """A student, and the loss that has the modules which train beside it and are thrown away afterwards."""
 
-    def __init__(self, network: Tapped, criterion: DistillationLoss) -> None:
+    def __init__(self, network: Tap, criterion: DistillationLoss) -> None:
         super().__init__()
         self.network, self.criterion = network, criterion
 
@@ -220,7 +219,7 @@ def distill_student(directory: Path, spec: StudentSpec, upstream: Mapping[str, P
     source = target_source(spec, upstream, names, splits["train"], fabric, memory)
     shapes = tap_shapes(network, names, info.name)
     criterion = DistillationLoss(method, shapes, source.shapes(), info.sizes["train"])
-    student = Student(Tapped(network, ("logits", *names), dataset=info.name), criterion)
+    student = Student(Tap(network, ("logits", *names), info.name), criterion)
     objective = Distillation(student, images["train"], source, images["val"], recipe, spec.seed, fabric)
     result = train_and_measure(objective, [images["test"]], directory)
     save_network(network, directory)

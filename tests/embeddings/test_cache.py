@@ -124,7 +124,16 @@ def test_cache__says_what_is_not_there(tmp_path: Path) -> None:
             cache.read(**given)
     with pytest.raises(kd.UserError, match="holds no split 'val', but train"):
         kd.Cache(tmp_path / "a", "val")
-    with pytest.raises(kd.UserError, match="no Zarr store here"):
+    with pytest.raises(kd.UserError, match="holds no cache, which would be a folder embeddings"):
         kd.Cache(tmp_path)
+    for wrong in ([0.5], [True, False], 3):
+        with pytest.raises(kd.UserError, match="expected numbers of rows"):
+            cache.read(torch.tensor(wrong))
+    assert cache.read([])["L1"].shape == (0, 5)
+    assert kd.Cache(tmp_path / "a", keep_bytes=0).read([])["L1"].shape == (0, 5)
+    with pytest.raises(kd.UserError, match="dtype: 'float8', expected one of float32"):
+        kd.cache_embeddings(tmp_path / "b", teacher(), images(5), dtype="float8", device="cpu")  # type: ignore[arg-type]
+    samples: Any = kd.Views(images(5), torch.arange(5))
+    assert [row for *_, row in samples] == [0, 1, 2, 3, 4]
     with pytest.raises(kd.UserError, match="labels: 4, expected those of 5 samples"):
         kd.Views(images(5), torch.arange(4))

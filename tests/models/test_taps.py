@@ -103,3 +103,20 @@ def test_create_network__says_what_is_wrong() -> None:
     ):
         with pytest.raises(kd.UserError, match=message):
             kd.create_network(classes=3, **given)
+
+
+def test_tapped__refuses_what_is_changed_in_place_later() -> None:
+    changed = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(kd.UserError, match="L2: what comes next changes the output of '0' in place"):
+        kd.Tapped(changed, ("L2",), maps={"L2": "0"})(torch.rand(2, 3, 8, 8))
+    assert kd.Tapped(changed, "L2", maps={"L2": "1"})(torch.rand(2, 3, 8, 8))["L2"].min() >= 0
+
+
+def test_network__refuses_whole_numbers() -> None:
+    with pytest.raises(kd.UserError, match=r"inputs: are torch.uint8, expected floats in 0..1"):
+        kd.create_network("test_resnet", 3)(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+
+
+def test_tapped__the_input_of_a_convolution_as_classifier_is_a_vector() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 5, 1), nn.Flatten())
+    assert kd.Tapped(network, ("L1",), classifier="2").shapes(torch.rand(2, 3, 8, 8)) == {"L1": (4,)}
