@@ -11,9 +11,9 @@ else:
 
     def __getattr__(name: str) -> Any:
         # A public name. torch is imported when the first one is used, and not for `kd --help`.
-        if not name.startswith("_"):
+        if name == "__all__" or not name.startswith("_"):
             api = importlib.import_module("kd.api")
-            if name in api.__all__:
+            if name in ("__all__", *api.__all__):
                 return getattr(api, name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

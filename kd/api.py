@@ -1,7 +1,8 @@
 """The public names of this package, all of them: `import kd`, then `kd.NAME`.
 
-Networks: `Network`, `create_network`, `load_network`, `save_network`, `JointTeacher`, `JointConfig`, `FusedTeacher`,
-`load_joint_teacher`, `save_joint_teacher`, and `Tapped`, which makes any module a student or a teacher.
+Networks: `Network`, `LabelEncoderOptions`, `create_network`, `load_network`, `save_network`, `JointTeacher`,
+`JointConfig`, `FusedTeacher`, `load_joint_teacher`, `save_joint_teacher`, and `Tapped`, which makes any module a student
+or a teacher.
 Caches: `cache_embeddings`, `cache_targets`, `Cache`, `Views`.
 Methods: `methods`, `create_method`, `Distiller`, `Required`, `Batch`, `DistillationLoss`.
 Trainings: `Recipe`, `train_joint_teacher`, `distill_student`.
@@ -17,6 +18,7 @@ from kd.distillers.registry import create_method, methods
 from kd.embeddings.cache import Cache, Views, cache_embeddings, cache_targets
 from kd.models.joint import FusedTeacher, JointConfig, JointTeacher, load_joint_teacher, save_joint_teacher
 from kd.models.network import Network
+from kd.models.spec import LabelEncoderOptions
 from kd.models.taps import Tapped
 from kd.models.weights import create_network, load_network, save_network
 from kd.training.library import distill_student, train_joint_teacher
@@ -30,6 +32,7 @@ __all__ = [
     "FusedTeacher",
     "JointConfig",
     "JointTeacher",
+    "LabelEncoderOptions",
     "Network",
     "Recipe",
     "Required",

@@ -196,7 +196,7 @@ def example(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # A line of each piece of Python; that of clips is tried in tests/models/test_clip_backbones.py.
 PIECES = {
     "plain": 'timm.create_model("local-dir:',
-    "encoded": "network = load_network(",
+    "encoded": "network = kd.load_network(",
     "clips": "def shift(conv, inputs):",
 }
 

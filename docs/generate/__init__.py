@@ -11,4 +11,4 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def ours(registry: Registry) -> list[str]:
     """The names of a registry that are those of our own files, whatever other packages are installed."""
-    return [name for name in registry.names() if registry.module(name) == f"{registry.package}.{name}"]
+    return registry.own()

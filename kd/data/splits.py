@@ -111,7 +111,12 @@ def _draw(
         members = labels[shuffled] == label
         position[members] = (np.arange(members.sum()) + 0.5) / members.sum()
     taken = np.sort(shuffled[np.argsort(position, kind="stable")[:count]])
-    return np.sort(shuffled[_whole_groups(group_of[shuffled], labels[shuffled], np.isin(shuffled, taken))])
+    drawn = np.sort(shuffled[_whole_groups(group_of[shuffled], labels[shuffled], np.isin(shuffled, taken))])
+    if not len(drawn):
+        raise UserError(
+            f"split.{SPLITS[code]}: {count} samples are at most half of each group that may be drawn; say more"
+        )
+    return drawn
 
 
 def _whole_groups(groups: np.ndarray, labels: np.ndarray, taken: np.ndarray) -> np.ndarray:

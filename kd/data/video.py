@@ -68,7 +68,11 @@ class Video:
             expected = max(1, self._packets())
             taken, count = _take(self._frames(notes), choose(expected), convert)
             if not count:
-                part = "" if self._is_whole else f" from {self.start} s to {self.end} s"
+                part = (
+                    ""
+                    if self._is_whole
+                    else f" from {self.start:g} s to {'its end' if self.end == math.inf else f'{self.end:g} s'}"
+                )
                 raise UserError(f"{shown(self.path)}: holds no frame that can be decoded{part}")
             if count != expected:
                 taken, count = _take(self._frames(notes), choose(count), convert)

@@ -26,7 +26,13 @@ def map_levels(level: Level) -> tuple[Level, ...]:
 
 
 class LabelEncoderOptions(BaseOptions):
-    """The label-wise embedding encoder of multi-label networks (L2D): an embedding for each label."""
+    """The label-wise embedding encoder of multi-label networks (L2D): an embedding for each label.
+
+    Examples:
+        >>> import kd
+        >>> kd.create_network("test_resnet", 5, label_encoder=kd.LabelEncoderOptions(width=64)).labels.encoder.dropout
+        Dropout(p=0.1, inplace=False)
+    """
 
     width: Annotated[int, Gt(0)] = 768
     """Length of an embedding."""

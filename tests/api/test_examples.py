@@ -32,7 +32,9 @@ def test_examples__scripts_run(tmp_path: Path, script: Path) -> None:
 def test_examples__the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it is stored, without outputs, in a kernel of its own."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    for path in ROOT.glob("examples/*.ipynb"):
+    (*paths,) = ROOT.glob("examples/*.ipynb")
+    assert paths
+    for path in paths:
         notebook: Any = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
         assert not any(cell.get("outputs") for cell in notebook.cells)
         NotebookClient(notebook, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()

@@ -25,6 +25,9 @@ def test_public_names__have_an_example_that_runs(name: str) -> None:
 
 def test_public_names__are_what_kd_offers() -> None:
     assert set(api.__all__) <= set(dir(kd))
+    names: dict[str, object] = {}
+    exec("from kd import *", names)
+    assert set(api.__all__) <= set(names)
     with pytest.raises(AttributeError, match="no attribute 'distil'"):
         kd.distil  # type: ignore[attr-defined]  # noqa: B018
 
