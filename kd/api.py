@@ -1,8 +1,8 @@
 """The public names of this package, all of them: `import kd`, then `kd.NAME`.
 
 Networks: `Network`, `LabelEncoderOptions`, `create_network`, `load_network`, `save_network`, `JointTeacher`,
-`JointConfig`, `FusedTeacher`, `load_joint_teacher`, `save_joint_teacher`, and `Tapped`, which makes any module a student
-or a teacher.
+`JointConfig`, `FusedTeacher`, `load_joint_teacher`, `save_joint_teacher`, and `Tapped`, which makes a student or a teacher
+of any module.
 Caches: `cache_embeddings`, `cache_targets`, `Cache`, `Views`.
 Methods: `methods`, `create_method`, `Distiller`, `Required`, `Batch`, `DistillationLoss`.
 Trainings: `Recipe`, `train_joint_teacher`, `distill_student`.
