@@ -1,8 +1,7 @@
 """The public names of this package, all of them: `import kd`, then `kd.NAME`.
 
 Networks: `Network`, `LabelEncoderOptions`, `create_network`, `load_network`, `save_network`, `JointTeacher`,
-`JointConfig`, `FusedTeacher`, `load_joint_teacher`, `save_joint_teacher`, and `Tapped`, which makes a student or a teacher
-of any module.
+`JointConfig`, `FusedTeacher`, `load_joint_teacher`, `save_joint_teacher`, and `Tapped`, for which any module will do.
 Caches: `cache_embeddings`, `cache_targets`, `Cache`, `Views`.
 Methods: `methods`, `create_method`, `Distiller`, `Required`, `Batch`, `DistillationLoss`.
 Trainings: `Recipe`, `train_joint_teacher`, `distill_student`.

@@ -20,7 +20,7 @@ from kd.data.modalities.base import plain, views_of
 from kd.data.order import view_of_epoch
 from kd.data.packed import Split, open_split
 from kd.models.devices import make_fabric
-from kd.models.spec import ModelSpec
+from kd.models.spec import Level, ModelSpec
 from kd.models.weights import Exported, new_network
 from kd.training.recipe import Recipe
 from kd.training.samples import ViewedSamples
@@ -144,12 +144,13 @@ def test_distill_student__weights_are_those_of_the_workflow_with_live_teachers(
     assert [each.training for each in tapped] == modes
 
 
+@pytest.mark.parametrize("level", ["L1", "L3"])
 def test_train_joint_teacher__weights_are_those_of_the_workflow(
-    tmp_path: Path, dataset: Path, stores: dict[tuple[str, str], Path]
+    tmp_path: Path, dataset: Path, stores: dict[tuple[str, str], Path], level: Level
 ) -> None:
-    """At a level without maps, where no student gives their shapes; views follow the epoch in both."""
+    """Where no student gives the shapes of maps; views follow the epoch in both."""
     own = [stores["digits", "digits"], stores["other", "digits"]]
-    fused = joint(tmp_path / "joint", [dataset], [own], "L1", student=None)
+    fused = joint(tmp_path / "joint", [dataset], [own], level, student=None)
     labels = {name: open_split(dataset, name).labels for name in ("train", "val")}
     caches = {name: [kd.Cache(store, name) for store in own] for name in ("train", "val")}
     options = RECIPE.model_copy(update={"augmentation": None})
@@ -157,6 +158,7 @@ def test_train_joint_teacher__weights_are_those_of_the_workflow(
         caches["train"],
         labels["train"],
         options,
+        level=level,
         width=8,
         dropout=0.2,
         val=(caches["val"], labels["val"]),
