@@ -40,8 +40,8 @@ def test_schema__is_current() -> None:
     assert stored == Config.model_json_schema(), "run: python -m kd schema > workflow/schemas/config.schema.json"
 
 
-def test_readme__explains_every_key() -> None:
-    text = (ROOT / "config" / "README.md").read_text()
+def test_reference__explains_every_key() -> None:
+    text = "".join((ROOT / "config" / name).read_text() for name in ("README.md", "sources.md"))
     schema = Config.model_json_schema()
     models = [schema, *schema["$defs"].values()]
     keys = {key for model in models for key in model.get("properties", {})}
