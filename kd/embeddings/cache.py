@@ -139,7 +139,7 @@ class Cache(Dataset[dict[str, Tensor]]):
 class Views(Dataset[tuple[Tensor, Tensor, int]]):
     """The views that a cache was made of, as training data: an item is (sample in the view of the epoch, label, row).
 
-    Datasets among the views that have a `set_epoch` are told the epoch, too.
+    A dataset among the views that has a `set_epoch` is told the number of its view, as by `cache_embeddings`.
 
     Args:
         views: as `cache_embeddings` takes them.
@@ -166,7 +166,7 @@ class Views(Dataset[tuple[Tensor, Tensor, int]]):
     def set_epoch(self, epoch: int) -> None:
         """Show the view that belongs to an epoch, counted from 0; the loop of `distill_student` calls this."""
         self.view = view_of_epoch(epoch, len(self.views))
-        tell_epoch(self.views[self.view], epoch)
+        tell_epoch(self.views[self.view], self.view)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -204,7 +204,7 @@ def cache_embeddings(
         directory: of the cache; it is there when the cache is complete, not before.
         teacher: what it gives in eval mode is stored: the arrays of a `Tapped` network, the logits of any other.
         views: the samples; or a sequence of them, one for each view: the same samples in the same order, each with
-            other augmentation.
+            other augmentation. A dataset that has a `set_epoch` is told the number of its view.
         dtype: precision of the stored values: float32, float16, bfloat16, or int8 with scales. Logits have float16 at
             least.
         batch_size: samples that the teacher looks at together.
@@ -228,6 +228,7 @@ def cache_embeddings(
     network = (teacher if isinstance(teacher, Tapped) else Tapped(teacher)).to(at)
 
     def compute(rows: Rows, view: int) -> dict[str, Tensor]:
+        tell_epoch(seen[view], view)
         arrays: dict[str, Tensor] = network(_samples(seen[view], rows).to(at))
         return arrays
 

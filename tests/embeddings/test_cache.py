@@ -137,3 +137,30 @@ def test_cache__says_what_is_not_there(tmp_path: Path) -> None:
     assert [row for *_, row in samples] == [0, 1, 2, 3, 4]
     with pytest.raises(kd.UserError, match="labels: 4, expected those of 5 samples"):
         kd.Views(images(5), torch.arange(4))
+
+
+class Listening(Dataset[Any]):
+    """Shows the number that it was told."""
+
+    told = -1
+
+    def set_epoch(self, epoch: int) -> None:
+        self.told = epoch
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, row: int) -> Tensor:
+        return torch.full((3, 8, 8), float(self.told))
+
+
+def test_views__of_one_dataset_that_listens_are_those_of_the_cache(tmp_path: Path) -> None:
+    """Also when epochs go through the views again."""
+    views, network = [Listening()] * 3, teacher().eval()
+    cache = kd.cache_embeddings(tmp_path / "a", network, views, dtype="float32", device="cpu")
+    shown = kd.Views(views, torch.arange(4))
+    for epoch in (0, 1, 2, 3, 5):
+        shown.set_epoch(epoch)
+        sample = shown[1][0]
+        assert sample.mean() == epoch % 3
+        torch.testing.assert_close(cache.read([1], epoch % 3)["logits"], network(sample[None])["logits"])
