@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.pages import BLOCK, find_block
-from docs.generate import ROOT, ours
+from docs.generate import ROOT
 from docs.generate.methods import summary_of_methods
 from docs.generate.options import table, table_of
 from kd.common.options import BaseOptions
@@ -48,7 +48,7 @@ def with_docstring(options: type[BaseOptions]) -> str:
 
 def sources() -> Iterator[str]:
     """A section for each source: what its module says of itself, and its options."""
-    for name in ours(SOURCES):
+    for name in SOURCES.own():
         module: Any = load_source(name)
         text = docstring(module).removeprefix(f"`{name}`: ")
         tasks = " and ".join(f"`{task}`" for task in module.TASKS)
@@ -61,7 +61,7 @@ def sources() -> Iterator[str]:
 def summary_of_sources() -> str:
     """A table of all sources: a link to its section, the samples and labels that it has, and what it reads."""
     rows = []
-    for name in ours(SOURCES):
+    for name in SOURCES.own():
         source = load_source(name)
         what = docstring(source).partition("\n\n")[0].removeprefix(f"`{name}`: ").replace("\n", " ")
         tasks = ", ".join(f"`{task}`" for task in source.TASKS)
@@ -71,7 +71,7 @@ def summary_of_sources() -> str:
 
 def backbones() -> Iterator[str]:
     """A section for each backbone: what its module says of itself."""
-    for name in ours(BACKBONES):
+    for name in BACKBONES.own():
         yield f"### {name}\n\n{docstring(BACKBONES.load(name))}\n"
 
 

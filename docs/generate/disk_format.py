@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import inspect
-from itertools import pairwise
 
 from docs.generate import ROOT
 from docs.generate.options import table
 from kd.artefacts import manifest
+from kd.common.options import attribute_docstrings
 from kd.data import storage
 
 PARTS = (
@@ -43,20 +43,8 @@ def docstring_of(file: str) -> str:
     return inspect.cleandoc(ast.get_docstring(ast.parse((ROOT / file).read_text())) or "")
 
 
-def fields_of(file: str, name: str) -> dict[str, str]:
-    """The attributes of a class that have a docstring, in the order of their definition."""
-    tree = ast.parse((ROOT / file).read_text())
-    (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
-    found = {}
-    for above, below in pairwise(body):
-        match above, below:
-            case ast.AnnAssign(ast.Name(field)), ast.Expr(ast.Constant(str(text))):
-                found[field] = text
-    return found
-
-
 def page() -> str:
     """The page."""
     sections = [f"## {title}\n\nWritten by `{file}`.\n\n{docstring_of(file)}\n" for title, file in PARTS]
-    rows = [(f"`{name}`", text) for name, text in fields_of("kd/artefacts/manifest.py", "Manifest").items()]
+    rows = [(f"`{name}`", text) for name, text in attribute_docstrings(manifest.Manifest).items()]
     return "\n".join([INTRODUCTION, *sections, table(("field of a manifest", "what it says"), rows)])

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from typing import Any
 
 import yaml
 
-from docs.generate import ours
 from docs.generate.options import code, table, table_of
+from kd.cli.methods import docstring_of
 from kd.distillers.base import Distiller, MultiLabelDistiller
 from kd.distillers.registry import METHODS, load_distiller, parse_distiller
 from kd.models.spec import LEVELS
@@ -19,14 +18,9 @@ DIFFERENCES = "Differences from the authors' code:"
 CONFIG_LINE = re.compile(r"^    (distiller: \{.*\})$", re.MULTILINE)
 
 
-def text_of(name: str) -> str:
-    """The docstring of the module of a method."""
-    return inspect.cleandoc(METHODS.load(name).__doc__ or "")
-
-
 def title_of(name: str) -> str:
     """Its first line."""
-    return text_of(name).splitlines()[0].removesuffix(".")
+    return docstring_of(name).splitlines()[0].removesuffix(".")
 
 
 def config_line(name: str) -> str:
@@ -35,7 +29,7 @@ def config_line(name: str) -> str:
     Raises:
         ValueError: there is not exactly one.
     """
-    found = CONFIG_LINE.findall(text_of(name))
+    found = CONFIG_LINE.findall(docstring_of(name))
     if len(found) != 1:
         raise ValueError(f"{name}: {len(found)} indented lines `distiller: {{...}}` in its docstring, expected 1")
     return str(found[0])
@@ -85,7 +79,7 @@ def needs(method: type[Distiller]) -> str:
 def page(name: str) -> str:
     """The page of a method."""
     method = load_distiller(name)
-    title, _, rest = text_of(name).partition("\n")
+    title, _, rest = docstring_of(name).partition("\n")
     body, _, differences = CONFIG_LINE.sub("", rest).strip("\n").partition(f"{DIFFERENCES} ")
     return f"""# {title.removesuffix(".")}
 
@@ -127,7 +121,7 @@ def index() -> str:
             tasks_of(load_distiller(name)),
             compared(load_distiller(name)),
         )
-        for name in ours(METHODS)
+        for name in METHODS.own()
     ]
     head = ("name", "what is distilled", "for datasets that are", "arrays of the teacher, by default")
     return f"""# Methods
@@ -141,7 +135,7 @@ the option `label_weight`. Teachers are read from a cache or computed live; arra
 def summary_of_methods() -> str:
     """A line for each method, with its options and their defaults."""
     rows = []
-    for name in ours(METHODS):
+    for name in METHODS.own():
         method = load_distiller(name)
         shared = MultiLabelDistiller.model_fields
         fields = sorted(method.model_fields.keys() - {"name"}, key=[*method.model_fields].index)

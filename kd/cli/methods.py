@@ -25,7 +25,7 @@ def list_methods() -> Iterator[str]:
         try:
             METHODS.knows(name)
             method = load_distiller(name)
-            what = _page(name).partition("\n")[0]
+            what = docstring_of(name).partition("\n")[0]
             rows.append((name, ", ".join(method.TASKS), _needs(method), f"{what} [{package}]" if package else what))
         except Exception as error:
             if not package:
@@ -47,7 +47,7 @@ def describe_method(name: str) -> Iterator[str]:
         known = METHODS.names()
         raise UserError(f"{name}: no method of this name; {did_you_mean(name, known)}known: {', '.join(known)}")
     method = load_distiller(name)
-    yield from _page(name).splitlines()
+    yield from docstring_of(name).splitlines()
     yield ""
     yield f"Tasks: {', '.join(method.TASKS)}"
     yield f"Compares with the teacher: {_needs(method)}"
@@ -64,7 +64,8 @@ def describe_method(name: str) -> Iterator[str]:
         yield from (f"      {line}" for line in described.get("description", "").splitlines())
 
 
-def _page(name: str) -> str:
+def docstring_of(name: str) -> str:
+    """The docstring of the module of a method."""
     return inspect.cleandoc(METHODS.load(name).__doc__ or "(its module has no docstring)")
 
 

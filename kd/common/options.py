@@ -88,10 +88,21 @@ def _docstrings(cls: type) -> dict[str, str]:
     found: dict[str, str] = {}
     for each in reversed(cls.__mro__[: cls.__mro__.index(BaseOptions)]):
         with suppress(OSError):  # made by a function: it has no source of its own
-            (body,) = ast.parse(dedent(inspect.getsource(each))).body
-            assert isinstance(body, ast.ClassDef)
-            for above, below in pairwise(body.body):
-                match above, below:
-                    case ast.AnnAssign(ast.Name(name)), ast.Expr(ast.Constant(str(text))):
-                        found[name] = inspect.cleandoc(text)
+            found |= attribute_docstrings(each)
+    return found
+
+
+def attribute_docstrings(cls: type) -> dict[str, str]:
+    """Attributes that a class itself defines, in their order, and the docstring below each.
+
+    Raises:
+        OSError: it has no source of its own.
+    """
+    (body,) = ast.parse(dedent(inspect.getsource(cls))).body
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for above, below in pairwise(body.body):
+        match above, below:
+            case ast.AnnAssign(ast.Name(name)), ast.Expr(ast.Constant(str(text))):
+                found[name] = inspect.cleandoc(text)
     return found

@@ -43,8 +43,7 @@ class Registry:
 
     def own(self) -> list[str]:
         """The names of the files in our folder."""
-        path = importlib.import_module(self.package).__path__
-        return sorted({module.name for module in pkgutil.iter_modules(path)} - self.others)
+        return sorted(_files(self.package) - self.others)
 
     def names(self) -> list[str]:
         """Our names and those of installed packages, whether or not their modules can be used."""
@@ -145,6 +144,12 @@ class Registry:
 
     def _installed(self) -> dict[str, tuple[EntryPoint, ...]]:
         return installed(self.group) if self.group else {}
+
+
+@cache
+def _files(package: str) -> frozenset[str]:
+    """The modules that are files of a package: a process looks once, as batches, too, ask for a module by its name."""
+    return frozenset(module.name for module in pkgutil.iter_modules(importlib.import_module(package).__path__))
 
 
 @cache

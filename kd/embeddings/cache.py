@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from kd.artefacts.files import PARTIAL
 from kd.common.errors import UserError
+from kd.data.loader import MemoryBudget
 from kd.data.modalities.base import Modality
 from kd.data.order import view_of_epoch
 from kd.data.packed import DatasetInfo, Labelled
@@ -70,7 +71,7 @@ class Cache(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(self, directory: Path | str, split: str = "train", *, keep_bytes: int = KEPT_BYTES) -> None:
-        self.directory, self.split, self._room = Path(directory), split, keep_bytes
+        self.directory, self.split = Path(directory), split
         if not (self.directory / STORE).is_dir():
             raise UserError(f"{self.directory}: holds no cache, which would be a folder {STORE}")
         root = open_group(self.directory / STORE)
@@ -84,6 +85,7 @@ class Cache(Dataset[dict[str, Tensor]]):
         self.ids = open_rows(group, "ids").read()
         self.names, self.shapes = names, {name: each.row_shape for name, each in self.arrays.items()}
         self.views = next(iter(self.arrays.values())).views
+        self._memory = MemoryBudget(lambda tensor: tensor, keep_bytes)
         self._kept: dict[tuple[str, int], Tensor] = {}
 
     def __len__(self) -> int:
@@ -124,10 +126,8 @@ class Cache(Dataset[dict[str, Tensor]]):
 
     def _rows(self, name: str, rows: np.ndarray, view: int) -> Tensor:
         array = self.arrays[name]
-        size = array.rows * array.row_bytes
-        if (name, view) not in self._kept and size <= self._room:
-            self._room -= size
-            self._kept[name, view] = torch.as_tensor(array.read(slice(0, array.rows), view))
+        if (name, view) not in self._kept and (keep := self._memory.reserve(array.rows * array.row_bytes)):
+            self._kept[name, view] = keep(torch.as_tensor(array.read(slice(0, array.rows), view)))
         if (name, view) in self._kept:
             return self._kept[name, view][torch.from_numpy(rows)]
         if not len(rows):

@@ -211,9 +211,9 @@ def save_joint_teacher(joint: JointTeacher, directory: Path | str) -> None:
         >>> options = {"grid": None, "map_channels": [], "width": 512, "dropout": 0.5}
         >>> joint = kd.JointTeacher(kd.JointConfig(level="L1", channels=[96, 192], heads={"data": 5}, **options))
         >>> directory = pathlib.Path(tempfile.mkdtemp())
-        >>> kd.save_joint_teacher(joint, directory)
-        >>> kd.load_joint_teacher(directory).config.channels
-        [96, 192]
+        >>> kd.save_joint_teacher(joint, directory / "mine")
+        >>> sorted(path.name for path in (directory / "mine").iterdir())
+        ['joint.json', 'joint.safetensors']
     """
     save_stored(joint, joint.config, Path(directory), NAME)
 

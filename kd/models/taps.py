@@ -74,8 +74,8 @@ class Tapped(Tap):
             raise UserError("label_embeddings: only a Network with a label_encoder has them")
         if "L1" in self.names:
             taps["L1"] = (_classifier(self.module) if classifier is None else classifier, True)
-        self.by_timm = maps is None and _is_of_timm(self.module)
-        for level in (level for level in self.levels if level != "L1" and not self.by_timm):
+        by_timm = maps is None and _is_of_timm(self.module)
+        for level in (level for level in self.levels if level != "L1" and not by_timm):
             if maps is None or level not in maps:
                 raise UserError(
                     f"level {level}: say which submodule of {type(self.module).__name__} gives this map, such as"
@@ -108,13 +108,11 @@ class Tapped(Tap):
 
             return hook
 
-        modules = dict(self.module.named_modules())
-        handles = [
-            modules[path].register_forward_pre_hook(keep(name, before=True))
-            if before
-            else modules[path].register_forward_hook(keep(name, before=False))
-            for name, (path, before) in self.taps.items()
-        ]
+        handles = []
+        for name, (path, before) in self.taps.items():
+            tapped = self.module.get_submodule(path)
+            register = tapped.register_forward_pre_hook if before else tapped.register_forward_hook
+            handles.append(register(keep(name, before=before)))
         try:
             found |= self._run(inputs)
         finally:

@@ -126,9 +126,9 @@ def save_network(network: Network, directory: Path | str) -> None:
     Examples:
         >>> import kd, pathlib, tempfile
         >>> directory = pathlib.Path(tempfile.mkdtemp())
-        >>> kd.save_network(kd.create_network("test_resnet", 5), directory)
-        >>> kd.load_network(directory).config.heads
-        {'data': 5}
+        >>> kd.save_network(kd.create_network("test_resnet", 5), directory / "mine")
+        >>> sorted(path.name for path in (directory / "mine").iterdir())
+        ['network.json', 'network.safetensors']
     """
     save_stored(network, network.config, Path(directory), NETWORK)
 

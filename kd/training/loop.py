@@ -156,9 +156,8 @@ class _Training:
     def run(self) -> Fit:
         """Train to the end, or until the process is asked to stop."""
         steps = self.objective.steps
-        if (
-            self.checkpoint is not None and self.checkpoint.is_file()
-        ):  # after setup: optimiser state goes to the device that the parameters are on
+        # After setup: the optimiser's state goes to the device that the parameters are on.
+        if self.checkpoint is not None and self.checkpoint.is_file():
             self._restore(self.checkpoint)
             log.info("continuing in epoch %d at step %d of %d", len(self.state.history), len(self.state.losses), steps)
         done = len(self.state.history) * steps + len(self.state.losses)
@@ -196,14 +195,13 @@ class _Training:
                 self._pause(epoch, step)
         self._agree(epoch)
         loss = sum(state.losses) / len(state.losses)
-        measured = {}
-        if self.objective.metric is not None:
-            score = measured[f"val_{self.objective.metric}"] = self._validate(epoch)
-            if score > state.best:
-                state.best, state.best_epoch = score, epoch
-                state.weights["best_val"] = _snapshot(self.trained)
+        score = None if self.objective.metric is None else self._validate(epoch)
         seconds = time.monotonic() - begun
+        measured = {} if score is None else {f"val_{self.objective.metric}": score}
         state.history.append({"epoch": epoch, "loss": loss} | measured | {"seconds": seconds})
+        if score is not None and score > state.best:
+            state.best, state.best_epoch = score, epoch
+            state.weights["best_val"] = _snapshot(self.trained)
         if self.events is not None:
             for name, value in state.history[-1].items():
                 self.events.add_scalar(name, value, epoch + 1)

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import kd.api
-from docs.generate import cli, config, disk_format, messages, methods, ours, pages
+from docs.generate import cli, config, disk_format, messages, methods, pages
 from docs.generate.messages import CLOSE, OPEN, Message
 from kd.common.errors import UserError
 from kd.config.load import load_config
@@ -38,13 +38,13 @@ def test_config__a_block_that_is_missing_or_unknown_is_an_error() -> None:
 # Methods
 
 
-@pytest.mark.parametrize("name", ours(METHODS))
+@pytest.mark.parametrize("name", METHODS.own())
 def test_method__its_docstring_shows_it_as_a_config_has_it(name: str) -> None:
     shown = yaml.safe_load(methods.config_line(name))["distiller"]
     assert parse_distiller(shown) == load_distiller(name).model_validate({"name": name})  # the defaults
 
 
-@pytest.mark.parametrize("name", ours(METHODS))
+@pytest.mark.parametrize("name", METHODS.own())
 def test_method__its_page_has_every_part(name: str) -> None:
     page = methods.page(name)
     for part in ("## Differences from the authors' code", "## What it needs", "## How to ask for it", "## Options"):
@@ -56,7 +56,7 @@ def test_method__its_page_has_every_part(name: str) -> None:
 
 
 def test_methods__a_python_line_is_python_with_the_same_options() -> None:
-    for name in ours(METHODS):
+    for name in METHODS.own():
         made: dict[str, Any] = {"kd": kd}
         exec(methods.python_line(name), made)
         assert made["method"] == parse_distiller({"name": name})
@@ -64,7 +64,7 @@ def test_methods__a_python_line_is_python_with_the_same_options() -> None:
 
 def test_methods__the_index_names_all() -> None:
     index = methods.index()
-    assert re.findall(r"\]\((\w+)\.md\)", index) == ours(METHODS)
+    assert re.findall(r"\]\((\w+)\.md\)", index) == METHODS.own()
     assert "with level L3: `logits`, `L3`, `L2`" in index  # of mlfd
 
 
