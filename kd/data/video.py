@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
     from PIL import Image
 
+    Convert = Callable[[Image.Image], np.ndarray]
+
 DAMAGED = "videos with damaged parts, of which is taken what can be decoded"
 FEWER = "videos with fewer frames than their headers say"
 
@@ -31,34 +33,20 @@ Choose = Callable[[int], "np.ndarray"]
 
 @dataclass(frozen=True)
 class Video:
-    """A video file, or a part of it.
-
-    Attributes:
-        path: of the file.
-        start, end: the part from `start` up to `end`, without `end`, in seconds by the timestamps of frames, of which
-            the first one's counts as 0.
-    """
+    """A video file, or its part from `start` up to `end`, without it: seconds after the first frame, by timestamps."""
 
     path: Path
     start: float = 0
     end: float = math.inf
 
-    def read(
-        self, choose: Choose, convert: Callable[[Image.Image], np.ndarray]
-    ) -> tuple[list[np.ndarray], int, tuple[str, ...]]:
-        """Frames that a rule chooses.
+    def read(self, choose: Choose, convert: Convert) -> tuple[list[np.ndarray], int, tuple[str, ...]]:
+        """Frames that a rule chooses; `convert` brings each, upright and in RGB, to its final form.
 
         The rule wants to know how many frames there are, which is known after the last one. Until then the number of
-        packets stands for it, which takes no decoding: so a video is decoded once, but for one that has not as many
-        frames as packets.
-
-        Args:
-            choose: the rule.
-            convert: brings a frame, upright and in RGB, to its final form.
+        packets stands for it: so a video is decoded once, but for one that has not as many frames as packets.
 
         Returns:
-            The frames in the order of the indices; how many there are to choose from; and what is odd about the file,
-            in words.
+            The frames in the order of the indices; how many there are to choose from; what is odd, in words.
 
         Raises:
             UserError: the file cannot be read, is no video, or has no frame in this part.
@@ -68,11 +56,8 @@ class Video:
             expected = max(1, self._packets())
             taken, count = _take(self._frames(notes), choose(expected), convert)
             if not count:
-                part = (
-                    ""
-                    if self._is_whole
-                    else f" from {self.start:g} s to {'its end' if self.end == math.inf else f'{self.end:g} s'}"
-                )
+                end = "its end" if self.end == math.inf else f"{self.end:g} s"
+                part = "" if self == Video(self.path) else f" from {self.start:g} s to {end}"
                 raise UserError(f"{shown(self.path)}: holds no frame that can be decoded{part}")
             if count != expected:
                 taken, count = _take(self._frames(notes), choose(count), convert)
@@ -102,13 +87,9 @@ class Video:
             first = min(times, default=0)
             return sum(self.start <= self._seconds(each, first, stream) < self.end for each in times)
 
-    @property
-    def _is_whole(self) -> bool:
-        return self.start == 0 and self.end == math.inf
-
     def _seconds(self, pts: int | None, first: int | None, stream: VideoStream) -> float:
         """Seconds since the first frame; of no meaning where all of a video is read."""
-        if self._is_whole:
+        if self == Video(self.path):
             return 0
         if pts is None or first is None or stream.time_base is None:
             raise UserError(f"{shown(self.path)}: its frames have no timestamps, so no part of it can be taken")
@@ -124,10 +105,9 @@ class Video:
         options = {"protocol_whitelist": "none"}
         with self.path.open("rb") as file:
             try:
-                container = av.open(file, options=options, metadata_errors="replace")
+                container = av.open(file, "r", options=options, metadata_errors="replace")
             except (av.error.FFmpegError, OSError) as error:
                 raise UserError(f"{shown(self.path)}: is not a video that can be read ({error.strerror})") from error
-            assert isinstance(container, av.container.InputContainer)
             with container:
                 streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
                 if not streams:
@@ -165,15 +145,12 @@ def _demuxed(container: InputContainer, stream: VideoStream, notes: set[str]) ->
         yield None
 
 
-def _take(
-    frames: Iterable[VideoFrame], indices: np.ndarray, convert: Callable[[Image.Image], np.ndarray]
-) -> tuple[dict[int, np.ndarray], int]:
+def _take(frames: Iterable[VideoFrame], indices: np.ndarray, convert: Convert) -> tuple[dict[int, np.ndarray], int]:
     """Some frames by their index, and how many there are."""
     wanted, taken, count = set(indices.tolist()), {}, 0
-    for index, frame in enumerate(frames):
-        count = index + 1
-        if index in wanted:
-            taken[index] = convert(_upright(frame))
+    for count, frame in enumerate(frames, 1):
+        if count - 1 in wanted:
+            taken[count - 1] = convert(_upright(frame))
     return taken, count
 
 

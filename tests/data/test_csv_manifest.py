@@ -54,6 +54,25 @@ def test_csv_manifest__of_a_multi_label_dataset_holds_lists(folder: Path) -> Non
     assert csv_manifest.fingerprint(listed) != csv_manifest.fingerprint(listed.model_copy(update={"classes": None}))
 
 
+def test_csv_manifest__rows_may_be_of_groups(folder: Path) -> None:
+    text = ",path,label,patient\n0,cat/0.png,feline,eva\n1,dog/1.png,canine,\n2,fox/2.png,canine,eva\n"
+    groups = [
+        each.group for each in csv_manifest.read(manifest(folder / "l.csv", text, group_column="patient")).samples
+    ]
+    assert groups == ["eva", None, "eva"]
+    assert {each.group for each in csv_manifest.read(manifest(folder / "l.csv", text)).samples} == {None}
+    marked = "path,group,cat\ncat/0.png,1,0\ndog/1.png,0,1\n"
+    assert csv_manifest.read(multi(folder / "m.csv", marked, label_columns="all")).classes == ["cat", "group"]
+    of_groups = multi(folder / "m.csv", marked, label_columns="all", group_column="group", unlabelled="keep")
+    assert csv_manifest.read(of_groups).classes == ["cat"]
+
+
+@pytest.mark.parametrize("key", ["split_column", "group_column"])
+def test_csv_manifest__a_column_that_a_key_names_is_there(folder: Path, key: str) -> None:
+    with pytest.raises(UserError, match=r"has no column 'part'; its columns are \['path', 'label'\]"):
+        csv_manifest.read(manifest(folder / "list.csv", "path,label\ncat/0.png,feline\n", **{key: "part"}))
+
+
 COLUMNS = "path,cat,dog,split\ncat/0.png,1,1,train\ndog/1.png,0,1,val\nfox/2.png,0,0,test\n"
 
 

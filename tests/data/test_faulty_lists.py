@@ -86,7 +86,7 @@ def test_fingerprint__follows_labels_and_images(tmp_path: Path, name: str) -> No
     image.touch()
     touched = source.fingerprint(options)
     image.unlink()
-    gone = source.fingerprint(options.model_copy(update={"missing_images": "skip"}))
+    gone = source.fingerprint(options.model_copy(update={"missing": "skip"}))
     assert len({str(each) for each in (before, labelled, touched, gone)}) == 4
 
 
@@ -114,22 +114,20 @@ def test_fingerprint__leaves_out_hidden_files_and_follows_links(tmp_path: Path, 
 
 
 @every_source
-def test_missing_images(tmp_path: Path, name: str) -> None:
+def test_missing_files(tmp_path: Path, name: str) -> None:
     options = SOURCES[name](tmp_path, CONTENT)
     (image,) = (path for path in tmp_path.rglob("*000007.*") if path.suffix != ".xml")
     image.unlink()
-    with pytest.raises(
-        UserError, match=r"000007\.\w+: no such image file \(1 of 5 are missing\).*missing_images: skip"
-    ):
+    with pytest.raises(UserError, match=r"000007\.\w+: no such image file \(1 of 5 are missing\).*missing: skip"):
         load_source(name).read(options)
-    skipping = options.model_copy(update={"missing_images": "skip"})
+    skipping = options.model_copy(update={"missing": "skip"})
     samples, line = said(name, skipping)
     assert line == "missing images skipped: 1"
     assert labels_of(samples, "000007") == []
 
 
 @every_source
-def test_missing_images__links_to_nothing_and_folders_are_missing(tmp_path: Path, name: str) -> None:
+def test_missing__links_to_nothing_and_folders_are_missing(tmp_path: Path, name: str) -> None:
     options = SOURCES[name](tmp_path, CONTENT)
     nowhere, itself, folder = (
         next(path for path in tmp_path.rglob(f"*{number}.*") if path.suffix != ".xml")
@@ -140,11 +138,9 @@ def test_missing_images__links_to_nothing_and_folders_are_missing(tmp_path: Path
     nowhere.symlink_to(tmp_path / "nowhere.png")
     itself.symlink_to(itself)
     folder.mkdir()
-    with pytest.raises(
-        UserError, match=r"000007\.\w+: no such image file \(3 of 5 are missing\).*missing_images: skip"
-    ):
+    with pytest.raises(UserError, match=r"000007\.\w+: no such image file \(3 of 5 are missing\).*missing: skip"):
         load_source(name).read(options)
-    samples, line = said(name, options.model_copy(update={"missing_images": "skip"}))
+    samples, line = said(name, options.model_copy(update={"missing": "skip"}))
     assert line == "missing images skipped: 3"
     assert len(samples) == 2
 
@@ -207,7 +203,7 @@ def test_duplicates__in_train_and_test_are_never_merged(tmp_path: Path, name: st
 
 def test_faults__several_are_said_in_one_line(tmp_path: Path) -> None:
     rows = [("000005", ("cat",)), ("000005", ("dog",)), ("000007", ("unicorn",)), ("000009", ("dog",)), ("000010", ())]
-    ignoring = {"missing_images": "skip", "unlabelled": "drop", "duplicates": "merge", "unknown_labels": "ignore"}
+    ignoring = {"missing": "skip", "unlabelled": "drop", "duplicates": "merge", "unknown_labels": "ignore"}
     options = csv_options(tmp_path, {"train": rows}, **ignoring)
     (tmp_path / "000009.png").unlink()
     samples, line = said("csv_manifest", options)

@@ -179,13 +179,13 @@ GONE = {"tiny_imagenet": "val_1.*", "cub200": "*_0003_*", "oxford_pets": "Bombay
 
 
 @pytest.mark.parametrize("name", GONE)
-def test_missing_images__may_be_skipped(tmp_path: Path, name: str) -> None:
+def test_missing__may_be_skipped(tmp_path: Path, name: str) -> None:
     folder = MAKERS[name](tmp_path)
     before = rows(read(name, folder))
     (file,) = folder.rglob(GONE[name])
     file.unlink()
-    assert "source.missing_images: skip" in said(name, folder)
-    listing = read(name, folder, missing_images="skip")
+    assert "source.missing: skip" in said(name, folder)
+    listing = read(name, folder, missing="skip")
     assert rows(listing) == [row for row in before if not row[0].endswith(file.name)]
     assert listing.notes["missing images skipped"] == 1
 

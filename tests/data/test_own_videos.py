@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 
 from kd.common.errors import UserError
 from kd.data.modalities.clip import Samples
@@ -19,9 +19,12 @@ from tests.data.video_layouts import touch
 from tests.data.videos import STEP, flat, write_video
 
 
-def test_sources__are_of_clips() -> None:
-    for source in map(load_source, ("video_folder", "video_manifest")):
-        assert (source.MODALITY, source.CHANNELS, source.TASKS) == ("clip", 3, ("single_label",))
+@pytest.mark.parametrize(
+    ("name", "tasks"), [("video_folder", ("single_label",)), ("video_manifest", ("single_label", "multi_label"))]
+)
+def test_sources__are_of_clips(name: str, tasks: tuple[str, ...]) -> None:
+    source = load_source(name)
+    assert ("clip", 3, tasks) == (source.MODALITY, source.CHANNELS, source.TASKS)
 
 
 # Folders
@@ -96,10 +99,10 @@ def manifest(folder: Path, text: str, **more: Any) -> Listing:
 
 
 def test_video_manifest__rows_are_videos(videos: Path) -> None:
-    listing = manifest(videos, "path;label;split\na.mp4;jump;train\nb.avi;run|walk;TEST\ndeep/c.mkv;jump;dev\n")
+    listing = manifest(videos, "path;label;split\na.mp4;jump;train\nb.avi;run fast;TEST\ndeep/c.mkv;jump;dev\n")
     assert [(sample.id, sample.labels, sample.split) for sample in listing.samples] == [
         ("a.mp4", ("jump",), "train"),
-        ("b.avi", ("run|walk",), "test"),
+        ("b.avi", ("run fast",), "test"),
         ("deep/c.mkv", ("jump",), "val"),
     ]
     assert [sample.open() for sample in listing.samples] == [Video(videos / sample.id) for sample in listing.samples]
@@ -136,6 +139,16 @@ def test_video_manifest__columns_may_have_other_names(videos: Path) -> None:
     (sample,) = manifest(videos, text, **named, end_column="to", split_column="part", root=videos / "deep").samples
     assert (sample.labels, sample.group, sample.split) == (("jump",), "eva", "train")
     assert sample.open() == Video(videos / "deep/c.mkv", 1, 2)
+
+
+def test_video_manifest__fingerprint_does_not_depend_on_where_the_folder_lies(tmp_path: Path) -> None:
+    digests = []
+    for place in ("here", "there"):
+        touch(tmp_path / place, ["a.mp4", "b.avi"])
+        for name in ("a.mp4", "b.avi"):
+            os.utime(tmp_path / place / name, (1, 1))
+        digests.append(video_manifest.fingerprint(options(tmp_path / place, PARTS)))
+    assert digests[0] == digests[1]
 
 
 def test_video_manifest__fingerprint_follows_all_that_the_file_says(videos: Path) -> None:
@@ -182,10 +195,21 @@ def test_video_manifest__faults_that_are_no_error_are_counted(videos: Path) -> N
         manifest(videos, "path,label\ngone.mp4,jump\n", missing="skip")
 
 
-def test_video_manifest__has_no_options_of_several_labels(videos: Path) -> None:
-    for more in ({"task": "multi_label"}, {"label_columns": "all"}, {"unlabelled": "keep"}, {"missing_images": "skip"}):
-        with pytest.raises(ValidationError):
-            options(videos, "path,label\na.mp4,jump\n", **more)
+def test_video_manifest__of_a_multi_label_dataset_holds_lists_or_a_column_for_each_class(videos: Path) -> None:
+    listing = manifest(videos, "path,label,end\na.mp4,run|jump,2\nb.avi,run,\n", task="multi_label")
+    assert [sample.labels for sample in listing.samples] == [("jump", "run"), ("run",)]
+    text = "path,jump,run,who,start,end,split\na.mp4,1,1,eva,0,2,train\nb.avi,0,0,eva,,,test\n"
+    columns = {"task": "multi_label", "label_columns": "all", "group_column": "who", "unlabelled": "keep"}
+    listing = manifest(videos, text, **columns)
+    assert listing.classes == ["jump", "run"]
+    assert [(sample.labels, sample.group) for sample in listing.samples] == [(("jump", "run"), "eva"), ((), "eva")]
+    with pytest.raises(
+        UserError, match=r"line 2: label 'run\|jump' looks like several labels; if it is, say task: mul"
+    ):
+        manifest(videos, "path,label\na.mp4,run|jump\n")
+
+
+def test_video_manifest__columns_are_there_once(videos: Path) -> None:
     with pytest.raises(UserError, match=r"list.csv: has no column 'label'; its columns are \['path', 'action'\]"):
         manifest(videos, "path,action\na.mp4,jump\n")
     with pytest.raises(UserError, match=r"list.csv: has 2 columns 'start', expected one"):

@@ -145,11 +145,11 @@ def test_webdataset__what_lacks_an_image_or_a_label_is_counted(tmp_path: Path) -
     with pytest.raises(UserError, match=r"a.tar: 2: has a label, but no member with an ending of an image; or say"):
         read(file, unlabelled="drop")
     with pytest.raises(UserError, match=r"a.tar: 4: has no class in a member .cls; give it one, or say"):
-        read(file, missing_images="skip")
-    listing = read(file, missing_images="skip", unlabelled="drop")
+        read(file, missing="skip")
+    listing = read(file, missing="skip", unlabelled="drop")
     assert [each.id for each in listing.samples] == ["a.tar/0", "a.tar/1"]
     assert listing.notes == {webdataset.NO_IMAGE: 1, "samples without a label dropped": 2}
-    kept = read(file, missing_images="skip", unlabelled="keep", task="multi_label")
+    kept = read(file, missing="skip", unlabelled="keep", task="multi_label")
     assert [each.labels for each in kept.samples] == [("1",), ("2",), (), ()]
     assert kept.notes == {webdataset.NO_IMAGE: 1, "samples without a label kept": 2}
 

@@ -28,7 +28,7 @@ def long_list(root: Path) -> dict[str, Any]:
         Image.new("RGB", (20, 20), (5 * number, 0, 0)).save(root / f"{number}.png")
         rows.append(f"{number}.png,{classes[number % 6]}")
     (root / "list.csv").write_text("\n".join(rows))
-    source = {"type": "csv_manifest", "csv": str(root / "list.csv"), "classes": classes, "missing_images": "skip"}
+    source = {"type": "csv_manifest", "csv": str(root / "list.csv"), "classes": classes, "missing": "skip"}
     return {"source": source, "image_size": 32}
 
 

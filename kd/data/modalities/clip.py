@@ -1,8 +1,7 @@
 """Clips of videos: some frames of each, (F, H, W, C) uint8 in the store, (T, 3, h, w) float32 in 0..1 for backbones.
 
-A video is cut into `segments` of one length, and a view shows one frame of each: temporal segment networks (Wang et
-al., ECCV 2016). Stored are, of each segment in turn, the frames that training may draw, and then the frames of each
-test clip.
+A video is cut into `segments` of one length, and a view shows one frame of each (Wang et al., TSN, ECCV 2016). Stored
+are, of each segment in turn, the frames that training may draw, and then the frames of each test clip.
 """
 
 from __future__ import annotations
@@ -73,16 +72,12 @@ class Samples(Pixels):
 
 
 def training_candidates(frames: int, segments: int, candidates: int) -> np.ndarray:
-    """Frames that training may show of each segment.
+    """Frames that training may show of each segment, (segments, candidates) int64.
 
-    With N frames and K segments, segment k begins at k * step, with step = N // K, and training draws one of its `step`
-    frames; those behind K * step are never seen. If N < K, it is the frame round(k * N / K) mod N, halves to even.
-    That is the rule of SampleFrames in MMAction2, for clips of one frame. Of the frames that it draws from, so many are
-    taken here as there are candidates, evenly: of C candidates, c has the offset floor((2c + 1) * step / 2C). With
-    C = step these are all, each once, and drawing a candidate is the rule itself.
-
-    Returns:
-        (segments, candidates) int64.
+    With N frames and K segments, segment k has the `step` = N // K frames from k * step on, and training draws one of
+    them. If N < K, it is the frame round(k * N / K) mod N, halves to even. That is the rule of SampleFrames in
+    MMAction2, for clips of one frame. Of the frames of a segment, so many are taken here as there are candidates,
+    evenly: of C, c has the offset floor((2c + 1) * step / 2C). With C = step, drawing a candidate is the rule itself.
     """
     import numpy as np
 
@@ -94,13 +89,10 @@ def training_candidates(frames: int, segments: int, candidates: int) -> np.ndarr
 
 
 def evaluation_indices(frames: int, segments: int, clips: int) -> np.ndarray:
-    """Frames that val and test show of each segment, as SampleFrames of MMAction2 takes them for tests.
+    """Frames that val and test show, (clips, segments) int64, as SampleFrames of MMAction2 takes them for tests.
 
     The frame of segment k is floor((k + f) * N / K), with f = 1/2, its middle, for the first clip. Of V clips, clip v
     has f = 1/2 + v/V mod 1: for two clips the middles and then the beginnings, as its `twice_sample` does.
-
-    Returns:
-        (clips, segments) int64.
     """
     import numpy as np
 

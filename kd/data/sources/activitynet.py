@@ -47,9 +47,6 @@ class Options(VideoOptions):
     clips: Literal["untrimmed", "trimmed"] = "untrimmed"
     """`untrimmed`: each video is a sample, with the label of its first annotation; `trimmed`: each segment that is
     annotated is one."""
-    missing: Literal["error", "skip"] = "skip"
-    """What is done about videos that are listed but not there, as many are gone from YouTube. That all are missing is
-    an error in any case."""
 
 
 class _Annotation(BaseModel):

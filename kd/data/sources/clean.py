@@ -23,16 +23,21 @@ ZERO_WIDTH = "\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\u
 _SURROUNDING = re.compile(rf"\A[\s{ZERO_WIDTH}]+|[\s{ZERO_WIDTH}]+\Z")
 
 
-class ListOptions(BaseOptions):
-    """Options for faults of a list. Faults that are no error are counted and logged."""
+class FaultOptions(BaseOptions):
+    """Options for faults of any list. Faults that are no error are counted and logged."""
 
-    missing_images: Literal["error", "skip"] = "error"
-    """What is done about images that are listed but not there."""
-    unlabelled: Literal["error", "drop", "keep"] = "error"
-    """What is done about images without a label; `keep`: they are images that show none of the classes."""
+    missing: Literal["error", "skip"] = "error"
+    """What is done about files that are listed but not there. That all are missing is always an error."""
     duplicates: Literal["error", "merge"] = "error"
-    """What is done about images that are listed twice; `merge`: they count once, with the labels of both. In two
-    splits, it is always an error."""
+    """What is done about files that are listed twice; `merge`: they count once, with the labels of both. In two splits,
+    it is always an error."""
+
+
+class ListOptions(FaultOptions):
+    """The same, of lists that may have any labels, or none."""
+
+    unlabelled: Literal["error", "drop", "keep"] = "error"
+    """What is done about files without a label; `keep`: they show none of the classes."""
     unknown_labels: Literal["error", "ignore"] = "error"
     """What is done about labels that the class list does not have."""
 
@@ -212,10 +217,10 @@ def _is_wanted(each: ListEntry, options: ListOptions, counts: Counter[str], kind
 def _present(listed: list[ListEntry], options: ListOptions, counts: Counter[str], kind: Kind) -> list[ListEntry]:
     """Entries whose file exists."""
     missing = [each for each in listed if not _is_file(each.path)]
-    if missing and options.missing_images == "error":
+    if missing and options.missing == "error":
         raise UserError(
             f"{missing[0].place}: {missing[0].path}: no such {kind.name} file ({len(missing)} of {len(listed)} are"
-            f" missing); get them, or say source.{kind.missing}: skip"
+            f" missing); get them, or say source.missing: skip"
         )
     if missing:
         counts[f"missing {kind.name}s skipped"] = len({each.path for each in missing})

@@ -1,4 +1,4 @@
-"""`csv_manifest`: a CSV file with one row per image: path, labels and, optionally, split.
+"""`csv_manifest`: a CSV file with one row per image: path, labels and, optionally, split and group.
 
 Of a single-label dataset the label column holds the class. Of a multi-label dataset it holds a list, `cat|dog`; or each
 class has a column of its own, with 0 or 1. A label that looks like several, `cat|dog` or `cat;dog`, is an error unless
@@ -16,16 +16,16 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import MinLen
 from pydantic import AfterValidator, model_validator
 
 from kd.common.errors import UserError
-from kd.common.options import BaseOptions, each_once
+from kd.common.options import each_once
 from kd.data.options import Task
 from kd.data.sources.base import SEPARATOR, SPLITS, Listing, check_keep, split_of
 from kd.data.sources.clean import CleanList, ListEntry, ListOptions, clean_list, read_list, some, stripped
@@ -49,11 +49,13 @@ def _named(value: str) -> str:
 Name = Annotated[str, AfterValidator(_named)]
 Names = Annotated[list[Name], MinLen(1), AfterValidator(each_once)]
 Row = list[str]
-Made = Callable[[ListEntry, dict[str, str]], ListEntry]
+Made = Callable[[ListEntry, Mapping[str, str]], ListEntry]
 
 
-class FileOptions(BaseOptions):
-    """The CSV file, and which of its columns are read."""
+class Options(ListOptions):
+    """The CSV file, which of its columns are read, and what is done about its faults."""
+
+    KIND: ClassVar[Kind] = IMAGES
 
     csv: Path
     """The CSV file, with a header line."""
@@ -64,18 +66,16 @@ class FileOptions(BaseOptions):
     label_column: Name = "label"
     """Column with the class name, in a multi-label dataset with names joined by `label_separator`."""
     split_column: Name = "split"
-    """Column with train, val or test, or a common word for one of them; if the file has no such column, the `split`
-    section decides."""
-
-
-class Options(FileOptions, ListOptions):
-    """The CSV file, which of its columns are read, and what is done about its faults."""
-
+    """Column with train, val or test, or a common word for one of them; where there is none, the `split` section
+    decides."""
+    group_column: Name | None = None
+    """Column with the name of a group, such as who is shown: no draw of a split cuts it apart. A row without one is a
+    group by itself."""
     label_separator: Annotated[str, MinLen(1)] | None = SEPARATOR
     """What joins the names of several labels in one cell; `null`: nothing does, each cell is one name as it stands."""
     label_columns: Names | Literal["all"] | None = None
-    """Instead of a label column: columns with 0 or 1, one for each class; `all`: every column but those of path and
-    split."""
+    """Instead of a label column: columns with 0 or 1, one for each class; `all`: every column that no other
+    key names."""
     classes: Names | None = None
     """The class list; `null`: the classes that occur."""
     task: Task = "single_label"
@@ -85,6 +85,16 @@ class Options(FileOptions, ListOptions):
     def _keep_is_for_many_labels(self) -> Options:
         check_keep(self.unlabelled, self.task)
         return self
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths start from."""
+        return self.root or self.csv.parent
+
+    def columns(self) -> dict[str, bool]:
+        """Columns that are no classes; and whether they must be there, as those that are not called as by default."""
+        fields = type(self).model_fields
+        return {name: name != fields[key].default for key, name in self if key.endswith("_column") and name}
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
@@ -100,28 +110,25 @@ def read(options: Options) -> Listing:
     return cleaned(options).listing()
 
 
-def cleaned(options: Options, kind: Kind = IMAGES, more: Sequence[str] = (), made: Made | None = None) -> CleanList:
-    """The list, checked; it may have `more` columns, by which `made` makes another entry of one and its row."""
+def cleaned(options: Options, made: Made = lambda entry, _: entry) -> CleanList:
+    """The list, checked; of each row and the entry that it is, `made` makes the one that counts."""
     found = records(options.csv, options.path_column)
     _, columns = next(found)
     label_columns = options.label_columns
     if label_columns == "all":
-        label_columns = [name for name in columns if name not in (options.path_column, options.split_column)]
-    _check_header(options, columns, label_columns, more)
+        others = {*options.columns()} - {options.label_column}
+        label_columns = [name for name in columns if name not in others]
+    _check_header(options, columns, label_columns)
     listed = list(_listed(options, columns, label_columns, found, made))
     if not listed:
         raise UserError(f"{options.csv}: has a header but no rows")
     if label_columns is None:
         _ask_about_lists(options, listed)
-    clean = clean_list(_root(options), listed, options, options.classes or label_columns, kind)
+    clean = clean_list(options.folder, listed, options, options.classes or label_columns, options.KIND)
     for each in clean.images:
         if options.task == "single_label" and len(each.labels) != 1:
             raise UserError(f"{each.place}: labels are {list(each.labels)}, expected exactly one (task: single_label)")
     return clean
-
-
-def _root(options: Options) -> Path:
-    return options.root or options.csv.parent
 
 
 def records(file: Path, column: str, option: str = "source.csv") -> Iterator[tuple[int, Row]]:
@@ -180,16 +187,17 @@ def _parsed(file: Path, text: str, delimiter: str) -> Iterator[tuple[int, Row]]:
         raise UserError(f"{file}, line {line}: is not CSV ({what})") from error
 
 
-def _check_header(options: Options, columns: Row, label_columns: Row | None, more: Sequence[str]) -> None:
+def _check_header(options: Options, columns: Row, label_columns: Row | None) -> None:
     """The header has all columns that are needed, once each."""
     if label_columns == []:
         raise UserError(f"{options.csv}: has no column of a class; its columns are {some(columns)}")
-    needed = [options.path_column, *([options.label_column] if label_columns is None else label_columns)]
+    labels = [options.label_column] if label_columns is None else label_columns
+    known = options.columns() | dict.fromkeys([options.path_column, *labels], True)
     counts = Counter(columns)
-    for column in dict.fromkeys([*needed, options.split_column, *more]):
+    for column, needed in known.items():
         if not column:
             raise UserError(f"{options.csv}: column {columns.index('') + 1} has no name; expected that of a class")
-        if not counts[column] and column in needed:
+        if not counts[column] and needed:
             raise UserError(f"{options.csv}: has no column {column!r}; its columns are {some(columns)}")
         if counts[column] > 1:
             raise UserError(f"{options.csv}: has {counts[column]} columns {column!r}, expected one")
@@ -200,38 +208,34 @@ def _listed(
     columns: Row,
     label_columns: Row | None,
     found: Iterator[tuple[int, Row]],
-    made: Made | None,
+    made: Made,
 ) -> Iterator[ListEntry]:
     """Each row, checked."""
-    number = {column: at for at, column in enumerate(columns)}
-    path_at, split_at = number[options.path_column], number.get(options.split_column)
-    labels_at = [number[name] for name in label_columns or [options.label_column]]
-    root, split_named = _root(options), cache(split_of)
-    for line, row in found:
-        place = f"{options.csv}, line {line}"
-        if not row[path_at]:
+    root, split_named = options.folder, cache(split_of)
+    for line, fields in found:
+        place, row = f"{options.csv}, line {line}", dict(zip(columns, fields, strict=True))
+        path, word = row[options.path_column], row.get(options.split_column)
+        if not path:
             raise UserError(f"{place}: column {options.path_column!r} is empty")
-        split = None if split_at is None else split_named(row[split_at])
-        if split_at is not None and split is None:
-            raise UserError(f"{place}: split is {row[split_at]!r}, expected one of {list(SPLITS)}")
-        cells = [row[at] for at in labels_at]
-        labels = _names(options, place, cells[0]) if label_columns is None else _marked(place, label_columns, cells)
-        entry = ListEntry(row[path_at], root / row[path_at], labels, split, place)
-        yield entry if made is None else made(entry, dict(zip(columns, row, strict=True)))
+        split = None if word is None else split_named(word)
+        if word is not None and split is None:
+            raise UserError(f"{place}: split is {word!r}, expected one of {list(SPLITS)}")
+        labels = _names(options, place, row) if label_columns is None else _marked(place, label_columns, row)
+        group = (options.group_column and row.get(options.group_column)) or None
+        yield made(ListEntry(path, root / path, labels, split, place, group), row)
 
 
-def _marked(place: str, columns: list[str], cells: list[str]) -> tuple[str, ...]:
+def _marked(place: str, columns: list[str], row: Mapping[str, str]) -> tuple[str, ...]:
     """Columns that hold a 1."""
-    wrong = set(cells).difference(("0", "1"))
-    if wrong:
-        column, cell = next(each for each in zip(columns, cells, strict=True) if each[1] in wrong)
-        raise UserError(f"{place}: column {column!r} is {cell!r}, expected 0 or 1")
-    return tuple(column for column, cell in zip(columns, cells, strict=True) if cell == "1")
+    for column in columns:
+        if row[column] not in ("0", "1"):
+            raise UserError(f"{place}: column {column!r} is {row[column]!r}, expected 0 or 1")
+    return tuple(column for column in columns if row[column] == "1")
 
 
-def _names(options: Options, place: str, cell: str) -> tuple[str, ...]:
+def _names(options: Options, place: str, row: Mapping[str, str]) -> tuple[str, ...]:
     """Labels that stand in one cell."""
-    separator = options.label_separator
+    cell, separator = row[options.label_column], options.label_separator
     if not cell:
         return ()
     if options.task == "single_label" or separator is None:

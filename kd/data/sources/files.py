@@ -41,12 +41,11 @@ SPECIAL = "pipes, sockets and devices left out"
 
 @dataclass(frozen=True)
 class Kind:
-    """What files of a source are called, known and opened by, and the option that says what is done where some lack."""
+    """What files of a source are called, known and opened by."""
 
     name: str
     suffixes: Collection[str]
-    open: Callable[[Path], Any]
-    missing: str
+    open: Callable[..., Any]
 
     def has(self, name: str) -> bool:
         """Whether a file is of this kind by its name."""
@@ -248,5 +247,5 @@ def image_of(content: bytes, name: str) -> Image:
     return image
 
 
-IMAGES = Kind("image", IMAGE_SUFFIXES, open_image, "missing_images")
+IMAGES = Kind("image", IMAGE_SUFFIXES, open_image)
 OUTSIDE = outside(IMAGES)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from kd.common.errors import UserError
 from kd.data.sources.base import Listing
@@ -31,10 +30,6 @@ class Options(VideoOptions):
     """Where clips and lists lie."""
 
     LISTS = ("*.csv",)
-
-    missing: Literal["error", "skip"] = "skip"
-    """What is done about clips that are listed but not there, as many are gone from YouTube. That all are missing is an
-    error in any case."""
 
 
 def read(options: Options) -> Listing:

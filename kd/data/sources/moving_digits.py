@@ -1,9 +1,9 @@
 """`moving_digits`: video files in which a real MNIST digit does one of eight things that no single frame tells.
 
 What a frame shows is a place, an angle and a size, each on a circle: what leaves the frame comes in on its other side,
-and what has grown to the largest size goes on with the smallest. All three begin anywhere, and an action moves one of
-them one way. So any frame is as likely in one action as in another one, and a film that runs backwards is the opposite
-action. Files lie in the layout of UCF-101, and are read by the source `ucf101`.
+and behind the largest size comes the smallest. All begin anywhere, and an action moves one of them one way. So any
+frame is as likely in one action as in another one, and a film that runs backwards is the opposite action. Files lie in
+the layout of UCF-101, and are read by the source `ucf101`.
 """
 
 from __future__ import annotations
@@ -112,31 +112,20 @@ def digit_of(options: Options, action: Action, group: int) -> np.ndarray:
 
 
 def render(options: Options, action: Action, digit: np.ndarray, group: str, clip: int) -> np.ndarray:
-    """A clip.
+    """A clip of a digit, (28, 28) uint8: (frames, size, size) uint8.
 
-    Args:
-        options: of the dataset.
-        action: what the digit does.
-        digit: (28, 28) uint8.
-        group: names the stream of what its clips share, which is the background.
-        clip: its number within the group.
-
-    Returns:
-        (frames, size, size) uint8.
+    `group` names the stream of what its clips share, which is the background; `clip` is its number in the group.
     """
     import numpy as np
     from PIL import Image
 
-    size, random = options.size, stream_of(f"moving_digits/{group}/{clip}", options.seed)
-    ground, ink = _ground(options, stream_of(f"moving_digits/{group}", options.seed)), Image.fromarray(digit)
+    random, ink = stream_of(f"moving_digits/{group}/{clip}", options.seed), Image.fromarray(digit)
+    ground = _ground(options, stream_of(f"moving_digits/{group}", options.seed))
     axis, more = divmod(ACTIONS.index(action), 2)
     start, speed = random.random(4), options.speed * (0.8 + 0.4 * random.random()) * (2 * more - 1)
-    frames = np.empty((options.frames, size, size), np.uint8)
-    for number, frame in enumerate(frames):
-        state = start.copy()
-        state[axis] = (state[axis] + speed * number / options.frames) % 1
-        frame[...] = np.maximum(ground, _placed(ink, size, state))
-    return frames
+    states = np.tile(start, (options.frames, 1))
+    states[:, axis] = (states[:, axis] + speed * np.arange(options.frames) / options.frames) % 1
+    return np.stack([np.maximum(ground, _placed(ink, options.size, state)) for state in states])
 
 
 def _placed(digit: Image, size: int, state: np.ndarray) -> np.ndarray:

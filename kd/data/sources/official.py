@@ -12,7 +12,7 @@ from typing import Literal
 from kd.common.errors import UserError
 from kd.common.options import BaseOptions
 from kd.data.sources.base import Listing, noted
-from kd.data.sources.clean import CleanList, ListEntry, ListOptions, clean_list
+from kd.data.sources.clean import CleanList, FaultOptions, ListEntry, ListOptions, clean_list
 from kd.data.sources.files import IMAGES, OUTSIDE, Kind, find_kind, find_sound, readable
 
 Protocol = Literal["official", "mlfd"]
@@ -31,13 +31,8 @@ class OfficialOptions(BaseOptions):
     """`official`: the split that the dataset has, if it has one; `mlfd`: as in the experiments of MLFD's paper."""
 
 
-class ListedOptions(OfficialOptions):
+class ListedOptions(FaultOptions, OfficialOptions):
     """The same, of a dataset with lists of its images. Faults that are no error are counted and logged."""
-
-    missing_images: Literal["error", "skip"] = "error"
-    """What is done about images that are listed but not there."""
-    duplicates: Literal["error", "merge"] = "error"
-    """What is done about images that are listed twice; in two splits, it is always an error."""
 
 
 def dataset_folder(root: Path | None, holds: str, places: Sequence[str]) -> Path:
@@ -101,8 +96,7 @@ def listed_images(folder: Path, listed: Sequence[ListEntry], options: ListedOpti
     Raises:
         UserError: a fault of the list that is to be an error, or no image is left.
     """
-    faults = ListOptions(missing_images=options.missing_images, duplicates=options.duplicates)
-    clean = clean_list(folder, listed, faults, None)
+    clean = clean_list(folder, listed, ListOptions(missing=options.missing, duplicates=options.duplicates), None)
     found = find_kind(folder, IMAGES)
     named = {each.path for each in listed}
     found.notes[UNLISTED] = sum(folder / name not in named for name in found.files)

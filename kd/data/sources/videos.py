@@ -10,20 +10,19 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Literal
 
 from kd.common.errors import UserError
-from kd.common.options import BaseOptions
 from kd.data.sources.base import Listing
-from kd.data.sources.clean import ListEntry, ListOptions, clean_list, some
+from kd.data.sources.clean import FaultOptions, ListEntry, ListOptions, clean_list, some
 from kd.data.sources.files import Kind, find_files, readable, tree_digest
 from kd.data.sources.official import counted
 from kd.data.video import Video
 
 SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp")
-VIDEOS = Kind("video", SUFFIXES, Video, "missing")
+VIDEOS = Kind("video", SUFFIXES, Video)
 UNLISTED = "videos that no list names left out"
 UNUSED = "videos that their lists have in neither train nor test left out"
 
 
-class VideoOptions(BaseOptions):
+class VideoOptions(FaultOptions):
     """Where videos and their lists lie. Faults that are no error are counted and logged."""
 
     LISTS: ClassVar[tuple[str, ...]]
@@ -33,17 +32,9 @@ class VideoOptions(BaseOptions):
     """A folder with the videos, at any depth. They are known by their names, whatever endings they have."""
     annotations: Path | None = None
     """The folder that the lists lie in, at any depth, or the list, where it is one; `null`: they are in `root`."""
-    missing: Literal["error", "skip"] = "error"
-    """What is done about videos that are listed but not there. That all are missing is an error in any case."""
-    duplicates: Literal["error", "merge"] = "error"
-    """What is done about videos that are listed twice; in two splits, it is always an error."""
 
     def lists(self) -> list[Path]:
-        """The files of lists.
-
-        Raises:
-            UserError: there is none of a pattern.
-        """
+        """The files of lists; that there is none of a pattern is an error."""
         if not self.root.is_dir():
             raise UserError(f"source.root: {readable(self.root)} is not a folder; expected the one with the videos")
         folder = self.annotations or self.root
@@ -80,14 +71,10 @@ def listed_videos(
     """The videos of lists that are there; further ones that the root holds are left out and counted.
 
     Args:
-        options: of the source.
-        listed: what a list names; files are found by the names in its paths, without endings. Those of no split are
-            left out.
+        options: of the source; a fault of the lists that they do not excuse is a UserError.
+        listed: what a list names; files are found by the names in its paths, without endings. No split: left out.
         official: counts, as of `kd.data.sources.official.counted`.
-        key: what the names of one video have in common.
-
-    Raises:
-        UserError: a fault of the lists that is to be an error, several files may be meant, or no video is left.
+        key: what the names of one video have in common; several files of it are a UserError.
     """
     lists, found = options.lists(), find_files(options.root)
     files: dict[str, list[str]] = defaultdict(list)
@@ -104,6 +91,6 @@ def listed_videos(
         if each.split is not None:
             entries.append(replace(each, path=options.root / (names[0] if names else each.path)))
     found.notes[UNLISTED] = sum(map(len, files.values())) - len(named)
-    faults = ListOptions(missing_images=options.missing, duplicates=options.duplicates, unlabelled="drop")
+    faults = ListOptions(missing=options.missing, duplicates=options.duplicates, unlabelled="drop")
     clean = clean_list(options.root, entries, faults, None, VIDEOS)
     return counted(replace(clean, notes=clean.notes | dict(+found.notes)).listing(), official, VIDEOS)

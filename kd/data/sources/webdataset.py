@@ -69,7 +69,7 @@ class Options(BaseOptions):
     """The field that is the class, in a member with JSON; `null`: the whole text is the class."""
     classes: ClassNames | None = None
     """The class list, or a file with a class in each line; `null`: the classes that occur."""
-    missing_images: Literal["error", "skip"] = "error"
+    missing: Literal["error", "skip"] = "error"
     """What is done about samples without an image."""
     unlabelled: Literal["error", "drop", "keep"] = "error"
     """What is done about samples without a class; `keep`: they are images that show none of the classes."""
@@ -203,9 +203,9 @@ def _image(options: Options, shard: Shard, key: str, members: dict[str, Member])
     if len(endings) > 1:
         said = f"has several images, {endings}; say source.image: [{endings[0]}]"
         raise member_error(shard.path, key, said)
-    if not endings and options.missing_images == "error":
+    if not endings and options.missing == "error":
         wanted = "of an image" if options.image is None else f"of source.image, {options.image}"
-        said = f"has a label, but no member with an ending {wanted}; or say source.missing_images: skip"
+        said = f"has a label, but no member with an ending {wanted}; or say source.missing: skip"
         raise member_error(shard.path, key, said)
     return members[endings[0]] if endings else None
 

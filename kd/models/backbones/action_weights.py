@@ -8,10 +8,7 @@ have no weights: which of both a checkpoint is for is seen by these names alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import TypeVar
-
-ValueT = TypeVar("ValueT")
+from typing import Any
 
 FOREIGN = re.compile(r"(?:^|\.)(backbone(?=\..*\.conv\.)|base_model)\.layer1\.0\.conv1(?:\.conv)?(\.net)?\.weight$")
 """A name that tells such a program, with what it calls the network before the classifier, and with a mark of shifts."""
@@ -25,21 +22,16 @@ SAME = (
 CLASSIFIER = re.compile(r"(^|\.)(?:cls_head\.fc_cls|new_fc)\.")
 
 
-def in_names_of_timm(
-    groups: Mapping[str, Mapping[str, ValueT]],
-) -> tuple[dict[str, dict[str, ValueT]], str | None]:
-    """Rename the weights of a checkpoint where one of these programs wrote it.
-
-    Args:
-        groups: as from `kd.models.weight_files.read_tensors`.
+def in_names_of_timm(groups: dict[str, dict[str, Any]]) -> tuple[dict[str, dict[str, Any]], str | None]:
+    """Rename the weights of a checkpoint, as from `kd.models.weight_files.read_tensors`.
 
     Returns:
         The same weights, under the names that timm has behind what leads to the network; and the backbone that they
-        are for, None where another program wrote them.
+        are for, None where none of these programs wrote them.
     """
     foreign = next(filter(None, (FOREIGN.search(name) for group in groups.values() for name in group)), None)
     if foreign is None:
-        return {place: dict(group) for place, group in groups.items()}, None
+        return groups, None
     network, shifted = foreign.groups()
     renamed = {
         place: {_renamed(name, network): value for name, value in group.items()} for place, group in groups.items()

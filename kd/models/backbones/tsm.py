@@ -10,7 +10,6 @@ and zeros where there is none. Where a stage has 23 or more blocks (ResNet-101),
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge
@@ -36,31 +35,21 @@ class ShiftOptions(tsn.FrameOptions):
 
 
 class Kind(tsn.Kind):
-    """The ResNets of timm, and those that are built of such blocks; `shift_div` in `kwargs` is of this one."""
+    """ResNets of timm, and what is built of such blocks; of `kwargs`, `segments` and `shift_div` are of this one."""
 
     WEIGHTS_OF = ("timm", "tsm")
     OPTIONS = ShiftOptions
 
     def over_time(self, module: Any, options: tsn.FrameOptions) -> nn.Module:
-        """Shift the input of the first convolution of each residual block; the skip path sees its own frame.
-
-        Raises:
-            UserError: the network has no such blocks.
-        """
+        """Shift the input of the first convolution of each residual block; the skip path sees its own frame."""
         assert isinstance(options, ShiftOptions)
         for conv in first_convolutions(module):
-            conv.register_forward_pre_hook(
-                partial(_shift_input, segments=options.segments, shift_div=options.shift_div)
-            )
+            conv.register_forward_pre_hook(lambda _, inputs: shift(inputs[0], options.segments, options.shift_div))
         return super().over_time(module, options)
 
 
 def first_convolutions(module: Any) -> list[nn.Module]:
-    """What shifted frames go into, in a network of timm.
-
-    Raises:
-        UserError: it is no ResNet, nor built like one.
-    """
+    """What shifted frames go into, in a network of timm that is a ResNet, or built like one (else a UserError)."""
     stages = [list(getattr(module, name, ())) for name in STAGES]
     if not all(stages) or not all(hasattr(block, "conv1") for blocks in stages for block in blocks):
         raise UserError(
@@ -72,16 +61,10 @@ def first_convolutions(module: Any) -> list[nn.Module]:
 
 
 def shift(frames: Tensor, segments: int, shift_div: int) -> Tensor:
-    """Shift channels in time.
+    """Shift channels within each view, of `segments` frames: (N * segments, C, h, w), and so is what returns.
 
-    Args:
-        frames: (N * segments, C, h, w), those of a view one after another.
-        segments: frames of a view, which no shift leaves.
-        shift_div: the first C // shift_div channels come from the next frame, as many after them from the previous
-            one; where there is none, they are zero.
-
-    Returns:
-        (N * segments, C, h, w), a new tensor in the same memory format.
+    The first C // shift_div channels come from the next frame, as many after them from the previous one; where there is
+    none, they are zero.
     """
     import torch
 
@@ -92,7 +75,3 @@ def shift(frames: Tensor, segments: int, shift_div: int) -> Tensor:
     shifted[:, 1:, fold : 2 * fold] = views[:, :-1, fold : 2 * fold]
     shifted[:, :, 2 * fold :] = views[:, :, 2 * fold :]
     return shifted.flatten(0, 1)
-
-
-def _shift_input(_: nn.Module, inputs: tuple[Tensor], *, segments: int, shift_div: int) -> Tensor:
-    return shift(inputs[0], segments, shift_div)

@@ -5,8 +5,7 @@ for a consensus. Since classifiers are linear, the logits of the mean vector are
 
 `architecture` is any of timm. `kwargs` are those of the architecture, and `segments`: how many frames of a view the
 network looks at, a divisor of the dataset's `segments` (default: all of them). The views' frames are cut into so many
-equal parts, and the middle frame of each is taken; with 1 it is that of the middle segment alone, a network of one
-frame.
+equal parts, and the middle frame of each is taken; with 1 it is that of the middle segment alone.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ STRIDE = "frame_stride"
 
 
 class FrameOptions(BaseOptions):
-    """Which frames of clips a network looks at. A clip has one or more views, which follow each other."""
+    """Which frames of clips a network looks at. A clip has one or more views, one after another."""
 
     segments: Annotated[int, Gt(0)]
     """Frames of a view that it looks at."""
@@ -47,10 +46,7 @@ class FrameOptions(BaseOptions):
 
 
 class Kind(images.Kind):
-    """Any architecture of the backbone `timm`, and its `kwargs`; `segments` among them is of this one.
-
-    That is how many frames of a view are looked at: those of the dataset, or so many that divide them.
-    """
+    """Any architecture of the backbone `timm`; of its `kwargs`, `segments` is of this one."""
 
     MODALITY = "clip"
     OPTIONS: ClassVar[type[FrameOptions]] = FrameOptions
@@ -129,11 +125,7 @@ class Kind(images.Kind):
 
 
 def frames_of(module: Any, clips: Tensor) -> Tensor:
-    """The frames that a network looks at: (B, T, 3, h, w) to (B, t, 3, h, w).
-
-    Raises:
-        UserError: the frames of these clips do not make whole views.
-    """
+    """The frames that a network looks at: (B, T, 3, h, w) to (B, t, 3, h, w); T must be that of whole views."""
     options: FrameOptions = module.frames
     if clips.shape[1] % options.view:
         raise UserError(
