@@ -136,11 +136,11 @@ def verify(options: Options) -> Iterator[str]:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     script = Path(sys.argv[0]).stem == "kd"  # that pip has made
-    top = argparse.ArgumentParser(prog="kd" if script else "python -m kd", description=__doc__)
+    top = argparse.ArgumentParser(prog="kd" if script else "python -m kd", description=__doc__, allow_abbrev=False)
     commands = top.add_subparsers(required=True, metavar="command")
 
     def add(run: Callable[[Options], Iterator[str]], help_: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(run.__name__, help=help_, description=run.__doc__)
+        command = commands.add_parser(run.__name__, help=help_, description=run.__doc__, allow_abbrev=False)
         command.set_defaults(run=run)
         return command
 
