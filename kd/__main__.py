@@ -9,9 +9,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kd.common.errors import UserError
 from kd.jobs.run import user_errors
+
+if TYPE_CHECKING:
+    from kd.planning.plan import Plan
 
 CONFIG = Path("config/config.yaml")
 RESULTS = Path("results")
@@ -52,18 +56,18 @@ def methods(options: Options) -> Iterator[str]:
 def why(options: Options) -> Iterator[str]:
     """Say whether an artefact is there; if not, in what it differs from what is there."""
     from kd.cli.why import why
-    from kd.planning.plan import find_job, plan_of
+    from kd.planning.plan import find_job
 
-    plan = plan_of(options.configfile)
+    plan = _plan(options)
     yield from why(plan, find_job(plan, options.name))
 
 
 def adopt(options: Options) -> Iterator[str]:
     """Take over finished artefacts that differ from the wanted ones only in the code that made them."""
     from kd.cli.adopt import adopt
-    from kd.planning.plan import find_job, plan_of
+    from kd.planning.plan import find_job
 
-    plan = plan_of(options.configfile)
+    plan = _plan(options)
     named = [find_job(plan, name) for name in options.names]
     jobs = [job for job in plan.jobs.values() if not named or job in named]
     yield from adopt(plan, jobs, yes=options.yes)
@@ -72,11 +76,11 @@ def adopt(options: Options) -> Iterator[str]:
 def invalidate(options: Options) -> Iterator[str]:
     """Drop an artefact and everything that was made from it."""
     from kd.cli.invalidate import invalidate
-    from kd.planning.plan import find_job, plan_of
+    from kd.planning.plan import find_job
 
     if options.yes and options.configfile is None:
         raise UserError("--yes: say which config the name is of: --configfile FILE")
-    plan = plan_of(options.configfile or CONFIG)
+    plan = _plan(options)
     yield from invalidate(plan, find_job(plan, options.name), only=options.only, yes=options.yes)
 
 
@@ -98,27 +102,24 @@ def gc(options: Options) -> Iterator[str]:
 def forecast(options: Options) -> Iterator[str]:
     """Say what every artefact of a config will weigh, what is there, and what is free."""
     from kd.cli.forecast import forecast_json, forecast_table
-    from kd.planning.plan import plan_of
 
-    plan = plan_of(options.configfile)
+    plan = _plan(options)
     yield from forecast_json(plan) if options.json else forecast_table(plan)
 
 
 def status(options: Options) -> Iterator[str]:
     """Say how far a run is: what is finished, running, failed, waiting."""
     from kd.cli.status import status
-    from kd.planning.plan import plan_of
 
-    yield from status(plan_of(options.configfile), everything=options.all)
+    yield from status(_plan(options), everything=options.all)
 
 
 def doctor(options: Options) -> Iterator[str]:
     """Check this machine: versions, GPUs, disk, Slurm, each with what to do."""
     from kd.cli.doctor import doctor
-    from kd.planning.plan import plan_of
 
     failed = False
-    for finding in doctor(plan_of(options.configfile)):
+    for finding in doctor(_plan(options)):
         yield f"{finding.state:7}  {finding.text}"
         failed |= finding.state == "error"
     if failed:
@@ -128,9 +129,14 @@ def doctor(options: Options) -> Iterator[str]:
 def verify(options: Options) -> Iterator[str]:
     """Read finished artefacts whole, and compute a sample of what is stored in caches again."""
     from kd.cli.verify import verify
+
+    yield from verify(_plan(options), options.names, options.rows)
+
+
+def _plan(options: Options) -> Plan:
     from kd.planning.plan import plan_of
 
-    yield from verify(plan_of(options.configfile), options.names, options.rows)
+    return plan_of(options.configfile or CONFIG, options.config)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -162,7 +168,7 @@ def parser() -> argparse.ArgumentParser:
     command = add(invalidate, "drop an artefact and what was made from it")
     command.add_argument("name", help=name)
     command.add_argument("--only", action="store_true", help="keep what was made from it")
-    command.add_argument("--configfile", type=Path, help=f"needed with --yes (default: {CONFIG})")
+    _configured(command, f"needed with --yes (default: {CONFIG})")
     _changing(command)
     command = add(gc, "remove what no run needs")
     command.add_argument("--results", type=Path, help=f"folder (default: that of the configs, or {RESULTS})")
@@ -189,8 +195,10 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _configured(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--configfile", type=Path, default=CONFIG, help="(default: %(default)s)")
+def _configured(command: argparse.ArgumentParser, help_: str = f"(default: {CONFIG})") -> None:
+    command.add_argument("--configfile", type=Path, help=help_)
+    settings = "a key of the config and what it is instead, as snakemake was told; repeatable"
+    command.add_argument("--config", metavar="KEY=VALUE", action="append", default=[], help=settings)
 
 
 def _changing(command: argparse.ArgumentParser) -> None:

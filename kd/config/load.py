@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import re
 import reprlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -35,6 +35,21 @@ def read_config(*paths: Path) -> dict[str, Any]:
     for path in paths:
         whole = overlay(whole, read_included(path, _read_file))
     return whole
+
+
+def read_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Keys of a config, each told by KEY=VALUE, with a value in YAML.
+
+    Raises:
+        UserError: one is not told like that.
+    """
+    read = {}
+    for each in settings:
+        key, separator, value = each.partition("=")
+        if not separator or not key.isidentifier():
+            raise UserError(f"--config {each}: expected KEY=VALUE, with a key of the config's top level")
+        read[key] = _read_yaml(Path(f"--config {key}"), value)
+    return read
 
 
 def _read_file(path: Path) -> dict[str, Any]:

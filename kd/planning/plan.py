@@ -14,7 +14,8 @@ from kd.artefacts.job import Job
 from kd.artefacts.manifest import read_manifest
 from kd.common.errors import UserError, did_you_mean
 from kd.common.options import BaseOptions
-from kd.config.load import load_config, read_config
+from kd.config.include import overlay
+from kd.config.load import load_config, read_config, read_settings
 from kd.config.schema import Config, StudentConfig
 from kd.data.modalities.base import MODALITIES
 from kd.data.sources.base import SOURCES, Source, archives_of, parse_source
@@ -375,13 +376,17 @@ def _live(policy: ViewPolicy) -> CacheOptions | None:
     return policy.cache.model_copy(update={"dtype": "float32", "label_embeddings": "all"})
 
 
-def plan_of(configfile: Path) -> Plan:
+def plan_of(configfile: Path, settings: Sequence[str] = ()) -> Plan:
     """The plan of a config file, of the results folder as seen from the working directory.
+
+    Args:
+        configfile: YAML or JSON.
+        settings: KEY=VALUE, which win, as of snakemake's `--config`.
 
     Raises:
         UserError: the file cannot be read, or the config is wrong.
     """
-    return Plan(load_config(read_config(configfile)))
+    return Plan(load_config(overlay(read_config(configfile), read_settings(settings))))
 
 
 def find_job(plan: Plan, name: str) -> Job:

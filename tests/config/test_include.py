@@ -88,10 +88,30 @@ def test_include__by_the_workflow_and_the_commands_and_below_what_the_command_li
 ) -> None:
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(tiny, sort_keys=False))
     mine = {"include": ["base.yaml"], "seeds": [0, 1]}
-    done = snakemake(tmp_path, "-n", "--config", "experiment=other", config=mine)
+    told = ["experiment=other", "memory={ram_gib: 0.5}"]
+    done = snakemake(tmp_path, "-n", "--config", *told, config=mine)
     assert done.returncode == 0, done.stdout
     assert "digits_resnet-seed1" in done.stdout
     assert "experiments/other" in done.stdout
     planned = plan_of(tmp_path / "config.yaml")
     assert planned.config.seeds == [0, 1]
     assert planned.config.experiment == "tiny"
+    planned = plan_of(tmp_path / "config.yaml", told)
+    assert planned.config.seeds == [0, 1]
+    assert (planned.config.experiment, planned.config.memory.ram_gib) == ("other", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ("results", "--config results: expected KEY=VALUE"),
+        ("a.b=1", "--config a.b=1: expected KEY=VALUE, with a key of the config's top level"),
+        ("seeds=[0", r"--config seeds, line 1: is not valid YAML"),
+        ("seeds={a: 1, a: 2}", r"--config seeds: a: this key stands twice"),
+        ("seed=1", "config: seed: unknown key; did you mean seeds"),
+    ],
+)
+def test_settings__mistakes(tmp_path: Path, tiny: dict[str, Any], told: str, message: str) -> None:
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(tiny))
+    with pytest.raises(UserError, match=message):
+        plan_of(tmp_path / "config.yaml", [told])
