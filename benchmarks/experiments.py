@@ -81,7 +81,7 @@ def comparison_of(run: Run, experiment: Experiment) -> tuple[str, str]:
     measured = measurements(run)
     columns = ["experiment", "method", "dataset", "seed"]
     values = headline(measured, run.selection).set_index(columns)["value"].sort_index()
-    stored = cache_table(run, measured).groupby(["experiment", "method"])["bytes_per_image"].mean()
+    stored = cache_table(run, measured).groupby(["experiment", "method"])["bytes_per_sample"].mean()
     lines = [[experiment.column, "acc@1", "difference", *(["KiB per training image"] if len(stored) else [])]]
     first, *_ = experiment.lines
     for place, label in experiment.lines.items():

@@ -281,12 +281,12 @@ def check_classes(labels: np.ndarray, codes: np.ndarray, classes: list[str], *, 
         members = labels[codes == code]
         if not len(members):
             raise UserError(
-                f"split {split} has no images; say a size for split.{split}, or smaller ones for the others"
+                f"split {split} has no samples; say a size for split.{split}, or smaller ones for the others"
             )
         shown = members.sum(axis=0, dtype=np.int64) if multi else np.bincount(members, minlength=len(classes))
         missing = [label for label, count in zip(classes, shown, strict=True) if count == 0]
         if missing and split == "train" and not (multi and listed):
-            raise UserError(f"classes without a training image: {missing[:5]}; raise split.train or give them images")
+            raise UserError(f"classes without a training sample: {missing[:5]}; raise split.train or give them some")
         if missing:
             more = ", …" if len(missing) > NAMED else ""
             notes[f"classes without a sample in {split} ({', '.join(missing[:NAMED])}{more})"] = len(missing)

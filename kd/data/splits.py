@@ -83,14 +83,14 @@ def strata(labels: np.ndarray) -> np.ndarray:
 
 
 def _count(size: float | None, of: int, code: int) -> int:
-    """The number of images that a size asks for; None: the default."""
+    """The number of samples that a size asks for; None: the default."""
     wanted = DEFAULT_FRACTION if size is None else size
     count = wanted if isinstance(wanted, int) else round(wanted * of)
     if count == 0:
         said = f"the default, {wanted}," if size is None else f"{size}"
         raise UserError(
-            f"split.{SPLITS[code]}: {said} of {of} images is none; say a count, or a larger fraction, or give the"
-            " dataset more images"
+            f"split.{SPLITS[code]}: {said} of {of} samples is none; say a count, or a larger fraction, or give the"
+            " dataset more samples"
         )
     return count
 
@@ -101,7 +101,7 @@ def _draw(
     """Draw `count` of `pool` so that every prefix of the draw has the pool's class proportions, or whole groups."""
     if count > len(pool):
         raise UserError(
-            f"split.{SPLITS[code]}: {getattr(options, SPLITS[code])} asks for {count} images, {len(pool)} are there to"
+            f"split.{SPLITS[code]}: {getattr(options, SPLITS[code])} asks for {count} samples, {len(pool)} are there to"
             " draw from; say fewer, or draw fewer for the other splits"
         )
     rng = np.random.Generator(np.random.Philox([options.seed, code]))

@@ -115,8 +115,8 @@ class Distiller(BaseOptions):
     NEEDS_GLOBAL_BATCH: ClassVar[bool] = False
     """Whether samples are compared with each other, so that processes that share a batch need all of it."""
     REMEMBERS_SAMPLES: ClassVar[bool] = False
-    """Whether it keeps something of each sample between batches. It needs the rows of a batch then, and no image can be
-    mixed with another one (mixup, cutmix), whose loss is the mean of those with either image's targets."""
+    """Whether it keeps something of each sample between batches. It needs the rows of a batch then, and no sample can
+    be mixed with another one (mixup, cutmix), whose loss is the mean of those with either sample's targets."""
     NEEDS_LEVEL: ClassVar[bool] = False
     """Whether the config says how deep maps are compared with an individual teacher."""
     REQUIRED: ClassVar[Required]

@@ -1,9 +1,9 @@
 """Whether networks are as sure as they are right.
 
 Guo, Pleiss, Sun and Weinberger, "On calibration of modern neural networks", ICML 2017: the expected calibration error
-(equations 2, 3 and 5) and reliability diagrams. Of an image of a single-label dataset counts the probability of the
+(equations 2, 3 and 5) and reliability diagrams. Of a sample of a single-label dataset counts the probability of the
 class that is predicted, and whether the prediction is right; of one of a multi-label dataset the probability of each
-label, and whether the image has it.
+label, and whether the sample has it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Calibration:
 
     Attributes:
         bins: (3, BINS) float64: how many probabilities are in each bin, their sum, and how many are of what is so.
-        nll: negative log-likelihood in nats: of the class, mean over images; multi-label: binary cross-entropy, mean
-            over images and labels.
+        nll: negative log-likelihood in nats: of the class, mean over samples; multi-label: binary cross-entropy, mean
+            over samples and labels.
     """
 
     bins: np.ndarray
@@ -47,18 +47,18 @@ class Calibration:
 
     @property
     def accuracy(self) -> float:
-        """Percent of probabilities that are of what is so: acc@1; multi-label: the share of labels that images have."""
+        """Percent of probabilities that are of what is so: acc@1; multi-label: the share of labels that are there."""
         return float(100 * self.bins[2].sum() / self.bins[0].sum())
 
 
 def calibration(predictions: Predictions) -> Calibration:
     """How well calibrated a network is; in float64, some rows at a time."""
-    images, classes = predictions.logits.shape
+    samples, classes = predictions.logits.shape
     multi_label = predictions.labels.ndim == 2
     right = predictions.labels > 0 if multi_label else hits(predictions)
     bins, loss = np.zeros((3, BINS)), 0.0
     step = max(1, BLOCK // classes)
-    for start in range(0, images, step):
+    for start in range(0, samples, step):
         rows = slice(start, start + step)
         logits = predictions.logits[rows].astype(np.float64)
         if multi_label:

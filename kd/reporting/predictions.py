@@ -35,12 +35,12 @@ def networks_of(rows: Sequence[Row]) -> list[Job]:
 
 
 def predictions_by_network(run: Run) -> Iterator[tuple[list[Row], Predictions]]:
-    """What each network says of the test images of each dataset, with all rows that it has for the dataset.
+    """What each network says of the test samples of each dataset, with all rows that it has for the dataset.
 
     The individual teacher of a dataset, say, has a row in each experiment. Weights are those that the run shows.
 
     Raises:
-        UserError: a file is missing or damaged, or two networks were measured on other images of one dataset.
+        UserError: a file is missing or damaged, or two networks were measured on other samples of one dataset.
     """
     from kd.training.predictions import read_predictions
 
@@ -50,21 +50,21 @@ def predictions_by_network(run: Run) -> Iterator[tuple[list[Row], Predictions]]:
     first: dict[str, Predictions] = {}
     for (dataset, directory), found in rows.items():
         predictions = read_predictions(directory, dataset, run.selection)
-        images = replace(predictions, logits=predictions.logits[:0].copy())  # no view, which would keep all in memory
-        check_same_images(first.setdefault(dataset, images), predictions, directory)
+        samples = replace(predictions, logits=predictions.logits[:0].copy())  # no view, which would keep all in memory
+        check_same_samples(first.setdefault(dataset, samples), predictions, directory)
         yield found, predictions
 
 
-def check_same_images(first: Predictions, other: Predictions, directory: Path) -> None:
-    """Raise a UserError if predictions, those of the `other` in a directory, are not of the same images."""
+def check_same_samples(first: Predictions, other: Predictions, directory: Path) -> None:
+    """Raise a UserError if predictions, those of the `other` in a directory, are not of the same samples."""
     import numpy as np
 
     if not np.array_equal(first.ids, other.ids) or not np.array_equal(first.labels, other.labels):
-        raise UserError(f"{directory}: its predictions are of other test images than those of the rest; run again")
+        raise UserError(f"{directory}: its predictions are of other test samples than those of the rest; run again")
 
 
 def predicted_classes(logits: np.ndarray) -> np.ndarray:
-    """(N,) int64: the class of each image of a single-label dataset; of equal logits that which acc@1 counts.
+    """(N,) int64: the class of each sample of a single-label dataset; of equal logits that which acc@1 counts.
 
     Args:
         logits: (N, classes) float32.
@@ -76,7 +76,7 @@ def predicted_classes(logits: np.ndarray) -> np.ndarray:
 
 
 def hits(predictions: Predictions) -> np.ndarray:
-    """(N,) bool: whether each image of a single-label dataset is classified as its label says."""
+    """(N,) bool: whether each sample of a single-label dataset is classified as its label says."""
     found: np.ndarray = predicted_classes(predictions.logits) == predictions.labels
     return found
 

@@ -77,9 +77,9 @@ def verdict(run: Run, measured: pd.DataFrame) -> str:
         text = " ".join(_sentences(candidates, run.selection))
         if text:
             where = f"{dataset} ({experiment})" if several else dataset
-            images = run.read(run.dataset(dataset))["result"]["sizes"]["train"]
+            samples = run.read(run.dataset(dataset))["result"]["sizes"]["train"]
             seeds = f"{len(run.seeds):,} seed{'' if len(run.seeds) == 1 else 's'}"
-            paragraphs.append(f"**{literal(where)}**, {images:,} training images, {seeds}: {text}")
+            paragraphs.append(f"**{literal(where)}**, {samples:,} training samples, {seeds}: {text}")
     return "\n\n".join(paragraphs)
 
 

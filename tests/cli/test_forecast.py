@@ -153,7 +153,7 @@ IMPOSSIBLE: list[tuple[Callable[[Config], None], str]] = [
     (wrong_argument, r"^models\.byobnet\.kwargs: timm cannot build test_byobnet with \{'depth': 3\}"),
     (no_export, r"^models\.folded: levit_128s has no single linear classifier, cannot be exported"),
     (wrong_size, r"^models\.byobnet: test_vit: level L1: fails on an image of 40 x 40 pixels: Input height"),
-    (too_few_images, r"^datasets\.mnist5k: split\.train: 5001 asks for 5001 images"),
+    (too_few_images, r"^datasets\.mnist5k: split\.train: 5001 asks for 5001 samples"),
 ]
 
 

@@ -157,15 +157,15 @@ def test_encode_labels__single_label_wants_one() -> None:
 def test_check_classes__refuses_what_cannot_be_learned() -> None:
     with pytest.raises(UserError, match=r"expected at least two classes, found \['a'\]"):
         check_classes(np.array([0, 0]), np.array([0, 1]), ["a"], listed=False)
-    with pytest.raises(UserError, match=r"without a training image: \['b'\]"):
+    with pytest.raises(UserError, match=r"without a training sample: \['b'\]"):
         check_classes(np.array([0, 1, 0]), np.array([0, 1, 2]), ["a", "b"], listed=True)
-    with pytest.raises(UserError, match=r"split test has no images; say a size for split.test, or smaller ones"):
+    with pytest.raises(UserError, match=r"split test has no samples; say a size for split.test, or smaller ones"):
         check_classes(np.array([0, 1, 0]), np.array([0, 0, 1]), ["a", "b"], listed=False)
 
 
 def test_check_classes__only_listed_classes_may_lack_positives() -> None:
     labels, codes = np.array([[1, 0], [0, 1], [1, 1]], dtype=np.uint8), np.array([0, 1, 2])
-    with pytest.raises(UserError, match=r"without a training image: \['b'\]"):
+    with pytest.raises(UserError, match=r"without a training sample: \['b'\]"):
         check_classes(labels, codes, ["a", "b"], listed=False)
     notes = check_classes(labels, codes, ["a", "b"], listed=True)
     assert notes == {"classes without a sample in train (b)": 1, "classes without a sample in val (a)": 1}

@@ -51,15 +51,15 @@ def test_assign_splits__another_seed_draws_others() -> None:
 
 
 def test_assign_splits__asks_for_no_more_than_there_is() -> None:
-    with pytest.raises(UserError, match=r"split.train: 95 asks for 95 images, 70 are there"):
+    with pytest.raises(UserError, match=r"split.train: 95 asks for 95 samples, 70 are there"):
         assign_splits(np.zeros(100, dtype=int), [None] * 100, SplitOptions(train=95))
 
 
 def test_assign_splits__says_what_to_do_where_a_split_would_be_empty() -> None:
     for options, said in (
-        (SplitOptions(), r"split.test: the default, 0.15, of 3 images is none; say a count, or a larger"),
-        (SplitOptions(test=1, val=0.1), r"split.val: 0.1 of 3 images is none; say a count"),
-        (SplitOptions(test=4), r"split.test: 4 asks for 4 images, 3 are there to draw from; say fewer"),
+        (SplitOptions(), r"split.test: the default, 0.15, of 3 samples is none; say a count, or a larger"),
+        (SplitOptions(test=1, val=0.1), r"split.val: 0.1 of 3 samples is none; say a count"),
+        (SplitOptions(test=4), r"split.test: 4 asks for 4 samples, 3 are there to draw from; say fewer"),
     ):
         with pytest.raises(UserError, match=said):
             assign_splits(np.array([0, 0, 1]), [None] * 3, options)

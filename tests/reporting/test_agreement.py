@@ -174,5 +174,5 @@ def test_agreement_table__refuses_predictions_of_other_images(stored: Stored) ->
     (student,) = (row.job for row in stored.rows if (row.method, row.seed, row.variant) == ("kd", 0, ""))
     logits = {"last": np.zeros((50, 4), dtype=np.float32)}
     write_predictions(student.directory, "d", np.arange(50), stored.labels["d"], logits)
-    with pytest.raises(UserError, match="its predictions are of other test images than those of the rest; run again"):
+    with pytest.raises(UserError, match="its predictions are of other test samples than those of the rest; run again"):
         Report().texts(stored.run())

@@ -129,7 +129,7 @@ def test_bootstrap__of_the_mean_gain_over_the_reference_of_the_same_seed(
     assert table["method"].tolist() == ["individual", "student"] if vanilla else ["student"]
     line = table.set_index("method").loc["student"]
     reference = "vanilla" if vanilla else "individual"
-    assert (line["reference"], line["metric"], line["images"]) == (reference, PRIMARY[task], 70)
+    assert (line["reference"], line["metric"], line["samples"]) == (reference, PRIMARY[task], 70)
     assert line["n_seeds"] == 2
 
     def of(method: str, seed: int) -> np.ndarray:

@@ -118,7 +118,7 @@ def test_confusion_figure__numbers_stand_in_cells_that_are_large_enough() -> Non
         ({"dataset": "dogs"}, r"^dataset: 'dogs', expected one of d, scenes"),
         (
             {"dataset": "scenes", "methods": ["individual"]},
-            r"^dataset: 'scenes' is multi_label, expected single_label: an image is taken for one class",
+            r"^dataset: 'scenes' is multi_label, expected single_label: a sample is taken for one class",
         ),
         (
             {"dataset": "d"},

@@ -150,7 +150,7 @@ def test_cost_figure__is_drawn(run: Run, tmp_path: Path, monkeypatch: pytest.Mon
     costs = pd.DataFrame(
         [
             {"kind": "stage", "name": "train_teacher", "jobs": 2, "seconds": 4.0, "individual_trainings": 2.0},
-            {"kind": "level", "name": "L1", "bytes": 1000, "bytes_per_image": 10.0},
+            {"kind": "level", "name": "L1", "bytes": 1000, "bytes_per_sample": 10.0},
         ]
     )
     monkeypatch.setattr(cost, "cost", lambda _: costs)

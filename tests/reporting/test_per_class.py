@@ -50,7 +50,7 @@ def test_per_class__recall_or_average_precision_and_what_students_gain(tmp_path:
     table = per_class(stored.run())
     assert list(table.columns) == [
         *("experiment", "dataset", "method", "level"),
-        *("class", "metric", "images", "n_seeds", "mean", "std", "difference"),
+        *("class", "metric", "samples", "n_seeds", "mean", "std", "difference"),
     ]
     assert set(table["metric"]) == {"recall" if task == "single_label" else "AP"}
     assert set(table["n_seeds"]) == {2}
@@ -66,19 +66,19 @@ def test_per_class__recall_or_average_precision_and_what_students_gain(tmp_path:
         counted = [
             int((labels == number).sum() if labels.ndim == 1 else labels[:, number].sum()) for number in range(5)
         ]
-        assert lines["images"].tolist() == counted
+        assert lines["samples"].tolist() == counted
         assert counted[-1] == 0
 
 
 @pytest.mark.parametrize("task", ["single_label", "multi_label"])
-def test_per_class_report__csv_has_all_and_people_what_there_are_images_of(tmp_path: Path, task: str) -> None:
+def test_per_class_report__csv_has_all_and_people_what_there_are_samples_of(tmp_path: Path, task: str) -> None:
     texts = Report().texts(two_methods(tmp_path, task)[0].run())
     assert len(pd.read_csv(io.StringIO(texts["per_class.csv"]))) == 2 * 5
     short = texts["per_class.md"]
     assert short.startswith("test, each class in percent, mean ± std over seeds (points over the individual teacher)")
     assert f"## d, e ({'recall' if task == 'single_label' else 'AP'})" in short
-    assert "Without images in test, and left out: 1 of 5 classes." in short
-    assert "| class | images | individual | student L2 |" in short
+    assert "Without samples in test, and left out: 1 of 5 classes." in short
+    assert "| class | samples | individual | student L2 |" in short
     assert "| class0 | " in short
     assert "class4" not in short
     assert "class4" not in texts["per_class.html"]
@@ -87,7 +87,7 @@ def test_per_class_report__csv_has_all_and_people_what_there_are_images_of(tmp_p
 
 def table_of(gains: list[float]) -> pd.DataFrame:
     """A student who gains so much at each class."""
-    place = {"experiment": "e", "dataset": "d", "metric": "recall", "images": 3, "n_seeds": 2, "std": np.nan}
+    place = {"experiment": "e", "dataset": "d", "metric": "recall", "samples": 3, "n_seeds": 2, "std": np.nan}
     lines = []
     for number, gain in enumerate(gains):
         lines.append(
@@ -110,7 +110,7 @@ def test_readable_per_class__of_many_classes_those_that_students_gain_and_lose_m
     ranked = sorted(range(30), key=lambda number: -gains[number])
     assert short["class"].tolist() == [f"c{number}" for number in ranked[:10] + ranked[-10:]]
     assert short.iloc[0].tolist() == [f"c{ranked[0]}", 3, "50.0", "64.0 (+14.0)", "90.0 (-14.0)"]
-    assert list(short.columns) == ["class", "images", "individual", "kd", "joint_teacher L1"]
+    assert list(short.columns) == ["class", "samples", "individual", "kd", "joint_teacher L1"]
     ((_, said, short),) = readable_per_class(table_of(gains[:20]))
     assert not said
     assert short["class"].tolist() == [f"c{number}" for number in range(20)]

@@ -72,7 +72,7 @@ def told(tiny: dict[str, Any]) -> Callable[..., str]:
 def test_verdict__takes_the_student_that_is_best_on_val_and_says_its_gain_and_cost(told: Callable[..., str]) -> None:
     (text,) = told().split("\n\n")  # only digits has students
     assert text.startswith(
-        "**digits**, 60 training images, 3 seeds: distilling from several datasets helps. Take `student` L1"
+        "**digits**, 60 training samples, 3 seeds: distilling from several datasets helps. Take `student` L1"
     )
     # Differences of 2, 2.1 and 1.9 points: standard error 0.1 / sqrt(3), t = 34.6.
     assert "(94.0, weights: best_val): on test +2.0 ± 0.1 points (p = 0.00083) over `individual`" in text
@@ -115,11 +115,11 @@ def test_paired_gain__is_over_the_seeds_that_both_have() -> None:
     "name", ["$1_to_$5", "a_b", "_x_", "<b>&amp;", "**", "`a`", "|x|", "{{ x }}", "{% x", "{# x", "\\", "[x]_", "x\\*y"]
 )
 def test_verdict__shows_names_as_they_are(name: str) -> None:
-    text = f"**digits ({literal(name)})**, 60 training images: take `student` L2."
+    text = f"**digits ({literal(name)})**, 60 training samples: take `student` L2."
     page = as_html(text)
     assert page.count("<b>") == page.count("<code>") == 1
     template = jinja2.Environment(autoescape=False).from_string(as_rst(text)).render()  # as Snakemake does
     rst = publish_parts(template, writer="html5", settings_overrides={"report_level": 2, "halt_level": 2})["body"]
     for shown in (page, rst):
         words = html.unescape(re.sub(r"<[^>]+>", "", shown)).strip()
-        assert words == f"digits ({name}), 60 training images: take student L2."
+        assert words == f"digits ({name}), 60 training samples: take student L2."

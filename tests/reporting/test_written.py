@@ -97,10 +97,10 @@ def test_publish__of_several_labels_and_sweeps_only_where_there_are_any(tmp_path
     assert {"calibration.svg", "figure-calibration.rst", "table-calibration.rst"} <= plain
     assert not further & plain
     short = (folder / "tables/summary.md").read_text()
-    assert short.startswith("**digits**, 60 training images, 1 seed: distilling from several datasets made no diff")
+    assert short.startswith("**digits**, 60 training samples, 1 seed: distilling from several datasets made no diff")
     assert "\n\ntest acc@1 in percent" in short
-    assert "<b>digits</b>, 60 training images" in (folder / "tables/summary.html").read_text()
-    assert (folder / "tables/front_page.rst").read_text().startswith("**digits**, 60 training images")
+    assert "<b>digits</b>, 60 training samples" in (folder / "tables/summary.html").read_text()
+    assert (folder / "tables/front_page.rst").read_text().startswith("**digits**, 60 training samples")
     assert "| digits | mnist5k |" in short
 
     assert names(written(tmp_path, multilabel())) == plain | further

@@ -146,7 +146,7 @@ BEFORE_ANY_JOB = [
 ]
 IN_PREFLIGHT = [
     (one_class, "datasets.digits: expected at least two classes, found ['class0']"),
-    (too_few_images, "split.train: 1000 asks for 1000 images"),
+    (too_few_images, "split.train: 1000 asks for 1000 samples"),
     (wrong_argument, "timm cannot build test_resnet with {'depth': 3}"),
 ]
 IN_A_JOB = [

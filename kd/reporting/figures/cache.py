@@ -16,7 +16,7 @@ class Report(Figure):
     """A panel per dataset."""
 
     CAPTION = """\
-acc@1 (multi-label: mAP) on test of every student, against the bytes that are stored of one training image for it:
+acc@1 (multi-label: mAP) on test of every student, against the bytes that are stored of one training sample for it:
 its targets, and the embeddings that they were made from. Points are labelled with the number of stored views (and the
 precision, if it is not float16); the dotted lines are students of live teachers, which store nothing and see a new view
 in each epoch. Error bars and bands: one standard deviation over seeds.
@@ -44,12 +44,12 @@ in each epoch. Error bars and bands: one standard deviation over seeds.
             for (method, level), group in lines.groupby(["method", "level"], sort=False):
                 text = label("", str(method), str(level))
                 style = {"color": colour(str(method)), "marker": MARKERS[str(level)]}
-                stored = group[group["views"] != "live"].sort_values("bytes_per_image")
+                stored = group[group["views"] != "live"].sort_values("bytes_per_sample")
                 spread = stored["std"].fillna(0)
                 axis.errorbar(
-                    stored["bytes_per_image"], stored["mean"], spread, label=text, linestyle="", capsize=3, **style
+                    stored["bytes_per_sample"], stored["mean"], spread, label=text, linestyle="", capsize=3, **style
                 )
-                for size, mean, views, dtype in stored[["bytes_per_image", "mean", "views", "dtype"]].to_numpy():
+                for size, mean, views, dtype in stored[["bytes_per_sample", "mean", "views", "dtype"]].to_numpy():
                     views_and_dtype = views if dtype == "float16" else f"{views} {dtype}"
                     axis.annotate(views_and_dtype, (size, mean), xytext=(4, 4), textcoords="offset points", fontsize=7)
                 for mean, deviation in group.loc[group["views"] == "live", ["mean", "std"]].fillna(0).to_numpy():
@@ -59,7 +59,7 @@ in each epoch. Error bars and bands: one standard deviation over seeds.
             axis.xaxis.set_major_formatter(EngFormatter(unit="B"))
             axis.set(
                 title=legible(dataset, LONGEST_AT_PANEL),
-                xlabel="stored per training image",
+                xlabel="stored per training sample",
                 ylabel=f"test {metric} (%)",
             )
             axis.grid(alpha=0.3)

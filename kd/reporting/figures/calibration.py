@@ -28,7 +28,7 @@ class Report(Figure):
     READS_FILES = True
     CAPTION = """\
 Reliability diagrams on test, before distillation (the individual teacher) and after (students): how often predictions
-of a confidence are right, in 15 bins of equal width, all seeds together. For multi-label datasets: how often images
+of a confidence are right, in 15 bins of equal width, all seeds together. For multi-label datasets: how often samples
 have a label, by its probability. Dotted: perfect calibration; below it networks are too sure. Bins without predictions
 have no point.
 """

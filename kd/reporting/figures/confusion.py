@@ -27,12 +27,12 @@ class Report(Figure):
 
     READS_FILES = True
     CAPTION = """\
-Confusion matrices on test, all seeds together: of the images of each class (row), how many percent are taken for which
+Confusion matrices on test, all seeds together: of the samples of each class (row), how many percent are taken for which
 class (column); rows sum to 100. Classes are those that are most confused with others in all panels together; what is
 taken for a class that is not shown stands in the last column.
 """
     dataset: str
-    """Single-label dataset whose test images are counted."""
+    """Single-label dataset whose test samples are counted."""
     methods: Annotated[list[str], MinLen(1)] = ["individual", "student"]
     """Methods of the tables, one panel each; `joint_teacher` is one, too. Where a method has several levels, say
     `student L2`."""
@@ -42,11 +42,11 @@ taken for a class that is not shown stands in the last column.
     """The most classes that are shown: those that are most confused with others."""
 
     def check(self, run: Run) -> None:
-        """The methods are there, and an image has one class."""
+        """The methods are there, and a sample has one class."""
         self.networks(run)
         if run.dataset(self.dataset).spec["task"] != "single_label":
             raise UserError(
-                f"dataset: {self.dataset!r} is multi_label, expected single_label: an image is taken for one class"
+                f"dataset: {self.dataset!r} is multi_label, expected single_label: a sample is taken for one class"
             )
 
     def reads(self, run: Run) -> list[Job]:
@@ -79,7 +79,7 @@ taken for a class that is not shown stands in the last column.
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """(classes, classes) int64: how many images of each class (row) are taken for each class (column)."""
+    """(classes, classes) int64: how many samples of each class (row) are taken for each class (column)."""
     import numpy as np
 
     found: np.ndarray = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
@@ -87,7 +87,7 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.nda
 
 
 def rates_of(counts: np.ndarray) -> np.ndarray:
-    """Rows in percent; those of classes without images are 0."""
+    """Rows in percent; those of classes without samples are 0."""
     import numpy as np
 
     found: np.ndarray = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -95,7 +95,7 @@ def rates_of(counts: np.ndarray) -> np.ndarray:
 
 
 def most_confused(counts: Sequence[np.ndarray], most: int) -> list[int]:
-    """Class ids, in their order: those with images that are taken for others, and others for them, most often.
+    """Class ids, in their order: those with samples that are taken for others, and others for them, most often.
 
     Args:
         counts: as from `confusion`, of each method.
@@ -149,6 +149,6 @@ def confusion_figure(rates: Mapping[str, np.ndarray], classes: Sequence[str], ti
                 shade = "white" if value > DARK else "black"
                 axis.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=shade)
     axes[0].set_ylabel("class")
-    figure.colorbar(image, ax=axes, label="images of the class (%)", shrink=0.8)
+    figure.colorbar(image, ax=axes, label="samples of the class (%)", shrink=0.8)
     write_title(figure, title)
     return figure

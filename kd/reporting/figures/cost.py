@@ -39,8 +39,8 @@ Left: wall-clock of all jobs of a stage, in units of one individual training. Ri
         axes[0].invert_yaxis()
         if len(levels):
             bars = axes[1].bar(levels["name"], levels["bytes"].astype(float) / 1e6, color="#d62728")
-            per_image = [f"{value:,.0f} B per image" for value in levels["bytes_per_image"].astype(float)]
-            axes[1].bar_label(bars, per_image, fontsize=8)
+            per_sample = [f"{value:,.0f} B per sample" for value in levels["bytes_per_sample"].astype(float)]
+            axes[1].bar_label(bars, per_sample, fontsize=8)
             axes[1].margins(y=0.15)
         axes[1].set(ylabel="cached, MB", title="all teachers, datasets, views, seeds")
         write_title(figure, run.title)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from kd.artefacts.job import Job
 from kd.reporting.base import Row, Run, Table, each_once
 from kd.reporting.predictions import (
-    check_same_images,
+    check_same_samples,
     over_seeds,
     place_of,
     predicted_classes,
@@ -31,10 +31,10 @@ class Report(Table):
     READS_FILES = True
     CAPTION = """\
 Students and their own teachers, individual or joint, on test: mean and standard deviation over seeds, in percent,
-without sweeps. *agreement*: images of which both predict the same class (multi-label: the same set of labels, those
-with a probability of 0.5 or more). *both_wrong*: images that both get wrong, and *wrong_agreement*: those of them of
-which both predict the same. *difference*: between the probabilities of both, mean of its absolute value over images and
-classes, in points. Teachers have the weights that taught.
+without sweeps. *agreement*: samples of which both predict the same class (multi-label: the same set of labels, those
+with a probability of 0.5 or more). *both_wrong*: samples that both get wrong, and *wrong_agreement*: those of them of
+which both predict the same. *difference*: between the probabilities of both, mean of its absolute value over samples
+and classes, in points. Teachers have the weights that taught.
 """
 
     def applies(self, run: Run) -> bool:
@@ -64,7 +64,7 @@ classes, in points. Teachers have the weights that taught.
             theirs = read_predictions(teacher.directory, row.dataset, weights_that_teach(teacher))
             for row, _ in pairs:
                 ours = read_predictions(row.job.directory, row.dataset, run.selection)
-                check_same_images(theirs, ours, row.job.directory)
+                check_same_samples(theirs, ours, row.job.directory)
                 lines.append(place_of(row) | agreement(ours, theirs))
         table = over_seeds(run, lines, VALUES)
         title = f"students and their teachers on test, mean ± std over seeds, weights of students: {run.selection}"
@@ -96,7 +96,7 @@ def weights_that_teach(teacher: Job) -> str:
 
 
 def agreement(ours: Predictions, theirs: Predictions) -> dict[str, float]:
-    """`VALUES` of two networks on the same images, in percent; NaN where no image is wrong twice."""
+    """`VALUES` of two networks on the same samples, in percent; NaN where no sample is wrong twice."""
     import numpy as np
 
     mine, other = predicted(ours), predicted(theirs)
@@ -112,21 +112,21 @@ def agreement(ours: Predictions, theirs: Predictions) -> dict[str, float]:
 
 
 def predicted(predictions: Predictions) -> np.ndarray:
-    """(N, 1) the class of each image; of a multi-label dataset (N, classes) of 0 and 1."""
+    """(N, 1) the class of each sample; of a multi-label dataset (N, classes) of 0 and 1."""
     if predictions.labels.ndim == 2:
         return predictions.logits >= 0
     return predicted_classes(predictions.logits)[:, None]
 
 
 def difference(ours: Predictions, theirs: Predictions) -> float:
-    """Mean absolute difference of the probabilities of two networks, over images and classes, in float64."""
+    """Mean absolute difference of the probabilities of two networks, over samples and classes, in float64."""
     from scipy.special import expit, softmax
 
     total = 0.0
-    images, classes = ours.logits.shape
+    samples, classes = ours.logits.shape
     step = max(1, BLOCK // classes)
-    for start in range(0, images, step):
+    for start in range(0, samples, step):
         logits: list[np.ndarray] = [each.logits[start : start + step].astype(float) for each in (ours, theirs)]
         mine, other = (expit(each) if ours.labels.ndim == 2 else softmax(each, axis=1) for each in logits)
         total += float(abs(mine - other).sum())
-    return total / float(images * classes)
+    return total / float(samples * classes)

@@ -1,4 +1,4 @@
-"""What the choice of the test images does to gains: a paired bootstrap, beside their spread over seeds."""
+"""What the choice of the test samples does to gains: a paired bootstrap, beside their spread over seeds."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 RESAMPLES = 2000
 SEED = 0
 INTERVAL = (0.025, 0.975)
-COLUMNS = (*NAMES, "metric", "reference", "n_seeds", "images", "gain", "low", "high", "gain_std")
-BLOCK = 1 << 21  # drawn images that are worked on at a time
+COLUMNS = (*NAMES, "metric", "reference", "n_seeds", "samples", "gain", "low", "high", "gain_std")
+BLOCK = 1 << 21  # drawn samples that are worked on at a time
 
 
 class Report(Table):
@@ -37,8 +37,8 @@ class Report(Table):
     CAPTION = """\
 Uncertainty of the test set, not of training. *gain*: points of acc@1 (multi-label: mAP) over the *reference* of the
 same seed (the student's network trained with labels alone where the experiment has it, else the individual teacher),
-mean over seeds, without sweeps. *low*, *high*: 95 % interval of that mean over 2,000 resamples of the test images, with
-replacement, the same for both networks and for all seeds; mAP to first order in how often each image is drawn.
+mean over seeds, without sweeps. *low*, *high*: 95 % interval of that mean over 2,000 resamples of the test samples,
+with replacement, the same for both networks and for all seeds; mAP to first order in how often each sample is drawn.
 *gain_std*: standard deviation of the gain over seeds: of training, which the interval has nothing of.
 """
 
@@ -51,7 +51,7 @@ replacement, the same for both networks and for all seeds; mAP to first order in
         from kd.reporting.layout import STYLE, html_table
 
         table = bootstrap(run)
-        title = f"gains on test in points, with 95 % intervals over test images, weights: {run.selection}"
+        title = f"gains on test in points, with 95 % intervals over test samples, weights: {run.selection}"
         return {
             "bootstrap.csv": table.round(3).to_csv(index=False),
             "bootstrap.html": f"{STYLE}<p>{title}</p>{html_table(table.round(2))}",
@@ -86,7 +86,7 @@ def bootstrap(run: Run) -> pd.DataFrame:
         gains = [each.mean() for each in by_seed]
         lines.append(
             dict(zip(NAMES, place, strict=True))
-            | {"metric": metrics[dataset], "reference": reference, "n_seeds": len(gains), "images": len(by_seed[0])}
+            | {"metric": metrics[dataset], "reference": reference, "n_seeds": len(gains), "samples": len(by_seed[0])}
             | {"gain": np.mean(gains), "gain_std": np.std(gains, ddof=1) if len(gains) > 1 else np.nan}
         )
     intervals = {dataset: iter(interval(np.stack(several, axis=1))) for dataset, several in differences.items()}
@@ -103,47 +103,47 @@ def _reference(parts: Mapping[tuple[str, ...], Any], experiment: str, dataset: s
 
 
 def interval(values: np.ndarray) -> np.ndarray:
-    """Percentile intervals (Efron, 1979) of means over images, by `RESAMPLES` resamples of the images.
+    """Percentile intervals (Efron, 1979) of means over samples, by `RESAMPLES` resamples of the samples.
 
     Args:
-        values: (N, columns), of the same images in all columns; each resample is one for all columns.
+        values: (N, columns), of the same samples in all columns; each resample is one for all columns.
 
     Returns:
         (columns, 2): the ends of the interval of each.
     """
     import numpy as np
 
-    images = len(values)
+    samples = len(values)
     rng = np.random.Generator(np.random.Philox(SEED))
     means = []
-    step = max(1, BLOCK // images)
+    step = max(1, BLOCK // samples)
     for start in range(0, RESAMPLES, step):
         count = min(step, RESAMPLES - start)
-        drawn = rng.integers(0, images, (count, images)) + images * np.arange(count)[:, None]
-        times = np.bincount(drawn.ravel(), minlength=count * images).reshape(count, images)
-        means.append(times @ values / images)
+        drawn = rng.integers(0, samples, (count, samples)) + samples * np.arange(count)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=count * samples).reshape(count, samples)
+        means.append(times @ values / samples)
     ends: np.ndarray = np.quantile(np.concatenate(means), INTERVAL, axis=0).T
     return ends
 
 
 def contributions(predictions: Predictions) -> np.ndarray:
-    """(N,) float64: what each test image adds to acc@1 or mAP; their mean is the metric, in percent.
+    """(N,) float64: what each test sample adds to acc@1 or mAP; their mean is the metric, in percent.
 
-    Of acc@1 that is 100 or 0, and the metric of a resample is the mean over its images. mAP is no mean over images:
-    there it is mAP plus N times its derivative by the weight of the image, so that the mean over a resample is its mAP
-    to first order (the infinitesimal jackknife; Efron, 1982). To rank all images anew in each resample would take
+    Of acc@1 that is 100 or 0, and the metric of a resample is the mean over its samples. mAP is no mean over samples:
+    there it is mAP plus N times its derivative by the weight of the sample, so that the mean over a resample is its mAP
+    to first order (the infinitesimal jackknife; Efron, 1982). To rank all samples anew in each resample would take
     minutes for each network.
     """
     import numpy as np
 
     if predictions.labels.ndim == 1:
         return 100.0 * hits(predictions)
-    images = len(predictions.labels)
-    total, classes = np.zeros(images), 0
+    samples = len(predictions.labels)
+    total, classes = np.zeros(samples), 0
     for scores, positive in zip(predictions.logits.T, predictions.labels.T > 0, strict=True):
         if positive.any():
             precision, derivative = average_precision(scores, positive)
-            total += precision + images * derivative
+            total += precision + samples * derivative
             classes += 1
     return 100 * total / max(classes, 1)
 
@@ -151,15 +151,15 @@ def contributions(predictions: Predictions) -> np.ndarray:
 def average_precision(scores: np.ndarray, positive: np.ndarray) -> tuple[float, np.ndarray]:
     """Average precision of a class, in 0..1, as `kd.training.metrics` has it, and its derivative by weights.
 
-    With weights w of the images, all 1 here, it is the sum over positive i of w_i T_i / N_i, over that of w_i; T_i and
-    N_i are the weights of the positives, and of all images, whose scores are not below that of i.
+    With weights w of the samples, all 1 here, it is the sum over positive i of w_i T_i / N_i, over that of w_i; T_i and
+    N_i are the weights of the positives, and of all samples, whose scores are not below that of i.
 
     Args:
         scores: (N,).
         positive: (N,) bool, not all false.
 
     Returns:
-        The average precision; and (N,) its derivative by the weight of each image, whose sum is 0.
+        The average precision; and (N,) its derivative by the weight of each sample, whose sum is 0.
     """
     import numpy as np
 

@@ -12,7 +12,7 @@ from kd.reporting.base import Run, Table
 if TYPE_CHECKING:
     import pandas as pd
 
-COLUMNS = ("views", "dtype", "bytes_per_image", "metric", "n_seeds", "mean", "std")
+COLUMNS = ("views", "dtype", "bytes_per_sample", "metric", "n_seeds", "mean", "std")
 CACHED = ("prepare_dataset", "cache_embeddings", "cache_targets")
 
 
@@ -27,7 +27,7 @@ class Report(Table):
 
     CAPTION = """\
 What is stored for each student, and how good it is: the number of views (or live), the precision, the bytes of one
-training image (targets and the embeddings behind them), and acc@1 (multi-label: mAP) on test over seeds.
+training sample (targets and the embeddings behind them), and acc@1 (multi-label: mAP) on test over seeds.
 """
 
     def reads(self, run: Run) -> list[Job]:
@@ -46,7 +46,7 @@ training image (targets and the embeddings behind them), and acc@1 (multi-label:
 def cache_table(run: Run, measured: pd.DataFrame) -> pd.DataFrame:
     """A line for each method and level of students that have a teacher, without sweeps: which it is, and `COLUMNS`.
 
-    `views` is a number or `live`; `bytes_per_image` what is stored of one training image for this student: its
+    `views` is a number or `live`; `bytes_per_sample` what is stored of one training sample for this student: its
     targets, and the embeddings that they are made from, of as many views as it sees; `mean` and `std` over seeds
     of `metric` (acc@1, or mAP if the dataset is multi-label) on test, in percent.
 
@@ -72,7 +72,7 @@ def cache_table(run: Run, measured: pd.DataFrame) -> pd.DataFrame:
         lines[key] = dict(zip(names, key, strict=True)) | {
             "views": "live" if views is None else str(views),
             "dtype": "/".join(sorted(dtypes)) or "float32",
-            "bytes_per_image": round(_bytes_per_image(run, row.job, views or 0), 1),
+            "bytes_per_sample": round(_bytes_per_sample(run, row.job, views or 0), 1),
             "metric": scores[key]["metric"].iloc[0],
             "n_seeds": len(values),
             "mean": round(values.mean(), 3),
@@ -91,12 +91,12 @@ def _stores(run: Run, job: Job) -> list[tuple[Job, set[str]]]:
     return [(store, set(names)), *((each, {store.spec["level"]}) for each in behind)]
 
 
-def _bytes_per_image(run: Run, job: Job, views: int) -> float:
+def _bytes_per_sample(run: Run, job: Job, views: int) -> float:
     from kd.reporting.statistics import stored_bytes
 
-    images = run.read(run.upstream(job)["dataset"])["result"]["sizes"]["train"]
+    samples = run.read(run.upstream(job)["dataset"])["result"]["sizes"]["train"]
     total = 0.0
     for store, arrays in _stores(run, job):
         stored, options = stored_bytes(run.read(store)), CacheOptions.model_validate(store.spec["cache"])
         total += sum(stored[options.stored_name(name)]["train"] for name in arrays) * views / store.spec["views"]
-    return float(total / images)
+    return float(total / samples)

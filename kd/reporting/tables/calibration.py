@@ -22,9 +22,9 @@ class Report(Table):
     CAPTION = """\
 Calibration on test, mean and standard deviation over seeds, without sweeps: before distillation (*individual*) and
 after. *ece*: expected calibration error in percent, 15 bins of equal width (Guo et al., 2017). *nll*: negative
-log-likelihood in nats, mean over images (multi-label: binary cross-entropy, mean over images and labels). *confidence*:
-mean probability in percent of the class that is predicted, and *accuracy*: how often it is right; for multi-label
-datasets the mean probability of all labels, and the share of them that images have.
+log-likelihood in nats, mean over samples (multi-label: binary cross-entropy, mean over samples and labels).
+*confidence*: mean probability in percent of the class that is predicted, and *accuracy*: how often it is right; for
+multi-label datasets the mean probability of all labels, and the share of them that samples have.
 """
 
     def reads(self, run: Run) -> list[Job]:

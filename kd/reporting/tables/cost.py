@@ -16,7 +16,7 @@ class Report(Table):
 
     CAPTION = """\
 Wall-clock of all jobs of a stage, in seconds and in units of one individual training. Cached bytes by level:
-*bytes_per_image* holds all teachers and all stored views, *bytes_per_view* all teachers and one view.
+*bytes_per_sample* holds all teachers and all stored views, *bytes_per_view* all teachers and one view.
 """
 
     def reads(self, run: Run) -> list[Job]:
@@ -85,7 +85,7 @@ def _level_lines(run: Run) -> list[dict[str, Any]]:
             "kind": "level",
             "name": name,
             "bytes": stored[name],
-            "bytes_per_image": round(stored[name] / sum(images[name].values()), 1),
+            "bytes_per_sample": round(stored[name] / sum(images[name].values()), 1),
             "bytes_per_view": round(one_view[name] / sum(images[name].values()), 1),
         }
         for name in sorted(stored)

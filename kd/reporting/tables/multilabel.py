@@ -11,7 +11,7 @@ class Report(Table):
     CAPTION = """\
 Test metrics of multi-label datasets in percent, mean and standard deviation over seeds, without sweeps. *mAP*: mean
 average precision over classes. *OF1@k*, *CF1@k*: F1 over all labels, and mean over classes of each one's F1, where each
-image predicts as many labels as it truly has: as in the L2D paper. *OF1*, *CF1*: F1 over all labels, and of the mean
+sample predicts as many labels as it truly has: as in the L2D paper. *OF1*, *CF1*: F1 over all labels, and of the mean
 precision and mean recall over classes, where predicted is what has a probability of 0.5 or more. Classes that have no
 positives in test are left out of means over classes. per_class.md, beside this table, has the average precision of each
 class.

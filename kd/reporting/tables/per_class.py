@@ -33,9 +33,9 @@ class Report(Table):
 
     READS_FILES = True
     CAPTION = """\
-Each class of each dataset on test, in percent: accuracy among the images of the class (recall), and for multi-label
-datasets the average precision of the class; mean and standard deviation over seeds, without sweeps. *images*: test
-images of the class. In brackets, and as *difference* in per_class.csv: points over the individual teacher of the
+Each class of each dataset on test, in percent: accuracy among the samples of the class (recall), and for multi-label
+datasets the average precision of the class; mean and standard deviation over seeds, without sweeps. *samples*: test
+samples of the class. In brackets, and as *difference* in per_class.csv: points over the individual teacher of the
 dataset, mean over seeds. Of many classes, those are shown that students gain and lose most at; per_class.csv has all.
 """
 
@@ -62,8 +62,8 @@ dataset, mean over seeds. Of many classes, those are shown that students gain an
 def per_class(run: Run) -> pd.DataFrame:
     """A line for each class and each method and level on each dataset.
 
-    Columns: `NAMES`; `class`; `metric`: recall or AP; `images`: of the class in test; `n_seeds`; `mean` and `std` over
-    seeds in percent, empty where test has no image of the class; `difference`: mean over the seeds that both have of
+    Columns: `NAMES`; `class`; `metric`: recall or AP; `samples`: of the class in test; `n_seeds`; `mean` and `std` over
+    seeds in percent, empty where test has no sample of the class; `difference`: mean over the seeds that both have of
     the difference to the individual teacher, in points.
     """
     import pandas as pd
@@ -75,10 +75,12 @@ def per_class(run: Run) -> pd.DataFrame:
     frames = []
     for rows, predictions in predictions_by_network(run):
         names = classes[rows[0].dataset]
-        images = class_sizes(predictions.labels, len(names))
-        metric, values = class_scores(run, rows[0], predictions, names, images)
+        samples = class_sizes(predictions.labels, len(names))
+        metric, values = class_scores(run, rows[0], predictions, names, samples)
         frames += [
-            pd.DataFrame({"class": names, "metric": metric, "images": images, "value": values}).assign(**place_of(row))
+            pd.DataFrame({"class": names, "metric": metric, "samples": samples, "value": values}).assign(
+                **place_of(row)
+            )
             for row in rows
         ]
     every = pd.concat(frames, ignore_index=True)
@@ -89,7 +91,7 @@ def per_class(run: Run) -> pd.DataFrame:
     grouped = every.groupby([*NAMES, "class"], sort=False)
     table: pd.DataFrame = grouped.agg(
         metric=("metric", "first"),
-        images=("images", "first"),
+        samples=("samples", "first"),
         n_seeds=("seed", "count"),
         mean=("value", "mean"),
         std=("value", "std"),
@@ -99,18 +101,18 @@ def per_class(run: Run) -> pd.DataFrame:
 
 
 def class_sizes(labels: np.ndarray, classes: int) -> np.ndarray:
-    """(classes,) int64: images of each class, by labels as in `Predictions`."""
+    """(classes,) int64: samples of each class, by labels as in `Predictions`."""
     import numpy as np
 
     return labels.sum(axis=0, dtype=np.int64) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
 
 
 def class_scores(
-    run: Run, row: Row, predictions: Predictions, classes: tuple[str, ...], images: np.ndarray
+    run: Run, row: Row, predictions: Predictions, classes: tuple[str, ...], samples: np.ndarray
 ) -> tuple[str, np.ndarray]:
-    """Recall, or average precision, of each class in percent, and which of them; NaN for a class without images.
+    """Recall, or average precision, of each class in percent, and which of them; NaN for a class without samples.
 
-    The latter is as the manifest has it, so that nothing is ranked again. `images` has how many each class has.
+    The latter is as the manifest has it, so that nothing is ranked again. `samples` has how many each class has.
     """
     import numpy as np
 
@@ -123,14 +125,14 @@ def class_scores(
         return "AP", np.array([known[name] for name in classes], dtype=float)
     labels = predictions.labels
     found = np.bincount(labels[hits(predictions)], minlength=len(classes))
-    return "recall", 100 * np.divide(found, images, out=np.full(len(classes), np.nan), where=images > 0)
+    return "recall", 100 * np.divide(found, samples, out=np.full(len(classes), np.nan), where=samples > 0)
 
 
 def readable_per_class(table: pd.DataFrame) -> Iterator[tuple[str, list[str], pd.DataFrame]]:
     """For people: a heading, what is to be said, and the table of each dataset and experiment.
 
     It has a line for each class, a column for each method and level, and mean ± std (difference) in a cell. Classes
-    without images in test are left out, and counted. Of more than twice `EXTREMES` classes those at either end are
+    without samples in test are left out, and counted. Of more than twice `EXTREMES` classes those at either end are
     shown, by the mean difference of students of a teacher; where there are none, by the mean of all.
 
     Args:
@@ -139,17 +141,17 @@ def readable_per_class(table: pd.DataFrame) -> Iterator[tuple[str, list[str], pd
     import pandas as pd
 
     for (dataset, experiment), group in table.groupby(["dataset", "experiment"], sort=False):
-        known = group[group["images"] > 0]
+        known = group[group["samples"] > 0]
         said = []
         missing, classes = group["class"].nunique() - known["class"].nunique(), list(known["class"].unique())
         if missing:
-            said.append(f"Without images in test, and left out: {missing} of {group['class'].nunique()} classes.")
+            said.append(f"Without samples in test, and left out: {missing} of {group['class'].nunique()} classes.")
         if len(classes) > 2 * EXTREMES:
             said.append(f"The {EXTREMES} classes that gain most and the {EXTREMES} that gain least, of {len(classes)}.")
             ranked = ranked_classes(known)
             classes = [*ranked[:EXTREMES], *ranked[-EXTREMES:]]
         columns: dict[str, Any] = {"class": classes}
-        columns["images"] = known.drop_duplicates("class").set_index("class")["images"].loc[classes].to_list()
+        columns["samples"] = known.drop_duplicates("class").set_index("class")["samples"].loc[classes].to_list()
         for (method, level), lines in known.groupby(["method", "level"], sort=False):
             cells = lines.set_index("class").loc[classes]
             columns[f"{method} {level}".strip()] = [
