@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import re
 import reprlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -50,6 +50,19 @@ def read_settings(settings: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"--config {each}: expected KEY=VALUE, with a key of the config's top level")
         read[key] = _read_yaml(Path(f"--config {key}"), value)
     return read
+
+
+def typed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of a config as snakemake's `--config` gives them, which leaves what is in lists and mappings as text."""
+
+    def read(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: read(each) for key, each in value.items()}
+        if isinstance(value, list):
+            return [read(each) for each in value]
+        return _read_yaml(Path("--config"), value) if isinstance(value, str) else value
+
+    return {key: value if isinstance(value, str) else read(value) for key, value in settings.items()}
 
 
 def _read_file(path: Path) -> dict[str, Any]:

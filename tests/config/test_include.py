@@ -88,16 +88,17 @@ def test_include__by_the_workflow_and_the_commands_and_below_what_the_command_li
 ) -> None:
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(tiny, sort_keys=False))
     mine = {"include": ["base.yaml"], "seeds": [0, 1]}
-    told = ["experiment=other", "memory={ram_gib: 0.5}"]
+    told = ["experiment=other", "seeds=[0, 2]", "memory={ram_gib: 0.5}"]
     done = snakemake(tmp_path, "-n", "--config", *told, config=mine)
     assert done.returncode == 0, done.stdout
-    assert "digits_resnet-seed1" in done.stdout
+    assert "digits_resnet-seed2" in done.stdout
+    assert "digits_resnet-seed1" not in done.stdout
     assert "experiments/other" in done.stdout
     planned = plan_of(tmp_path / "config.yaml")
     assert planned.config.seeds == [0, 1]
     assert planned.config.experiment == "tiny"
     planned = plan_of(tmp_path / "config.yaml", told)
-    assert planned.config.seeds == [0, 1]
+    assert planned.config.seeds == [0, 2]
     assert (planned.config.experiment, planned.config.memory.ram_gib) == ("other", 0.5)
 
 
