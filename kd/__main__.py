@@ -197,8 +197,8 @@ def parser() -> argparse.ArgumentParser:
 
 def _configured(command: argparse.ArgumentParser, help_: str = f"(default: {CONFIG})") -> None:
     command.add_argument("--configfile", type=Path, help=help_)
-    settings = "a key of the config and what it is instead, as snakemake was told; repeatable"
-    command.add_argument("--config", metavar="KEY=VALUE", action="append", default=[], help=settings)
+    settings = "set keys of the config, as with snakemake's --config"
+    command.add_argument("--config", metavar="KEY=VALUE", nargs="+", action="extend", default=[], help=settings)
 
 
 def _changing(command: argparse.ArgumentParser) -> None:

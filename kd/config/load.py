@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import re
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -38,31 +38,20 @@ def read_config(*paths: Path) -> dict[str, Any]:
 
 
 def read_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Keys of a config, each told by KEY=VALUE, with a value in YAML.
+    """Top-level keys of a config from texts `KEY=VALUE`, with values in YAML, as of the option `--config`.
 
     Raises:
-        UserError: one is not told like that.
+        UserError: a text is not KEY=VALUE, a key stands twice, or a value is not valid YAML.
     """
-    read = {}
+    read: dict[str, Any] = {}
     for each in settings:
         key, separator, value = each.partition("=")
         if not separator or not key.isidentifier():
             raise UserError(f"--config {each}: expected KEY=VALUE, with a key of the config's top level")
-        read[key] = _read_yaml(Path(f"--config {key}"), value)
+        if key in read:
+            raise UserError(f"--config {each}: this key stands twice; expected once")
+        read[key] = _read_yaml(f"--config {key}", value)
     return read
-
-
-def typed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys of a config as snakemake's `--config` gives them, which leaves what is in lists and mappings as text."""
-
-    def read(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {key: read(each) for key, each in value.items()}
-        if isinstance(value, list):
-            return [read(each) for each in value]
-        return _read_yaml(Path("--config"), value) if isinstance(value, str) else value
-
-    return {key: value if isinstance(value, str) else read(value) for key, value in settings.items()}
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -110,16 +99,16 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return read
 
 
-def _read_yaml(path: Path, text: str) -> Any:
+def _read_yaml(place: Path | str, text: str) -> Any:
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         problems = [] if node is None else list(_problems(loader, node, "", {}))
         if problems:
-            raise UserError(f"{path}: " + "\n        ".join(problems))
+            raise UserError(f"{place}: " + "\n        ".join(problems))
         return node and loader.construct_document(node)
     except (yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"{path}{_explained(error, text)}") from error
+        raise UserError(f"{place}{_explained(error, text)}") from error
 
 
 def _explained(error: Exception, text: str) -> str:
@@ -150,9 +139,9 @@ def _problems(loader: Any, node: yaml.Node, key: str, finished: dict[int, bool])
             yield from _problems(loader, value, inner, finished)
     elif isinstance(node, yaml.SequenceNode):
         for number, each in enumerate(node.value):
-            yield from _problems(loader, each, f"{key}.{number}", finished)
+            yield from _problems(loader, each, ".".join(filter(None, (key, str(number)))), finished)
     else:
-        yield from (f"{key}: {problem}" for problem in _misread(loader, node))
+        yield from (": ".join(filter(None, (key, problem))) for problem in _misread(loader, node))
     finished[id(node)] = True
 
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     Convert = Callable[[Image.Image], np.ndarray]
 
 DAMAGED = "videos with damaged parts, of which is taken what can be decoded"
+WHOLE: tuple[float, float] = (0, math.inf)
+BEYOND = "parts of videos that go on behind the end of the video"
+ROUNDED = 1.0  # seconds that they may do so, as durations are rounded
 FEWER = "videos with fewer frames than their headers say"
 
 Choose = Callable[[int], "np.ndarray"]
@@ -33,7 +36,7 @@ Choose = Callable[[int], "np.ndarray"]
 
 @dataclass(frozen=True)
 class Video:
-    """A video file, or its part from `start` up to `end`, without it: seconds after the first frame, by timestamps."""
+    """A video file, or its part from `start` up to but not including `end`, in seconds after its first frame."""
 
     path: Path
     start: float = 0
@@ -57,7 +60,7 @@ class Video:
             taken, count = _take(self._frames(notes), choose(expected), convert)
             if not count:
                 end = "its end" if self.end == math.inf else f"{self.end:g} s"
-                part = "" if self == Video(self.path) else f" from {self.start:g} s to {end}"
+                part = "" if (self.start, self.end) == WHOLE else f" from {self.start:g} s to {end}"
                 raise UserError(f"{shown(self.path)}: holds no frame that can be decoded{part}")
             if count != expected:
                 taken, count = _take(self._frames(notes), choose(count), convert)
@@ -67,7 +70,7 @@ class Video:
 
     def _frames(self, notes: set[str]) -> Iterator[VideoFrame]:
         """All frames of this part; in `notes` goes what is odd, once the last one is out of the decoder."""
-        first, number = None, 0
+        first, number, time = None, 0, 0.0
         with self._opened() as (container, stream):
             for frame in _decoded(container, stream, notes):
                 first, number = frame.pts if first is None else first, number + 1
@@ -78,6 +81,8 @@ class Video:
                     yield frame
             if number < stream.frames:
                 notes.add(FEWER)
+            if time + ROUNDED < self.end < math.inf:
+                notes.add(BEYOND)
 
     def _packets(self) -> int:
         """The number of packets in this part: without decoding, a good guess at that of frames."""
@@ -89,7 +94,7 @@ class Video:
 
     def _seconds(self, pts: int | None, first: int | None, stream: VideoStream) -> float:
         """Seconds since the first frame; of no meaning where all of a video is read."""
-        if self == Video(self.path):
+        if (self.start, self.end) == WHOLE:
             return 0
         if pts is None or first is None or stream.time_base is None:
             raise UserError(f"{shown(self.path)}: its frames have no timestamps, so no part of it can be taken")
@@ -160,4 +165,5 @@ def _upright(frame: VideoFrame) -> Image.Image:
     from PIL import Image
 
     pixels = frame.to_ndarray(format="rgb24", threads=1)  # as many as decode are at work
-    return Image.fromarray(np.rot90(pixels, round(frame.rotation / 90)))
+    turned = frame.rotation if abs(frame.rotation) <= 360 else 0  # a matrix of zeros has no angle
+    return Image.fromarray(np.rot90(pixels, round(turned / 90)))

@@ -131,9 +131,8 @@ class Plan:
             split=dataset.split,
         )
         from_source = SOURCES.module(dataset.source["type"])  # where it is downloaded from does not count
-        own = (
-            ("read", "CHANNELS") if source.CHANNELS == 1 else ("read",)
-        )  # a module need not define CHANNELS where it is 3
+        # A module need not define CHANNELS where it is 3.
+        own = ["read", *["CHANNELS"] * (source.CHANNELS == 1)]
         modules = (*(f"{from_source}:{each}" for each in own), f"{MODALITIES.module(spec.modality)}:Samples")
         self._add(name, spec, upstream, stage="prepare_dataset", modules=modules)
         return ""
@@ -377,11 +376,7 @@ def _live(policy: ViewPolicy) -> CacheOptions | None:
 
 
 def plan_of(configfile: Path, settings: Sequence[str] = ()) -> Plan:
-    """The plan of a config file, of the results folder as seen from the working directory.
-
-    Args:
-        configfile: YAML or JSON.
-        settings: KEY=VALUE, which win, as of snakemake's `--config`.
+    """The plan of a config file, and of settings that win over it: KEY=VALUE, as of snakemake's `--config`.
 
     Raises:
         UserError: the file cannot be read, or the config is wrong.

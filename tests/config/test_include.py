@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
+from kd.__main__ import parser
 from kd.common.errors import UserError
-from kd.config.load import read_config
+from kd.config.load import read_config, read_settings
 from kd.planning.plan import plan_of
 from tests.workflow.running import snakemake
 
@@ -88,7 +89,7 @@ def test_include__by_the_workflow_and_the_commands_and_below_what_the_command_li
 ) -> None:
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(tiny, sort_keys=False))
     mine = {"include": ["base.yaml"], "seeds": [0, 1]}
-    told = ["experiment=other", "seeds=[0, 2]", "memory={ram_gib: 0.5}"]
+    told = ["experiment=other", "seeds=[0, 2]", 'reports={title: "1: 2"}']
     done = snakemake(tmp_path, "-n", "--config", *told, config=mine)
     assert done.returncode == 0, done.stdout
     assert "digits_resnet-seed2" in done.stdout
@@ -99,7 +100,14 @@ def test_include__by_the_workflow_and_the_commands_and_below_what_the_command_li
     assert planned.config.experiment == "tiny"
     planned = plan_of(tmp_path / "config.yaml", told)
     assert planned.config.seeds == [0, 2]
-    assert (planned.config.experiment, planned.config.memory.ram_gib) == ("other", 0.5)
+    assert (planned.config.experiment, planned.config.reports.title) == ("other", "1: 2")
+
+
+def test_settings__are_several_behind_one_option() -> None:
+    told = parser().parse_args(["why", "name", "--config", "a=1", "b=[2, 3]", "--config", "c=x"]).config
+    assert read_settings(told) == {"a": 1, "b": [2, 3], "c": "x"}
+    with pytest.raises(SystemExit):
+        parser().parse_args(["why", "name", "--conf", "a=1"])
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,39 @@ def test_csv_manifest__rows_may_be_of_groups(folder: Path) -> None:
     assert csv_manifest.read(of_groups).classes == ["cat"]
 
 
+def test_csv_manifest__a_file_has_one_group(folder: Path) -> None:
+    text = "path,label,who\ncat/0.png,feline,\ndog/1.png,canine,eva\n./cat/0.png,feline,eva\n"
+    with pytest.raises(UserError, match=r"line 4: the group of ./cat/0.png is 'eva', and that of the same file None"):
+        csv_manifest.read(manifest(folder / "list.csv", text, group_column="who", duplicates="merge"))
+
+
+def test_csv_manifest__fingerprint_follows_groups(folder: Path) -> None:
+    rows = ["cat/0.png,feline,eva", "cat/0.png,feline,bob"]
+    texts = [f"path,label,who\n{row}\ndog/1.png,canine,eva\n" for row in rows]
+    found = [csv_manifest.fingerprint(manifest(folder / "l.csv", text, group_column="who")) for text in texts]
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ({"group_column": "label"}, "label_column and group_column: column 'label' is named by both"),
+        ({"label_columns": ["split", "x"]}, "split_column and label_columns: column 'split' is named by both"),
+        ({"path_column": "x", "split_column": "x"}, "path_column and split_column: column 'x' is named by both"),
+    ],
+)
+def test_csv_manifest__a_column_has_one_meaning(folder: Path, named: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        manifest(folder / "list.csv", "path,label\n", **named)
+
+
+def test_csv_manifest__a_column_in_other_capitals_is_not_overlooked(folder: Path) -> None:
+    text = "path,label,Split\ncat/0.png,feline,train\n"
+    with pytest.raises(UserError, match=r"has a column 'Split', but no 'split'; say source.split_column: Split"):
+        csv_manifest.read(manifest(folder / "list.csv", text))
+    assert csv_manifest.read(manifest(folder / "list.csv", text, split_column="Split")).samples[0].split == "train"
+
+
 @pytest.mark.parametrize("key", ["split_column", "group_column"])
 def test_csv_manifest__a_column_that_a_key_names_is_there(folder: Path, key: str) -> None:
     with pytest.raises(UserError, match=r"has no column 'part'; its columns are \['path', 'label'\]"):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kd.artefacts.code import reachable
 from kd.common.errors import UserError
 from kd.data.modalities.clip import Samples
 from kd.data.sources import image_folder, video_folder, video_manifest
@@ -112,13 +113,13 @@ def test_video_manifest__rows_are_videos(videos: Path) -> None:
 PARTS = """path,label,group,start,end
 a.mp4,jump,,0,2.5
 ./a.mp4,run,,2.5,
-a.mp4,run,anna,,7
+a.mp4,run,,,7
 b.avi,jump,anna,,
-b.avi,run,,1e1,12
+b.avi,run,anna,1e1,12
 """
 
 
-def test_video_manifest__parts_of_a_video_are_a_group_unless_it_is_said(videos: Path) -> None:
+def test_video_manifest__parts_of_a_video_are_one_group(videos: Path) -> None:
     first, second, *others = manifest(videos, PARTS).samples
     parts = [(sample.id, sample.open()) for sample in (first, second, *others)]
     assert parts == [
@@ -128,9 +129,11 @@ def test_video_manifest__parts_of_a_video_are_a_group_unless_it_is_said(videos: 
         ("b.avi", Video(videos / "b.avi")),
         ("b.avi#1e1-12", Video(videos / "b.avi", 10, 12)),
     ]
-    assert first.group == second.group
-    assert [sample.group for sample in others][:2] == ["anna", "anna"]
-    assert others[2].group not in (None, "anna", first.group)
+    assert [sample.group for sample in (first, second, *others)] == ["a.mp4"] * 3 + ["anna"] * 2
+    (videos / "link.mp4").symlink_to(videos / "a.mp4")
+    for other in ("a.mp4,run,eva,,", "link.mp4,run,,,"):
+        with pytest.raises(UserError, match=r"line 3: the group of .* and that of the same file 'a.mp4' in .*line 2"):
+            manifest(videos, f"path,label,group,start,end\na.mp4,jump,,0,2\n{other}\n")
 
 
 def test_video_manifest__columns_may_have_other_names(videos: Path) -> None:
@@ -227,3 +230,11 @@ def test_video_manifest__parts_are_decoded_from_start_to_end(tmp_path: Path) -> 
         assert samples.decode(sample.open(), out) == ()
         seen.append(out[-2:].mean(axis=(1, 2, 3)) / STEP)
     np.testing.assert_allclose(seen, [[2, 7], [22, 27], [10, 30]], atol=0.7)
+
+
+@pytest.mark.parametrize("name", ["video_folder", "video_manifest", "ucf101", "moving_digits"])
+def test_sources__an_edit_of_the_decoder_packs_videos_anew(name: str) -> None:
+    reached = reachable(
+        ("kd.stages.prepare_dataset", f"kd.data.sources.{name}:read", "kd.data.modalities.clip:Samples")
+    )
+    assert "_decoded" in reached["kd.data.video"]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from kd.common.errors import UserError
 from kd.data import video
-from kd.data.video import DAMAGED, FEWER, Video
+from kd.data.video import BEYOND, DAMAGED, FEWER, Video
 from tests.data.videos import KINDS, flat, noisy, numbers, pixels_of, turn_clockwise, write_audio, write_video
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -83,7 +83,7 @@ TIMES = [40, 140, 190, 540, 590, 1240, 1250]  # of frames, in milliseconds
         (0.5, math.inf, [3, 4, 5, 6]),
         (0, 0.15, [0, 1]),
         (0, 1.2, [0, 1, 2, 3, 4]),
-        (1.1, 99, [5, 6]),
+        (1.1, 2, [5, 6]),
     ],
 )
 def test_read__a_part_goes_by_timestamps_where_the_frame_rate_varies(
@@ -91,6 +91,11 @@ def test_read__a_part_goes_by_timestamps_where_the_frame_rate_varies(
 ) -> None:
     path = write_video(tmp_path, flat(len(TIMES)), kind, TIMES)
     assert read(path, start, end) == (expected, ())
+
+
+def test_read__a_part_that_ends_long_behind_its_video_is_said(tmp_path: Path) -> None:
+    path = write_video(tmp_path, flat(len(TIMES)), "h264", TIMES)
+    assert read(path, 1.1, 99) == ([5, 6], (BEYOND,))
 
 
 @pytest.mark.parametrize("kind", ["h264", "mpeg4", "mpeg4_with_b_frames"])

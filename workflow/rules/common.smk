@@ -9,7 +9,7 @@ from snakemake.io import ancient
 from snakemake.persistence import FileBackupMixin
 
 from kd.config.include import overlay
-from kd.config.load import load_config, read_config, typed
+from kd.config.load import load_config, read_config, read_settings
 from kd.cli.publish import caption_file, config_json, key_file, reports_of, shown_file
 from kd.jobs.environment import (
     give_jobs,
@@ -32,7 +32,9 @@ class Error(WorkflowError):
 try:
     # Snakemake has read them already, but takes the last of two keys of one name in silence, and knows no includes.
     given = read_config(*map(Path, workflow.configfiles))
-    PLAN = Plan(load_config(overlay(given, typed(workflow.config_settings.config))))
+    # So are the values of --config, of which Snakemake keeps some as text.
+    told = read_settings(workflow.config_settings.config_args or ())
+    PLAN = Plan(load_config(overlay(given, told)))
 except UserError as error:
     raise Error(str(error)) from None
 

@@ -96,16 +96,14 @@ def evaluation_indices(frames: int, segments: int, clips: int) -> np.ndarray:
     """
     import numpy as np
 
-    parts = 2 * clips  # of a segment
-    place = (clips + 2 * np.arange(clips)[:, None]) % parts
-    return (parts * np.arange(segments) + place) * frames // (parts * segments)
+    place = (clips + 2 * np.arange(clips)[:, None]) % (2 * clips)  # in parts of a segment
+    return (2 * clips * np.arange(segments) + place) * frames // (2 * clips * segments)
 
 
 def plain(samples: Samples, stored: Tensor) -> Tensor:
     """(B, F, H, W, C) uint8 to the frames of tests, (B, T, 3, h, w) float32 in 0..1.
 
-    T is segments * test_clips * test_crops: all segments of the first clip, then of the next one, and all clips of
-    the first crop, then of the next one.
+    T is segments * test_clips * test_crops: segments within clips within crops.
     """
     import torch
 

@@ -29,12 +29,12 @@ class FaultOptions(BaseOptions):
     missing: Literal["error", "skip"] = "error"
     """What is done about files that are listed but not there. That all are missing is always an error."""
     duplicates: Literal["error", "merge"] = "error"
-    """What is done about files that are listed twice; `merge`: they count once, with the labels of both. In two splits,
-    it is always an error."""
+    """What is done about a file, or a part of one, that is listed twice; `merge`: it counts once, with the labels of
+    both. In two splits, it is always an error."""
 
 
 class ListOptions(FaultOptions):
-    """The same, of lists that may have any labels, or none."""
+    """Options for lists whose entries may have unknown labels, or none."""
 
     unlabelled: Literal["error", "drop", "keep"] = "error"
     """What is done about files without a label; `keep`: they show none of the classes."""
@@ -158,7 +158,7 @@ def clean_list(
     """
     counts: Counter[str] = Counter()
     allowed = None if classes is None else frozenset(classes)
-    known = (_known(each, options, allowed, counts) for each in listed)
+    known = (_known(each, options, allowed, counts) for each in _with_one_group(list(listed)))
     labelled = [each for each in _merged(known, options, counts) if _is_wanted(each, options, counts, kind)]
     images = _present(labelled, options, counts, kind)
     if not images:
@@ -199,6 +199,19 @@ def _merged(listed: Iterable[ListEntry], options: ListOptions, counts: Counter[s
         counts["duplicates merged"] += 1
         found[each.identity()] = replace(first, labels=tuple(sorted({*first.labels, *each.labels})))
     return list(found.values())
+
+
+def _with_one_group(listed: list[ListEntry]) -> list[ListEntry]:
+    """The same; parts of one file, whatever links lead to it, are of one group, so that no draw cuts it apart."""
+    files: dict[str, ListEntry] = {}
+    for each in listed if any(each.group is not None for each in listed) else ():
+        first = files.setdefault(os.path.realpath(each.path), each)
+        if each.group != first.group:
+            raise UserError(
+                f"{each.place}: the group of {each.id} is {each.group!r}, and that of the same file {first.group!r} in"
+                f" {first.place}; expected one group for all that is in a file"
+            )
+    return listed
 
 
 def _is_wanted(each: ListEntry, options: ListOptions, counts: Counter[str], kind: Kind) -> bool:

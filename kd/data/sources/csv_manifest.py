@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 from pydantic import AfterValidator, model_validator
@@ -32,6 +32,8 @@ from kd.data.sources.clean import CleanList, ListEntry, ListOptions, clean_list,
 from kd.data.sources.files import IMAGES, Kind
 
 TASKS = ("single_label", "multi_label")
+NEEDED = ("path_column", "label_column")
+"""Keys whose columns must be there; of the others those that are not called as by default."""
 
 DELIMITERS = ",;\t"
 LISTING = ("|", ";")
@@ -55,8 +57,6 @@ Made = Callable[[ListEntry, Mapping[str, str]], ListEntry]
 class Options(ListOptions):
     """The CSV file, which of its columns are read, and what is done about its faults."""
 
-    KIND: ClassVar[Kind] = IMAGES
-
     csv: Path
     """The CSV file, with a header line."""
     root: Path | None = None
@@ -74,8 +74,8 @@ class Options(ListOptions):
     label_separator: Annotated[str, MinLen(1)] | None = SEPARATOR
     """What joins the names of several labels in one cell; `null`: nothing does, each cell is one name as it stands."""
     label_columns: Names | Literal["all"] | None = None
-    """Instead of a label column: columns with 0 or 1, one for each class; `all`: every column that no other
-    key names."""
+    """Instead of a label column: columns with 0 or 1, one for each class; `all`: every column that no other key with
+    `_column` at its end names."""
     classes: Names | None = None
     """The class list; `null`: the classes that occur."""
     task: Task = "single_label"
@@ -91,10 +91,22 @@ class Options(ListOptions):
         """The folder that relative paths start from."""
         return self.root or self.csv.parent
 
-    def columns(self) -> dict[str, bool]:
-        """Columns that are no classes; and whether they must be there, as those that are not called as by default."""
-        fields = type(self).model_fields
-        return {name: name != fields[key].default for key, name in self if key.endswith("_column") and name}
+    @property
+    def columns(self) -> dict[str, str]:
+        """Keys that name a column, and these names; without `label_column` where `label_columns` stand instead."""
+        unread = ["label_column"] if self.label_columns else []
+        keys = [key for key in type(self).model_fields if key.endswith("_column") and key not in unread]
+        return {key: name for key in keys if (name := getattr(self, key))}
+
+    @model_validator(mode="after")
+    def _columns_have_one_meaning(self) -> Options:
+        classes = self.label_columns if isinstance(self.label_columns, list) else []
+        named = [*self.columns.items(), *(("label_columns", name) for name in classes)]
+        for name in {name for _, name in named}:
+            keys = [key for key, column in named if column == name]
+            if len(keys) > 1:
+                raise ValueError(f"{' and '.join(keys)}: column {name!r} is named by both; expected by one of them")
+        return self
 
 
 def fingerprint(options: Options) -> dict[str, Any]:
@@ -110,21 +122,20 @@ def read(options: Options) -> Listing:
     return cleaned(options).listing()
 
 
-def cleaned(options: Options, made: Made = lambda entry, _: entry) -> CleanList:
-    """The list, checked; of each row and the entry that it is, `made` makes the one that counts."""
+def cleaned(options: Options, kind: Kind = IMAGES, made: Made = lambda entry, _: entry) -> CleanList:
+    """The checked list of files of a kind. `made` may change the entry that was read from a row."""
     found = records(options.csv, options.path_column)
     _, columns = next(found)
     label_columns = options.label_columns
     if label_columns == "all":
-        others = {*options.columns()} - {options.label_column}
-        label_columns = [name for name in columns if name not in others]
+        label_columns = [name for name in columns if name not in options.columns.values()]
     _check_header(options, columns, label_columns)
     listed = list(_listed(options, columns, label_columns, found, made))
     if not listed:
         raise UserError(f"{options.csv}: has a header but no rows")
     if label_columns is None:
         _ask_about_lists(options, listed)
-    clean = clean_list(options.folder, listed, options, options.classes or label_columns, options.KIND)
+    clean = clean_list(options.folder, listed, options, options.classes or label_columns, kind)
     for each in clean.images:
         if options.task == "single_label" and len(each.labels) != 1:
             raise UserError(f"{each.place}: labels are {list(each.labels)}, expected exactly one (task: single_label)")
@@ -191,14 +202,15 @@ def _check_header(options: Options, columns: Row, label_columns: Row | None) -> 
     """The header has all columns that are needed, once each."""
     if label_columns == []:
         raise UserError(f"{options.csv}: has no column of a class; its columns are {some(columns)}")
-    labels = [options.label_column] if label_columns is None else label_columns
-    known = options.columns() | dict.fromkeys([options.path_column, *labels], True)
-    counts = Counter(columns)
-    for column, needed in known.items():
+    counts, cases = Counter(columns), {column.casefold(): column for column in columns}
+    for key, column in [*options.columns.items(), *(("label_columns", each) for each in label_columns or ())]:
         if not column:
             raise UserError(f"{options.csv}: column {columns.index('') + 1} has no name; expected that of a class")
-        if not counts[column] and needed:
+        is_default = column == type(options).model_fields[key].default
+        if not counts[column] and (key in NEEDED or not is_default):
             raise UserError(f"{options.csv}: has no column {column!r}; its columns are {some(columns)}")
+        if not counts[column] and (other := cases.get(column.casefold())) and other not in (label_columns or ()):
+            raise UserError(f"{options.csv}: has a column {other!r}, but no {column!r}; say source.{key}: {other}")
         if counts[column] > 1:
             raise UserError(f"{options.csv}: has {counts[column]} columns {column!r}, expected one")
 

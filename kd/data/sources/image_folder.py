@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from kd.common.errors import UserError
 from kd.common.options import BaseOptions, expected
@@ -29,8 +29,6 @@ SplitFolders = Annotated[bool | Literal["auto"], expected("yes, no or auto")]
 
 class Options(BaseOptions):
     """Paths of the images."""
-
-    KIND: ClassVar[Kind] = IMAGES
 
     root: Path
     """Folder with class/image.jpg, or train/class/image.jpg with folders for val and test beside train."""
@@ -73,28 +71,28 @@ class ClassImage(NamedTuple):
     split: str | None
 
 
-def fingerprint(options: Options) -> dict[str, Any]:
+def fingerprint(options: Options, kind: Kind = IMAGES) -> dict[str, Any]:
     """Digest of the listing: relative path, size and modification time of every image, or file of another kind."""
-    found = _found(options)
-    images, _ = class_images(_tree(options, found), options.split_folders)
+    found = _found(options, kind)
+    images, _ = class_images(_tree(options, found, kind), options.split_folders)
     return {"listing": files_digest((image.name, found.files[image.name]) for image in images)}
 
 
-def read(options: Options) -> Listing:
+def read(options: Options, kind: Kind = IMAGES) -> Listing:
     """One class per folder, named like the folder; ids are paths relative to the root."""
-    tree = _tree(options, _found(options))
-    return class_listing(tree, options.split_folders, lambda name: partial(options.KIND.open, options.root / name))
+    tree = _tree(options, _found(options, kind), kind)
+    return class_listing(tree, options.split_folders, lambda name: partial(kind.open, options.root / name))
 
 
-def _found(options: Options) -> Found:
+def _found(options: Options, kind: Kind) -> Found:
     root, shown = options.root, readable(options.root)
     if not root.is_dir():
         raise UserError(f"source.root: {shown} is not a folder; expected a folder of class folders")
-    return find_sound(root, options.KIND)
+    return find_sound(root, kind)
 
 
-def _tree(options: Options, found: Found) -> Tree:
-    return Tree("source.root", readable(options.root), found.folders, list(found.files), found.notes, options.KIND)
+def _tree(options: Options, found: Found, kind: Kind) -> Tree:
+    return Tree("source.root", readable(options.root), found.folders, list(found.files), found.notes, kind)
 
 
 def class_listing(tree: Tree, split_folders: SplitFolders, opening: Callable[[str], Callable[[], Any]]) -> Listing:

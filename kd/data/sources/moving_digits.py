@@ -1,7 +1,7 @@
 """`moving_digits`: video files in which a real MNIST digit does one of eight things that no single frame tells.
 
 What a frame shows is a place, an angle and a size, each on a circle: what leaves the frame comes in on its other side,
-and behind the largest size comes the smallest. All begin anywhere, and an action moves one of them one way. So any
+and after the largest size comes the smallest. All begin anywhere, and an action moves one of them one way. So any
 frame is as likely in one action as in another one, and a film that runs backwards is the opposite action. Files lie in
 the layout of UCF-101, and are read by the source `ucf101`.
 """

@@ -16,7 +16,7 @@ from typing import Any
 from kd.common.errors import UserError
 from kd.data.sources import csv_manifest
 from kd.data.sources.base import Listing
-from kd.data.sources.clean import ListEntry
+from kd.data.sources.clean import CleanList, ListEntry
 from kd.data.sources.videos import VIDEOS
 
 MODALITY = "clip"
@@ -26,11 +26,9 @@ TASKS = csv_manifest.TASKS
 class Options(csv_manifest.Options):
     """The CSV file, which of its columns are read, and what is done about its faults."""
 
-    KIND = VIDEOS
-
     group_column: csv_manifest.Name | None = "group"
-    """Column with the name of a group, such as who is filmed: no draw of a split cuts it apart. Rows without one are of
-    the group of their video."""
+    """Column with the name of a group, such as who is filmed: no draw of a split cuts it apart. Rows without a group
+    are grouped by their video. A video has one group: rows of one that have several are an error."""
     start_column: csv_manifest.Name = "start"
     """Column with the second that a part begins at; where there is none: the beginning of the video."""
     end_column: csv_manifest.Name = "end"
@@ -39,12 +37,16 @@ class Options(csv_manifest.Options):
 
 def fingerprint(options: Options) -> dict[str, Any]:
     """Digests of what the file says, and of path, size and modification time of every video that it names."""
-    return csv_manifest.cleaned(options, partial(_part, options)).fingerprint()
+    return _cleaned(options).fingerprint()
 
 
 def read(options: Options) -> Listing:
     """One sample a row; ids are the paths as written in the file, for parts with `#START-END` behind them."""
-    return csv_manifest.cleaned(options, partial(_part, options)).listing()
+    return _cleaned(options).listing()
+
+
+def _cleaned(options: Options) -> CleanList:
+    return csv_manifest.cleaned(options, VIDEOS, partial(_part, options))
 
 
 def _part(options: Options, entry: ListEntry, row: Mapping[str, str]) -> ListEntry:

@@ -23,11 +23,9 @@ CLASSIFIER = re.compile(r"(^|\.)(?:cls_head\.fc_cls|new_fc)\.")
 
 
 def in_names_of_timm(groups: dict[str, dict[str, Any]]) -> tuple[dict[str, dict[str, Any]], str | None]:
-    """Rename the weights of a checkpoint, as from `kd.models.weight_files.read_tensors`.
+    """Rename the weights of a checkpoint, as `kd.models.weight_files.read_tensors` gives them, to timm's names.
 
-    Returns:
-        The same weights, under the names that timm has behind what leads to the network; and the backbone that they
-        are for, None where none of these programs wrote them.
+    Also returns the backbone that they are for, None where none of these programs wrote them.
     """
     foreign = next(filter(None, (FOREIGN.search(name) for group in groups.values() for name in group)), None)
     if foreign is None:

@@ -10,6 +10,7 @@ and zeros where there is none. Where a stage has 23 or more blocks (ResNet-101),
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge
@@ -41,15 +42,26 @@ class Kind(tsn.Kind):
     OPTIONS = ShiftOptions
 
     def over_time(self, module: Any, options: tsn.FrameOptions) -> nn.Module:
-        """Shift the input of the first convolution of each residual block; the skip path sees its own frame."""
+        """Shift the input of the first convolution of each residual block; the skip path sees its own frame.
+
+        Raises:
+            UserError: the network has no such blocks, or they have too few channels.
+        """
         assert isinstance(options, ShiftOptions)
         for conv in first_convolutions(module):
-            conv.register_forward_pre_hook(lambda _, inputs: shift(inputs[0], options.segments, options.shift_div))
+            if conv.in_channels < options.shift_div:
+                most = f"{conv.in_channels}, the channels of a residual block"
+                raise UserError(f"models.kwargs.shift_div: {options.shift_div}, expected at most {most}")
+            conv.register_forward_pre_hook(partial(_shift_input, options=options))
         return super().over_time(module, options)
 
 
-def first_convolutions(module: Any) -> list[nn.Module]:
-    """What shifted frames go into, in a network of timm that is a ResNet, or built like one (else a UserError)."""
+def first_convolutions(module: Any) -> list[Any]:
+    """What shifted frames go into, in a network of timm.
+
+    Raises:
+        UserError: it is no ResNet, nor built like one.
+    """
     stages = [list(getattr(module, name, ())) for name in STAGES]
     if not all(stages) or not all(hasattr(block, "conv1") for blocks in stages for block in blocks):
         raise UserError(
@@ -61,7 +73,7 @@ def first_convolutions(module: Any) -> list[nn.Module]:
 
 
 def shift(frames: Tensor, segments: int, shift_div: int) -> Tensor:
-    """Shift channels within each view, of `segments` frames: (N * segments, C, h, w), and so is what returns.
+    """Shift channels within each view of `segments` frames: takes and returns (N * segments, C, h, w).
 
     The first C // shift_div channels come from the next frame, as many after them from the previous one; where there is
     none, they are zero.
@@ -75,3 +87,7 @@ def shift(frames: Tensor, segments: int, shift_div: int) -> Tensor:
     shifted[:, 1:, fold : 2 * fold] = views[:, :-1, fold : 2 * fold]
     shifted[:, :, 2 * fold :] = views[:, :, 2 * fold :]
     return shifted.flatten(0, 1)
+
+
+def _shift_input(_: nn.Module, inputs: tuple[Tensor], options: ShiftOptions) -> Tensor:
+    return shift(inputs[0], options.segments, options.shift_div)

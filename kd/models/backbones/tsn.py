@@ -46,7 +46,7 @@ class FrameOptions(BaseOptions):
 
 
 class Kind(images.Kind):
-    """Any architecture of the backbone `timm`; of its `kwargs`, `segments` is of this one."""
+    """Any architecture of the backbone `timm`; the key `segments` of `kwargs` belongs to this backbone."""
 
     MODALITY = "clip"
     OPTIONS: ClassVar[type[FrameOptions]] = FrameOptions
@@ -125,7 +125,11 @@ class Kind(images.Kind):
 
 
 def frames_of(module: Any, clips: Tensor) -> Tensor:
-    """The frames that a network looks at: (B, T, 3, h, w) to (B, t, 3, h, w); T must be that of whole views."""
+    """The frames that a network looks at: (B, T, 3, h, w) to (B, t, 3, h, w).
+
+    Raises:
+        UserError: T is not a multiple of the frames of a view.
+    """
     options: FrameOptions = module.frames
     if clips.shape[1] % options.view:
         raise UserError(
