@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     Convert = Callable[[Image.Image], np.ndarray]
 
 DAMAGED = "videos with damaged parts, of which is taken what can be decoded"
-WHOLE: tuple[float, float] = (0, math.inf)
-BEYOND = "parts of videos that go on behind the end of the video"
-ROUNDED = 1.0  # seconds that they may do so, as durations are rounded
 FEWER = "videos with fewer frames than their headers say"
+BEYOND = "parts of videos that go on behind the end of the video"
+ROUNDED = 1.0  # seconds that a part may go on behind its video, since durations are rounded
+WHOLE: tuple[float, float] = (0, math.inf)
 
 Choose = Callable[[int], "np.ndarray"]
 """From the number of frames to the indices of those that are wanted, (F,) int64, each below that number."""

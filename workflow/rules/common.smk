@@ -32,7 +32,7 @@ class Error(WorkflowError):
 try:
     # Snakemake has read them already, but takes the last of two keys of one name in silence, and knows no includes.
     given = read_config(*map(Path, workflow.configfiles))
-    # So are the values of --config, of which Snakemake keeps some as text.
+    # It leaves what is in the lists and mappings of --config as text, so these are read anew, too.
     told = read_settings(workflow.config_settings.config_args or ())
     PLAN = Plan(load_config(overlay(given, told)))
 except UserError as error:

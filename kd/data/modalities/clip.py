@@ -75,9 +75,9 @@ def training_candidates(frames: int, segments: int, candidates: int) -> np.ndarr
     """Frames that training may show of each segment, (segments, candidates) int64.
 
     With N frames and K segments, segment k has the `step` = N // K frames from k * step on, and training draws one of
-    them. If N < K, it is the frame round(k * N / K) mod N, halves to even. That is the rule of SampleFrames in
-    MMAction2, for clips of one frame. Of the frames of a segment, so many are taken here as there are candidates,
-    evenly: of C, c has the offset floor((2c + 1) * step / 2C). With C = step, drawing a candidate is the rule itself.
+    them; it never sees those behind K * step. If N < K, it is the frame round(k * N / K) mod N, halves to even. That is
+    the rule of SampleFrames in MMAction2, for clips of one frame. Here, C candidates stand for the frames of a segment:
+    c has the offset floor((2c + 1) * step / 2C). With C = step, drawing one of them is the rule itself.
     """
     import numpy as np
 
@@ -103,7 +103,7 @@ def evaluation_indices(frames: int, segments: int, clips: int) -> np.ndarray:
 def plain(samples: Samples, stored: Tensor) -> Tensor:
     """(B, F, H, W, C) uint8 to the frames of tests, (B, T, 3, h, w) float32 in 0..1.
 
-    T is segments * test_clips * test_crops: segments within clips within crops.
+    T is segments * test_clips * test_crops, of which segments change fastest and crops slowest.
     """
     import torch
 

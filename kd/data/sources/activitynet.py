@@ -20,6 +20,7 @@ from kd.common.errors import UserError, first_mistake
 from kd.data.sources.base import Listing
 from kd.data.sources.clean import ListEntry, read_list
 from kd.data.sources.videos import VideoOptions, fingerprint_of, listed_videos
+from kd.data.video import ROUNDED
 
 MODALITY = "clip"
 fingerprint = fingerprint_of
@@ -32,7 +33,6 @@ SPLITS = {"training": "train", "validation": "test", "testing": None}
 FURTHER = "videos with further labels, of which the first counts"
 BAD = "segments that are empty or not within their videos left out"
 TWICE = "segments that are annotated twice left out"
-ROUNDED = 1.0  # seconds that a segment may go on behind its video, since durations are rounded
 OFFICIAL = {
     "untrimmed": {"classes": 200, "train": 10_024, "test": 4926},
     "trimmed": {"classes": 200, "train": 15_410, "test": 7654},

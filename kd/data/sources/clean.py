@@ -158,7 +158,9 @@ def clean_list(
     """
     counts: Counter[str] = Counter()
     allowed = None if classes is None else frozenset(classes)
-    known = (_known(each, options, allowed, counts) for each in _with_one_group(list(listed)))
+    entries = list(listed)
+    _check_groups(entries)
+    known = (_known(each, options, allowed, counts) for each in entries)
     labelled = [each for each in _merged(known, options, counts) if _is_wanted(each, options, counts, kind)]
     images = _present(labelled, options, counts, kind)
     if not images:
@@ -201,17 +203,18 @@ def _merged(listed: Iterable[ListEntry], options: ListOptions, counts: Counter[s
     return list(found.values())
 
 
-def _with_one_group(listed: list[ListEntry]) -> list[ListEntry]:
-    """The same; parts of one file, whatever links lead to it, are of one group, so that no draw cuts it apart."""
+def _check_groups(entries: list[ListEntry]) -> None:
+    """All that is in one file, whatever links lead to it, is of one group, so that no draw cuts the file apart."""
+    if all(each.group is None for each in entries):  # to resolve links takes a while
+        return
     files: dict[str, ListEntry] = {}
-    for each in listed if any(each.group is not None for each in listed) else ():
+    for each in entries:
         first = files.setdefault(os.path.realpath(each.path), each)
         if each.group != first.group:
             raise UserError(
                 f"{each.place}: the group of {each.id} is {each.group!r}, and that of the same file {first.group!r} in"
                 f" {first.place}; expected one group for all that is in a file"
             )
-    return listed
 
 
 def _is_wanted(each: ListEntry, options: ListOptions, counts: Counter[str], kind: Kind) -> bool:
@@ -233,7 +236,7 @@ def _present(listed: list[ListEntry], options: ListOptions, counts: Counter[str]
     if missing and options.missing == "error":
         raise UserError(
             f"{missing[0].place}: {missing[0].path}: no such {kind.name} file ({len(missing)} of {len(listed)} are"
-            f" missing); get them, or say source.missing: skip"
+            " missing); get them, or say source.missing: skip"
         )
     if missing:
         counts[f"missing {kind.name}s skipped"] = len({each.path for each in missing})

@@ -33,7 +33,7 @@ from kd.data.sources.files import IMAGES, Kind
 
 TASKS = ("single_label", "multi_label")
 NEEDED = ("path_column", "label_column")
-"""Keys whose columns must be there; of the others those that are not called as by default."""
+"""Keys whose columns must be there. A column that another key names must be there, too, but not by its default."""
 
 DELIMITERS = ",;\t"
 LISTING = ("|", ";")
@@ -74,8 +74,8 @@ class Options(ListOptions):
     label_separator: Annotated[str, MinLen(1)] | None = SEPARATOR
     """What joins the names of several labels in one cell; `null`: nothing does, each cell is one name as it stands."""
     label_columns: Names | Literal["all"] | None = None
-    """Instead of a label column: columns with 0 or 1, one for each class; `all`: every column that no other key with
-    `_column` at its end names."""
+    """Instead of a label column: columns with 0 or 1, one for each class; `all`: every column but those that the keys
+    of other columns name, such as `path_column`."""
     classes: Names | None = None
     """The class list; `null`: the classes that occur."""
     task: Task = "single_label"
@@ -128,7 +128,8 @@ def cleaned(options: Options, kind: Kind = IMAGES, made: Made = lambda entry, _:
     _, columns = next(found)
     label_columns = options.label_columns
     if label_columns == "all":
-        label_columns = [name for name in columns if name not in options.columns.values()]
+        others = options.columns.values()
+        label_columns = [name for name in columns if name not in others]
     _check_header(options, columns, label_columns)
     listed = list(_listed(options, columns, label_columns, found, made))
     if not listed:

@@ -34,7 +34,7 @@ class VideoOptions(FaultOptions):
     """The folder that the lists lie in, at any depth, or the list, where it is one; `null`: they are in `root`."""
 
     def lists(self) -> list[Path]:
-        """The files of lists; that there is none of a pattern is an error."""
+        """The files of lists. It is a UserError that there is none for one of the patterns."""
         if not self.root.is_dir():
             raise UserError(f"source.root: {readable(self.root)} is not a folder; expected the one with the videos")
         folder = self.annotations or self.root
@@ -71,10 +71,10 @@ def listed_videos(
     """The videos of lists that are there; further ones that the root holds are left out and counted.
 
     Args:
-        options: of the source; a fault of the lists that they do not excuse is a UserError.
-        listed: what a list names; files are found by the names in its paths, without endings. No split: left out.
+        options: of the source. What they do not say to skip or merge is a UserError.
+        listed: what a list names. Files are found by name, without ending; entries without a split are left out.
         official: counts, as of `kd.data.sources.official.counted`.
-        key: what the names of one video have in common; several files of it are a UserError.
+        key: what the names of one video have in common. It is a UserError that several files have it.
     """
     lists, found = options.lists(), find_files(options.root)
     files: dict[str, list[str]] = defaultdict(list)

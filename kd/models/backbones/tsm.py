@@ -36,7 +36,7 @@ class ShiftOptions(tsn.FrameOptions):
 
 
 class Kind(tsn.Kind):
-    """ResNets of timm, and what is built of such blocks; of `kwargs`, `segments` and `shift_div` are of this one."""
+    """ResNets of timm, and what is built of such blocks; `segments` and `shift_div` of `kwargs` belong to it."""
 
     WEIGHTS_OF = ("timm", "tsm")
     OPTIONS = ShiftOptions
@@ -76,7 +76,7 @@ def shift(frames: Tensor, segments: int, shift_div: int) -> Tensor:
     """Shift channels within each view of `segments` frames: takes and returns (N * segments, C, h, w).
 
     The first C // shift_div channels come from the next frame, as many after them from the previous one; where there is
-    none, they are zero.
+    none, they are zero. The memory format stays.
     """
     import torch
 

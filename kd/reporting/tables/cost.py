@@ -36,7 +36,7 @@ def cost(run: Run) -> pd.DataFrame:
 
     Lines of kind `stage`: jobs, their seconds in all, and the same in units of one individual training (the
     mean wall-clock of the teachers that were trained here). Lines of kind `level`: bytes of all stores, and
-    bytes per image, where an image counts once per seed, so that this holds all teachers and views;
+    bytes per sample, where a sample counts once per seed, so that this holds all teachers and views;
     `bytes_per_view` is that of all teachers and one view.
     """
     import pandas as pd
@@ -67,7 +67,7 @@ def _level_lines(run: Run) -> list[dict[str, Any]]:
 
     stored: dict[str, int] = {}
     one_view: dict[str, float] = {}
-    images: dict[str, dict[str, int]] = {}
+    samples: dict[str, dict[str, int]] = {}
     for job in [*run.stage("cache_embeddings"), *run.stage("cache_targets")]:
         dataset = run.upstream(job)["dataset"]
         sizes = run.read(dataset)["result"]["sizes"]
@@ -77,7 +77,7 @@ def _level_lines(run: Run) -> list[dict[str, Any]]:
             stored[name] = stored.get(name, 0) + sum(splits.values())
             views = {"train": job.spec["views"]}
             one_view[name] = one_view.get(name, 0) + sum(size / views.get(split, 1) for split, size in splits.items())
-            images.setdefault(name, {})[f"{dataset.name} {job.spec['seed']}"] = (
+            samples.setdefault(name, {})[f"{dataset.name} {job.spec['seed']}"] = (
                 sizes["train"] if targets else sum(sizes.values())
             )
     return [
@@ -85,8 +85,8 @@ def _level_lines(run: Run) -> list[dict[str, Any]]:
             "kind": "level",
             "name": name,
             "bytes": stored[name],
-            "bytes_per_sample": round(stored[name] / sum(images[name].values()), 1),
-            "bytes_per_view": round(one_view[name] / sum(images[name].values()), 1),
+            "bytes_per_sample": round(stored[name] / sum(samples[name].values()), 1),
+            "bytes_per_view": round(one_view[name] / sum(samples[name].values()), 1),
         }
         for name in sorted(stored)
     ]
